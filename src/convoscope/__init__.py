@@ -1,0 +1,44 @@
+"""Train an image classifier on your own pictures, and see every number in it.
+
+>>> import convoscope
+>>> run = convoscope.train("photos/")                    # doctest: +SKIP
+>>> convoscope.test(run).accuracy                        # doctest: +SKIP
+>>> run.predict("new.jpg")                               # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data import load
+    from .errors import ConvoscopeError
+    from .evaluation import compare, test
+    from .models import build
+    from .training import Recipe, Run, resume, train
+
+__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "resume", "test", "train"]
+
+_ROOMS = {
+    "ConvoscopeError": ".errors",
+    "Recipe": ".training",
+    "Run": ".training",
+    "build": ".models",
+    "compare": ".evaluation",
+    "load": ".data",
+    "resume": ".api",
+    "test": ".api",
+    "train": ".api",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Each name is imported when it is first used: torch alone takes seconds.
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,145 @@
+"""Writing files so that nothing is lost: temporary file beside the target, sync, rename, sync the folder.
+
+A reader sees the old file or the new one, never a part. An interrupted write leaves the old file and at most
+one `.name.PID.tmp`, which `clear_leftovers` removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import ConvoscopeError, InUseError, MachineError, printable
+
+
+def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes: int = 0) -> MachineError:
+    """The operating system's refusal in plain words: which disk is full, which right is missing."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(folder).free
+            need = f"needs {size_text(needed_bytes)}, " if needed_bytes else ""
+            return MachineError(
+                path,
+                f"the disk is full ({need}{size_text(free)} free)",
+                hint="make room on that disk, then go on with --resume",
+                code="disk-full",
+            )
+        return MachineError(path, "the disk is full", hint="make room on that disk", code="disk-full")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return MachineError(
+            path, f"no permission: {error.strerror}", hint="choose a place you may write to", code="no-permission"
+        )
+    return MachineError(path, f"the system says: {error.strerror or error}", code="system-error")
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for people: `48 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; on a clean exit it replaces `path`, on an error it is removed.
+
+    Raises:
+        MachineError: the disk is full, the folder may not be written to, or the system fails in another way.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        sync_folder(target.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and not isinstance(error, ConvoscopeError):
+            raise machine_error(target, error) from error
+        raise
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace the file at `path` by `content`, atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Replace the file at `path` by `content` in UTF-8, atomically. Undecodable file names survive the trip."""
+    write_bytes(path, content.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Replace the file at `path` by `content` as JSON, atomically. NaN and infinity are refused."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in `folder`. Call it only with the folder's lock held."""
+    for leftover in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+class FolderLock:
+    """One process at a time in a folder. The system frees the lock when its owner dies, however it dies.
+
+    Raises:
+        InUseError: another process holds it; the message names its pid and since when.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".lock"
+        try:
+            self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held for the life of the lock
+        except OSError as error:
+            raise machine_error(self._path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = printable(self._file.read().strip()) or "another process"
+            self._file.close()
+            raise InUseError(
+                folder, f"in use by {owner}", hint="wait until it ends, or choose another folder", code="folder-in-use"
+            ) from None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let the next process in."""
+        self._file.close()
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
