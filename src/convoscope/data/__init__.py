@@ -1,0 +1,38 @@
+"""From a path or a name to a dataset, and from a dataset to decoded pixels.
+
+Needs NumPy and Pillow only. What other rooms may use:
+"""
+
+from .contact_sheet import contact_sheet
+from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
+from .decode import open_image
+from .form import suggest_format
+from .inspection import Inspection, inspect
+from .layouts import LAYOUTS, from_arrays, load
+from .split import SplitRow, changed, escape_cell, read_split, write_split
+from .store import Prepared, prepare
+
+__all__ = [
+    "LAYOUTS",
+    "SPLITS",
+    "Dataset",
+    "InputFormat",
+    "Inspection",
+    "Prepared",
+    "Resize",
+    "Skipped",
+    "SplitName",
+    "SplitRow",
+    "Task",
+    "changed",
+    "contact_sheet",
+    "escape_cell",
+    "from_arrays",
+    "inspect",
+    "load",
+    "open_image",
+    "prepare",
+    "read_split",
+    "suggest_format",
+    "write_split",
+]

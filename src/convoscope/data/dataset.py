@@ -1,0 +1,168 @@
+"""What a dataset is: labelled images with class names and a fixed train / validation / test split.
+
+A dataset lists images; it does not hold their pixels. `store.py` turns it into one array of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+Task = Literal["classes", "labels", "numbers"]
+"""One class for each image, any number of labels for each image, or real numbers for each image."""
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+Resize = Literal["fit", "crop", "stretch"]
+"""`fit`: whole image, rest filled with the background; `crop`: fill the frame, cut what stands out; `stretch`: change the aspect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFormat:
+    """How an image of any size and mode becomes the network's input: uint8, height x width x channels."""
+
+    height: int
+    width: int
+    channels: int
+    resize: Resize = "fit"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image: pixels `(height, width, channels)`, or the error that left it out.
+
+    Attributes:
+        digest: 16 bytes, a hash of the file's bytes or of the array's pixels; empty where nothing could be read.
+        note: something odd about an image that was accepted.
+        machine: whether the error came from the machine (disk, share) rather than from the image.
+    """
+
+    digest: bytes
+    pixels: NDArray[np.uint8] | None = None
+    error: DataError | None = None
+    note: str = ""
+    machine: bool = False
+
+
+class ImageSource(Protocol):
+    """Where the pixels of a dataset's images come from."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: NDArray[np.int64]) -> ImageSource:
+        """The same images, only these rows, in this order."""
+        ...
+
+    def digest(self, row: int) -> str:
+        """A hash of the image's content, 32 hexadecimal digits: of its file's bytes, or of its pixels."""
+        ...
+
+    def decode(self, row: int, form: InputFormat) -> NDArray[np.uint8]:
+        """The image as `(height, width, channels)`.
+
+        Raises:
+            DataError: the image cannot be used; the reason says why.
+        """
+        ...
+
+    def outcomes(self, rows: range, form: InputFormat) -> list[Outcome]:
+        """Digest and pixels of several images, read once. Safe to call from several threads."""
+        ...
+
+    def stamp(self) -> Stamp | None:
+        """What the file system says of all files behind these images, or None where only the pixels can tell."""
+        ...
+
+    def in_place(self, form: InputFormat) -> NDArray[np.uint8] | None:
+        """All images `(N, height, width, channels)`, where they lie in this very form in one array in memory or on the disk."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A hash over names, sizes, times and inodes: as long as it stays, files need not be read again.
+
+    Attributes:
+        key: the hash.
+        newest: the latest change of any of the files, in nanoseconds since 1970.
+    """
+
+    key: str
+    newest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Labelled images with a fixed split.
+
+    N images; K classes, labels or numbers.
+
+    Attributes:
+        source: what was asked for, a path or a name.
+        layout: how it was read: one of `convoscope.data.LAYOUTS`, or `builtin`.
+        task: what is to be predicted.
+        classes: K class names, label names or names of number columns.
+        names: N names, unique: a path relative to the source, or `test/17` for images in arrays.
+        targets: int64 `(N,)` class indices, uint8 `(N, K)` of 0 and 1 for labels, or float32 `(N, K)` numbers.
+        splits: int8 `(N,)`, positions in `SPLITS`.
+        images: the pixels' source, in the same order.
+        notes: what was guessed or normalised, one plain sentence each, to be said aloud.
+        skipped: images left out.
+    """
+
+    source: str
+    layout: str
+    task: Task
+    classes: tuple[str, ...]
+    names: Sequence[str]
+    targets: NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float32]
+    splits: NDArray[np.int8]
+    images: ImageSource
+    notes: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def indices(self, split: SplitName) -> NDArray[np.int64]:
+        """The rows of one part, ascending."""
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def select(self, rows: NDArray[np.int64]) -> Dataset:
+        """The same dataset with these rows only, in this order."""
+        return replace(
+            self,
+            names=[self.names[row] for row in rows],
+            targets=self.targets[rows],
+            splits=self.splits[rows],
+            images=self.images.select(rows),
+        )
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images of each class (or with each label) in each part: split, then class, to number. Regression counts all as `images`."""
+        result: dict[str, dict[str, int]] = {}
+        for position, split in enumerate(SPLITS):
+            targets = self.targets[self.splits == position]
+            if self.task == "numbers":
+                result[split] = {"images": len(targets)}
+            elif self.task == "labels":
+                result[split] = {name: int(targets[:, k].sum()) for k, name in enumerate(self.classes)}
+            else:
+                numbers = np.bincount(targets, minlength=len(self.classes))
+                result[split] = {name: int(numbers[k]) for k, name in enumerate(self.classes)}
+        return result

@@ -1,0 +1,252 @@
+"""Pictures in folders: one folder a class, or one folder with the class in each file's name."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, printable
+from .dataset import SPLITS, Skipped
+from .formats import PICTURE_ENDINGS
+from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, check_twins, is_clutter, judge_link, natural
+from .sources import FileImages
+
+# Paths of pictures are plain strings here: a set may have a million of them.
+# ruff: noqa: PTH112, PTH113, PTH118, PTH122
+
+_FLAT_NAME: Final = re.compile(r"^(?P<name>.*?[^\s._\-(])(?:[\s._-]+\d+|[\s._-]*\(\d+\)|(?<=[^\W\d_])\d+)$")
+
+
+@dataclass
+class _Scan:
+    """Pictures found in one folder, and what else lay there."""
+
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def _scan(folder: str, root: str, relative: str) -> _Scan:
+    """List one folder. `relative` is the folder's path from `root`, with a slash at its end, or empty."""
+    found = _Scan()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if is_clutter(name):
+                found.ignored["hidden or system files"] += 1
+                continue
+            ending = os.path.splitext(name)[1].lower()
+            if entry.is_file(follow_symlinks=False):
+                if ending in ENDINGS:
+                    found.files.append(relative + name)
+                else:
+                    found.ignored[f"files named {printable(ending)}" if ending else "files without an ending"] += 1
+                continue
+            if entry.is_symlink():
+                reason = judge_link(entry.path, root)
+                if reason:
+                    found.skipped.append(Skipped(relative + name, reason))
+                elif ending in ENDINGS and os.path.isfile(entry.path):
+                    found.files.append(relative + name)
+                elif os.path.isdir(entry.path):
+                    found.skipped.append(Skipped(relative + name, "is a link to a folder"))
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if ending in ENDINGS:
+                    found.skipped.append(Skipped(relative + name, "is a folder, not a picture"))
+                else:
+                    found.folders.append(name)
+                continue
+            found.skipped.append(Skipped(relative + name, f"is {_special(entry)}, not a picture"))
+    return found
+
+
+def _special(entry: os.DirEntry[str]) -> str:
+
+    mode = entry.stat(follow_symlinks=False).st_mode
+    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+def read_folders(path: Path, *, tiff: bool = False) -> Listing:
+    """Class folders, with or without split folders around them.
+
+    Raises:
+        DataError: no class folders, one class, an empty class, folders within a class, split folders that disagree on the classes,
+            or names that differ only in case or in how an accent is written.
+    """
+    root = os.path.realpath(path)
+    top = _scan(root, root, "")
+    if not top.folders:
+        raise _no_classes(path, root, top)
+    split_folders = {name: SPLIT_NAMES[name.lower()] for name in top.folders if name.lower() in SPLIT_NAMES}
+    if split_folders and len(split_folders) < len(top.folders):
+        others = [name for name in top.folders if name not in split_folders]
+        # `train` and `test` beside other folders with pictures are classes only if they hold pictures themselves.
+        if not all(_scan(os.path.join(root, name), root, "").folders for name in split_folders):
+            split_folders = {}
+        else:
+            top.ignored["folders beside the split folders"] += len(others)
+    scans: dict[int | None, dict[str, _Scan]] = {}
+    ignored, skipped = top.ignored, top.skipped
+    if top.files:
+        ignored["pictures outside of every class folder"] += len(top.files)
+    if not split_folders:
+        scans[None] = _scan_classes(path, root, "", top.folders)
+    else:
+        doubled = [part for part, number in Counter(split_folders.values()).items() if number > 1]
+        if doubled:
+            both = sorted(name for name, part in split_folders.items() if part == doubled[0])
+            raise DataError(
+                path, f"has {' and '.join(both)}, which mean the same part", hint="keep one of them", code="split-twice"
+            )
+        for name, part in sorted(split_folders.items(), key=lambda item: item[1]):
+            inner = _scan(os.path.join(root, name), root, f"{name}/")
+            if [sub.lower() for sub in inner.folders] == [name.lower()] or (
+                inner.folders and all(sub.lower() in SPLIT_NAMES for sub in inner.folders)
+            ):
+                raise DataError(
+                    path,
+                    f"{name} holds {inner.folders[0]} again instead of class folders",
+                    hint=f"move what is in {name}/{inner.folders[0]} one level up",
+                    code="nested-split",
+                )
+            if not inner.folders:
+                raise _no_classes(path / name, root, inner)
+            ignored += inner.ignored
+            skipped += inner.skipped
+            if inner.files:
+                ignored["pictures outside of every class folder"] += len(inner.files)
+            scans[part] = _scan_classes(path, root, f"{name}/", inner.folders)
+        _check_same_classes(path, scans)
+    classes = tuple(sorted({name for part in scans.values() for name in part}, key=natural))
+    check_twins(path, classes)
+    names: list[str] = []
+    targets: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int8]] = []
+    for which, by_class in scans.items():
+        for position, name in enumerate(classes):
+            scan = by_class[name]
+            ignored += scan.ignored
+            skipped += scan.skipped
+            if not scan.files:
+                raise DataError(
+                    path,
+                    f"class {printable(name)!r} holds no picture"
+                    + (f" in the {SPLITS[which]} part" if which is not None else "")
+                    + _looked_for(scan),
+                    hint="add pictures to it, or remove the folder",
+                    code="class-empty",
+                )
+            names += sorted(scan.files)
+            targets.append(np.full(len(scan.files), position, np.int64))
+            parts.append(np.full(len(scan.files), which or 0, np.int8))
+    return Listing(
+        "folders",
+        classes,
+        names,
+        np.concatenate(targets),
+        FileImages(root, names, tiff=tiff),
+        given=np.concatenate(parts) if split_folders else None,
+        notes=_ignored_notes(ignored),
+        skipped=skipped,
+    )
+
+
+def _scan_classes(path: Path, root: str, prefix: str, folders: Iterable[str]) -> dict[str, _Scan]:
+    scans = {}
+    for name in folders:
+        scan = _scan(os.path.join(root, prefix + name), root, f"{prefix}{name}/")
+        if scan.folders:
+            inner = f"{prefix}{name}/{scan.folders[0]}"
+            hint = "put every picture right into its class folder"
+            if not scan.files:
+                hint = f"is {printable(path / prefix / name)} the folder you mean?"
+            raise DataError(
+                path,
+                f"{printable(inner)} is a folder within a class folder; expected {ACCEPTED}",
+                hint=hint,
+                code="nested-folders",
+            )
+        scans[name] = scan
+    return scans
+
+
+def _check_same_classes(path: Path, scans: Mapping[int | None, Mapping[str, _Scan]]) -> None:
+    (first, reference), *others = scans.items()
+    for part, by_class in others:
+        if set(by_class) != set(reference):
+            sides = [
+                f"{SPLITS[number or 0]}: {', '.join(printable(name) for name in sorted(scans[number], key=natural))}"
+                for number in dict.fromkeys((first, part))
+            ]
+            raise DataError(
+                path,
+                f"the parts have different classes. {sides[0]}. {sides[1]}",
+                hint="give each part the same class folders",
+                code="classes-differ",
+            )
+
+
+def _no_classes(path: Path, root: str, found: _Scan) -> DataError:
+    what = f"{len(found.files)} pictures but no class folders" if found.files else "no class folders"
+    if not (found.files or found.folders or found.ignored or found.skipped):
+        return DataError(path, f"the folder is empty; expected {ACCEPTED}", code="folder-empty")
+    return DataError(path, f"holds {what}{_looked_for(found)}; expected {ACCEPTED}", code="no-class-folders")
+
+
+def _looked_for(found: _Scan) -> str:
+    if not found.ignored and not found.skipped:
+        return ""
+    parts = [f"{number} {what}" for what, number in found.ignored.most_common(3)]
+    parts += [f"{printable(bad.path)} {bad.reason}" for bad in found.skipped[:3]]
+    return f" (there are {', '.join(parts)}; looked for {' '.join(sorted(PICTURE_ENDINGS))})"
+
+
+def _ignored_notes(ignored: Counter[str]) -> list[str]:
+    return [f"ignored: {number} {what}" for what, number in ignored.most_common()]
+
+
+def read_flat(path: Path, *, tiff: bool = False) -> Listing:
+    """One folder whose files carry the class in front of a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat (3).jpg`.
+
+    Raises:
+        DataError: no such names, or one class only.
+    """
+    root = os.path.realpath(path)
+    found = _scan(root, root, "")
+    names: list[str] = []
+    labels: list[str] = []
+    skipped = found.skipped
+    for name in sorted(found.files):
+        match = _FLAT_NAME.match(os.path.splitext(name)[0])
+        if match:
+            names.append(name)
+            labels.append(match["name"])
+        else:
+            skipped.append(Skipped(name, "has no class and number in its name, as cat.0.jpg has"))
+    if not names or len(skipped) > len(names) or len(set(labels)) < 2 or len(set(labels)) * 2 > len(names):
+        raise _no_classes(path, root, found)
+    classes = tuple(sorted(set(labels), key=natural))
+    check_twins(path, classes)
+    position = {name: number for number, name in enumerate(classes)}
+    if found.folders:
+        found.ignored["folders beside the pictures"] += len(found.folders)
+    return Listing(
+        "flat",
+        classes,
+        names,
+        np.array([position[label] for label in labels], np.int64),
+        FileImages(root, names, tiff=tiff),
+        notes=_ignored_notes(found.ignored),
+        skipped=skipped,
+    )

@@ -1,0 +1,510 @@
+"""What is in a dataset before anything is trained on it: counts, sizes, bad files, images that occur twice, leaks, imbalance.
+
+Every image is opened once, in parallel. Equal images are found by their content's digest; near duplicates (saved again,
+scaled, brightened) by their 16x16 grey thumbnails, see `close_groups`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConvoscopeError, MachineError, printable
+from .dataset import SPLITS, Dataset, InputFormat, Skipped
+from .decode import decode_bytes, read_header
+from .sources import ArrayImages, FileImages, digest_of
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and of all images."""
+
+NEAR_CORRELATION = 0.995
+"""Thumbnails that agree at least this well (Pearson's r of their pixels) show the same picture. Photographs saved again at
+quality 60, at half or 1.7 times their size or 100 pixels wide, brightened or with less contrast, reach it."""
+
+NEAR_CORRELATION_SMALL = 0.998
+"""The same for sets of images below 64 pixels, which hold less and are more alike (Fashion-MNIST: 64 groups, not 474)."""
+
+NOTE_IMBALANCE, WARN_IMBALANCE = 10, 100
+MACHINE_ERRORS_IN_A_ROW = 20
+
+_SIDE = 16
+# Decoded larger than the thumbnail and averaged, so that JPEG's shortcuts do not shift what a large and a small copy show.
+_LARGE = InputFormat(height=4 * _SIDE, width=4 * _SIDE, channels=1, resize="stretch")
+_SMALL = InputFormat(height=_SIDE, width=_SIDE, channels=1, resize="stretch")
+_PLAIN = 3.0  # thumbnails whose pixels vary less than this (standard deviation, of 255) show nothing to compare
+_BLOCK = 1024  # images of an array opened at a time
+_DIRECTIONS = 12  # in which thumbnails are compared before they are compared in full
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What `inspect` found. Names are those of `Dataset.names`.
+
+    Attributes:
+        source, layout, task, classes: as in the dataset.
+        counts: split to class to number, of the images that can be used.
+        skipped: images that cannot be used, and why.
+        sizes: width, height and how many images have them, the most frequent first.
+        modes: such as `JPEG, colour` to how many.
+        duplicates: groups of images with the same content.
+        near_duplicates: groups that look the same but are not the same file; of equal ones only the first is listed.
+        leaks: groups of equal images that stand in more than one split: split to names.
+        near_leaks: the same for near duplicates.
+        conflicts: groups of equal images with different labels: label to names.
+        numbers: for regression, per column the least, mean and largest value.
+        warnings: what should be mended, one sentence each.
+        notes: what is good to know, one sentence each.
+    """
+
+    source: str
+    layout: str
+    task: str
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    skipped: tuple[Skipped, ...]
+    sizes: tuple[tuple[int, int, int], ...]
+    modes: dict[str, int]
+    duplicates: tuple[tuple[str, ...], ...]
+    near_duplicates: tuple[tuple[str, ...], ...]
+    leaks: tuple[dict[str, tuple[str, ...]], ...]
+    near_leaks: tuple[dict[str, tuple[str, ...]], ...]
+    conflicts: tuple[dict[str, tuple[str, ...]], ...]
+    numbers: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def size_summary(self) -> dict[str, Any]:
+        """Least, median and largest width and height, each on its own, and the ten most frequent sizes."""
+        if not self.sizes:
+            return {}
+        widths, heights, counts = (np.array(column) for column in zip(*self.sizes, strict=True))
+        summary: dict[str, Any] = {
+            key: [_weighted(widths, counts, share), _weighted(heights, counts, share)]
+            for key, share in (("min", 0.0), ("median", 0.5), ("max", 1.0))
+        }
+        summary["different"] = len(self.sizes)
+        summary["most_common"] = [{"width": w, "height": h, "count": count} for w, h, count in self.sizes[:10]]
+        return summary
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain lists, dicts, strings and numbers. File names that are no text are written with escapes."""
+        result: dict[str, Any] = _plain_json(
+            {
+                "source": self.source,
+                "layout": self.layout,
+                "task": self.task,
+                "classes": self.classes,
+                "counts": self.counts,
+                "skipped": [{"path": one.path, "reason": one.reason} for one in self.skipped],
+                "sizes": self.size_summary(),
+                "modes": self.modes,
+                "duplicates": self.duplicates,
+                "near_duplicates": self.near_duplicates,
+                "leaks": self.leaks,
+                "near_leaks": self.near_leaks,
+                "conflicts": self.conflicts,
+                "numbers": {
+                    name: dict(zip(("min", "mean", "max"), v, strict=True)) for name, v in self.numbers.items()
+                },
+                "warnings": self.warnings,
+                "notes": self.notes,
+            }
+        )
+        return result
+
+
+def _weighted(values: NDArray[np.int64], counts: NDArray[np.int64], share: float) -> int:
+    """The value below or at which this share of all lies."""
+    order = np.argsort(values, kind="stable")
+    position = np.searchsorted(np.cumsum(counts[order]), share * counts.sum())
+    return int(values[order[min(int(position), len(order) - 1)]])
+
+
+def _plain_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_text(key): _plain_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_json(one) for one in value]
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """Undecodable bytes of file names (lone surrogates) cannot be written as UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# --- looking -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What opening one image gave: a digest and a thumbnail, or why not."""
+
+    digest: bytes = b""
+    thumbnail: NDArray[np.uint8] | None = None
+    size: tuple[int, int] | None = None
+    mode: str = ""
+    error: ConvoscopeError | None = None
+    machine: bool = False
+
+
+def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int | None = None) -> Inspection:
+    """Open every image of the dataset once and report what is in it; nothing is changed or written.
+
+    Args:
+        dataset: of any task.
+        progress: told how many images have been opened.
+        workers: threads; None: one for each core.
+
+    Raises:
+        MachineError: 20 images in a row could not be read because of the machine.
+    """
+    total = len(dataset)
+    digests: list[bytes] = [b""] * total
+    thumbnails = np.zeros((total, _SIDE * _SIDE), dtype=np.uint8)
+    good = np.zeros(total, dtype=np.bool_)
+    sizes: Counter[tuple[int, int]] = Counter()
+    modes: Counter[str] = Counter()
+    skipped = list(dataset.skipped)
+    in_a_row = 0
+    for row, look in enumerate(_looks(dataset, workers or _cores())):
+        if look.error is not None:
+            in_a_row = in_a_row + 1 if look.machine else 0
+            if in_a_row >= MACHINE_ERRORS_IN_A_ROW:
+                raise MachineError(
+                    dataset.source,
+                    f"{in_a_row} images in a row could not be read; the last: {look.error.reason}",
+                    hint="this is the machine, not the pictures: look at the disk or the share",
+                    code="images-unreadable",
+                )
+            skipped.append(Skipped(dataset.names[row], look.error.reason))
+        else:
+            in_a_row = 0
+            good[row] = True
+            digests[row] = look.digest
+            assert look.thumbnail is not None
+            thumbnails[row] = look.thumbnail
+        if look.size:
+            sizes[look.size] += 1
+        if look.mode:
+            modes[look.mode] += 1
+        if progress and (row % 256 == 255 or row + 1 == total):
+            progress(row + 1, total)
+
+    equal: dict[bytes, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(good).tolist():
+        equal[digests[row]].append(row)
+    same = [rows for rows in equal.values() if len(rows) > 1]
+    plain = good & (thumbnails.std(axis=1) < _PLAIN)
+    first = np.array(sorted(rows[0] for rows in equal.values()), dtype=np.int64)
+    compared = first[~plain[first]]
+    sides = np.array([max(size) for size in sizes.elements()])
+    agreement = NEAR_CORRELATION_SMALL if len(sides) and np.median(sides) < 4 * _SIDE else NEAR_CORRELATION
+    near = [compared[group].tolist() for group in close_groups(thumbnails[compared], agreement)]
+    # An equal copy of a near duplicate may stand in another split than the one that was compared.
+    near_all = [[row for one in group for row in equal[digests[one]]] for group in near]
+
+    usable = dataset if good.all() else dataset.select(np.flatnonzero(good))
+    result = Inspection(
+        source=dataset.source,
+        layout=dataset.layout,
+        task=dataset.task,
+        classes=dataset.classes,
+        counts=usable.counts(),
+        skipped=tuple(skipped),
+        sizes=tuple((width, height, count) for (width, height), count in sizes.most_common()),
+        modes=dict(modes.most_common()),
+        duplicates=_named(dataset, same),
+        near_duplicates=_named(dataset, near),
+        leaks=_apart(dataset, same, lambda row: SPLITS[dataset.splits[row]]),
+        near_leaks=_apart(dataset, near_all, lambda row: SPLITS[dataset.splits[row]]),
+        conflicts=_apart(dataset, same, lambda row: _label(dataset, row)),
+        numbers=_numbers(usable),
+    )
+    return _judged(result, usable, dataset.notes, int(plain.sum()), agreement)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:
+    """One `_Look` for each image, in order; at most a few blocks are ahead of the reader."""
+    images = dataset.images
+    step = 32 if isinstance(images, FileImages) else _BLOCK
+    small = isinstance(images, ArrayImages) and all(
+        max(stack.height, stack.width) < 4 * _SIDE for stack in images.stacks
+    )
+    form = _SMALL if small else _LARGE
+    blocks = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
+
+    def look(rows: range) -> list[_Look]:
+        if isinstance(images, FileImages):
+            return [_look_at_file(images, row) for row in rows]
+        shapes = _array_shapes(images, rows) if isinstance(images, ArrayImages) else [None] * len(rows)
+        outcomes = images.outcomes(rows, form)
+        return [
+            _Look(
+                outcome.digest,
+                None if outcome.pixels is None else _thumbnail(outcome.pixels),
+                (shape[1], shape[0]) if shape else None,
+                f"array, {shape[2]} channel{'s' if shape[2] > 1 else ''}" if shape else "",
+                outcome.error,
+                outcome.machine,
+            )
+            for outcome, shape in zip(outcomes, shapes, strict=True)
+        ]
+
+    with ThreadPoolExecutor(workers) as pool:
+        remaining = iter(blocks)
+        waiting = [pool.submit(look, rows) for rows in islice(remaining, 4 * workers)]
+        try:
+            while waiting:
+                yield from waiting.pop(0).result()
+                waiting += [pool.submit(look, rows) for rows in islice(remaining, 1)]
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`(_SIDE * _SIDE,)` from a square picture whose side is a multiple of that."""
+    factor = pixels.shape[0] // _SIDE
+    if factor == 1:
+        return pixels.reshape(-1)
+    sums = pixels.reshape(_SIDE, factor, _SIDE, factor).sum(axis=(1, 3), dtype=np.uint32)
+    return np.asarray((sums + factor * factor // 2) // (factor * factor), dtype=np.uint8).reshape(-1)
+
+
+def _look_at_file(images: FileImages, row: int) -> _Look:
+    size, mode, name = None, "", images.files[row]
+    try:
+        data = images.read(row)
+        header = read_header(data, path=name, tiff=images.tiff)
+        size, mode = (header.width, header.height), f"{header.format}, {'grey' if header.grey else 'colour'}"
+        decoded = decode_bytes(data, _LARGE, path=name, tiff=images.tiff)
+    except ConvoscopeError as error:
+        return _Look(error=error, size=size, mode=mode, machine=isinstance(error, MachineError))
+    return _Look(digest_of(data), _thumbnail(decoded.pixels), size, mode)
+
+
+def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int] | None]:
+    ends = np.cumsum([stack.count for stack in images.stacks])
+    parts = np.searchsorted(ends, images.rows[rows.start : rows.stop], side="right")
+    shapes = [(stack.height, stack.width, stack.channels) for stack in images.stacks]
+    return [shapes[part] for part in parts.tolist()]
+
+
+# --- judging -----------------------------------------------------------------------------------------------------------
+
+
+def _named(dataset: Dataset, groups: Iterable[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(dataset.names[row] for row in sorted(rows)) for rows in groups)
+
+
+def _apart(
+    dataset: Dataset, groups: Iterable[Sequence[int]], key: Callable[[int], str]
+) -> tuple[dict[str, tuple[str, ...]], ...]:
+    """The groups whose members differ in `key`: key to names."""
+    result = []
+    for rows in groups:
+        parts: dict[str, list[str]] = defaultdict(list)
+        for row in sorted(rows):
+            parts[key(row)].append(dataset.names[row])
+        if len(parts) > 1:
+            result.append({part: tuple(names) for part, names in parts.items()})
+    return tuple(result)
+
+
+def _label(dataset: Dataset, row: int) -> str:
+    target = dataset.targets[row]
+    if dataset.task == "classes":
+        return dataset.classes[int(target)]
+    if dataset.task == "labels":
+        return ";".join(name for name, present in zip(dataset.classes, target, strict=True) if present)
+    return ";".join(f"{value:g}" for value in target)
+
+
+def _numbers(dataset: Dataset) -> dict[str, tuple[float, float, float]]:
+    if dataset.task != "numbers" or not len(dataset):
+        return {}
+    columns = np.asarray(dataset.targets, dtype=np.float64).T
+    return {
+        name: (float(column.min()), float(column.mean()), float(column.max()))
+        for name, column in zip(dataset.classes, columns, strict=True)
+    }
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(printable(name) for name in islice(names, 2))
+
+
+def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int, agreement: float) -> Inspection:
+    """The same with warnings and notes in plain words."""
+    warnings: list[str] = []
+    remarks = list(notes)
+    if found.skipped:
+        warnings.append(
+            f"{_count(len(found.skipped), 'image')} cannot be used; the first: "
+            f"{printable(found.skipped[0].path)}: {found.skipped[0].reason}"
+        )
+    for groups, what in ((found.leaks, "the same image"), (found.near_leaks, "nearly the same image")):
+        if groups:
+            example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in groups[0].items())
+            warnings.append(f"{what} stands in more than one split ({_count(len(groups), 'case')}): {example}")
+    if found.conflicts:
+        example = "; ".join(
+            f"{_some(names[:1])} as {printable(label) or 'no label'}" for label, names in found.conflicts[0].items()
+        )
+        warnings.append(f"the same image has different labels ({_count(len(found.conflicts), 'case')}): {example}")
+    if found.duplicates:
+        surplus = sum(len(group) - 1 for group in found.duplicates)
+        remarks.append(
+            f"{_count(surplus, 'image')} could go without loss: the same content again, for instance {_some(found.duplicates[0])}"
+        )
+    if found.near_duplicates:
+        remarks.append(
+            f"{_count(len(found.near_duplicates), 'group')} of images that look the same (thumbnails agree by r >= {agreement}), "
+            f"for instance {_some(found.near_duplicates[0])}"
+        )
+    if plain:
+        remarks.append(f"{_count(plain, 'image')} of one even tone, not compared for near duplicates")
+    _judge_balance(found, usable, warnings, remarks)
+    return replace(found, warnings=tuple(warnings), notes=tuple(remarks))
+
+
+def _judge_balance(found: Inspection, usable: Dataset, warnings: list[str], remarks: list[str]) -> None:
+    if found.task == "numbers":
+        for name, (low, _, high) in found.numbers.items():
+            if low == high:
+                warnings.append(f"{printable(name)} is {low:g} for every image: there is nothing to learn from it")
+        return
+    totals: Counter[str] = Counter(dict.fromkeys(found.classes, 0))
+    for by_class in found.counts.values():
+        totals.update(by_class)
+    for name in [name for name, count in totals.items() if count == 0]:
+        warnings.append(f"{printable(name)} has no image that can be used")
+    present = {name: count for name, count in totals.items() if count}
+    if len(present) > 1:
+        most, least = max(present, key=lambda name: present[name]), min(present, key=lambda name: present[name])
+        ratio = present[most] / present[least]
+        sentence = f"{printable(most)} has {ratio:.0f} times as many images as {printable(least)} ({present[most]:,} and {present[least]:,})"
+        if ratio > WARN_IMBALANCE:
+            warnings.append(sentence + ": accuracy alone will say little; class weights or balanced sampling help")
+        elif ratio > NOTE_IMBALANCE:
+            remarks.append(sentence)
+    if found.task == "labels" and len(usable):
+        unlabelled = int((np.asarray(usable.targets).sum(axis=1) == 0).sum())
+        if unlabelled:
+            remarks.append(f"{_count(unlabelled, 'image')} without any label")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+# --- near duplicates ---------------------------------------------------------------------------------------------------
+
+
+def close_groups(thumbnails: NDArray[np.uint8], correlation: float) -> list[NDArray[np.int64]]:
+    """Groups of rows linked by pairs whose Pearson correlation is at least `correlation`.
+
+    Each row, less its mean and scaled to length 1, is a point; r >= c means a distance of at most sqrt(2 - 2c). So two such
+    points also lie that close in each of the main directions (PCA): only pairs that do are looked at, found by a
+    grid over the first two directions and sorting along the third. No pair is missed.
+
+    Args:
+        thumbnails: `(N, pixels)`, none of them plain.
+        correlation: below 1.
+
+    Returns:
+        Groups of two or more, each ascending.
+    """
+    count = len(thumbnails)
+    if count < 2:
+        return []
+    radius = float(np.sqrt(2 - 2 * correlation)) + 1e-4
+    points = thumbnails.astype(np.float32)
+    points -= points.mean(axis=1, keepdims=True)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    sample = points[:: max(1, count // 4096)]
+    _, directions = np.linalg.eigh(sample.T @ sample)
+    main = np.ascontiguousarray(points @ directions[:, ::-1][:, :_DIRECTIONS])
+
+    # One number for the place of each point: the cell of the grid, and within it the third coordinate, in 0..2 of 4.
+    width = int(2 / radius) + 3
+    across, down = np.floor((main[:, 0] + 1) / radius) + 1, np.floor((main[:, 1] + 1) / radius) + 1
+    third = main[:, 2].astype(np.float64) + 1
+    cell = (across * width + down).astype(np.int64)
+    order = np.argsort(cell * 4 + third)
+    cell, third, main = cell[order], third[order], main[order]
+    place = cell * 4 + third
+    fourth = np.ascontiguousarray(main[:, 3])
+
+    groups = _Groups(count)
+    # The other half of the neighbouring cells finds these points from its side.
+    for step in (0, 1, width - 1, width, width + 1):
+        near = (cell + step) * 4 + third
+        ends = np.searchsorted(place, near + radius, side="right")
+        starts = np.searchsorted(place, near - radius) if step else np.arange(1, count + 1)
+        numbers = np.maximum(ends - starts, 0)
+        for low, high in _portions(numbers, 1_000_000):
+            left = np.repeat(np.arange(low, high), numbers[low:high])
+            first_of = np.cumsum(numbers[low:high]) - numbers[low:high]
+            right = np.arange(len(left)) + np.repeat(starts[low:high] - first_of, numbers[low:high])
+            close = np.abs(fourth[left] - fourth[right]) <= radius
+            left, right = left[close], right[close]
+            for columns in (slice(0, 6), slice(0, _DIRECTIONS)):
+                close = ((main[left, columns] - main[right, columns]) ** 2).sum(axis=1) <= radius**2
+                left, right = left[close], right[close]
+            left, right = order[left], order[right]
+            for begin in range(0, len(left), 100_000):
+                one, other = groups.apart(left[begin : begin + 100_000], right[begin : begin + 100_000])
+                alike = np.einsum("nd,nd->n", points[one], points[other]) >= correlation
+                groups.join(one[alike], other[alike])
+    return groups.result()
+
+
+def _portions(numbers: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of positions whose numbers add up to about `limit`."""
+    portion = np.cumsum(numbers) // limit
+    edges = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(numbers)]
+    yield from pairwise(edges)
+
+
+class _Groups:
+    """Which rows belong together. Every row points to a smaller one of its group or to itself."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = np.arange(count)
+
+    def _flatten(self) -> None:
+        while not np.array_equal(further := self._parent[self._parent], self._parent):
+            self._parent = further
+
+    def apart(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those pairs whose rows are not known to belong together."""
+        self._flatten()
+        open_ = self._parent[left] != self._parent[right]
+        return left[open_], right[open_]
+
+    def join(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
+        """Put the rows of each pair into one group."""
+        while len(left):
+            one, other = self._parent[left], self._parent[right]
+            np.minimum.at(self._parent, np.maximum(one, other), np.minimum(one, other))
+            left, right = self.apart(left, right)
+
+    def result(self) -> list[NDArray[np.int64]]:
+        self._flatten()
+        order = np.argsort(self._parent, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(self._parent[order])) + 1)
+        return [part for part in parts if len(part) > 1]

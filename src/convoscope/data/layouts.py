@@ -1,0 +1,315 @@
+"""The way in: from a path or a name to a dataset.
+
+`load` guesses the layout, says so in the dataset's notes, and fills in the parts that the source does not give itself. The
+layouts' own files (folders.py, arrays.py, csv_table.py) list images and labels; none decodes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError, printable
+from ..files import machine_error
+from .arrays import IDX_NAME, check_lengths, read_arrays, read_idx, read_quickdraw, read_targets, role_of
+from .csv_table import TABLE_ENDINGS, read_csv
+from .dataset import Dataset
+from .folders import read_flat, read_folders
+from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, is_clutter
+from .sources import ArrayImages, Stack
+from .split import TRAIN, apply, complete, read_split, strata_of
+
+# ruff: noqa: PTH122
+
+LAYOUTS: Final = (
+    "auto",
+    "folders",
+    "flat",
+    "idx",
+    "arrays",
+    "quickdraw",
+    "csv",
+    "csv:classes",
+    "csv:labels",
+    "csv:numbers",
+)
+"""How a source may be read; `auto` guesses and says what it took."""
+
+_IMBALANCE: Final = 100
+
+
+def load(
+    source: str | os.PathLike[str] | Dataset,
+    *,
+    layout: str = "auto",
+    seed: int = 0,
+    validation: float | None = None,
+    test: float | None = None,
+    manifest: str | os.PathLike[str] | None = None,
+    tiff: bool = False,
+) -> Dataset:
+    """List images and labels, and fix the split. Nothing is decoded.
+
+    Args:
+        source: a folder, a file, a name (`builtin:shapes`, `mnist`, `quickdraw:apple,banana`), or a dataset, which is returned as it is.
+        layout: one of `LAYOUTS`.
+        seed: of the split that is drawn where the source gives none.
+        validation: share 0..1 of the images that validation gets; None: a tenth, at most 5,000.
+        test: share 0..1 for the test; None: a tenth, at most 10,000. See `split.complete` for what happens to given parts.
+        manifest: a split.csv whose split is read back; images it does not list keep the drawn one.
+        tiff: whether TIFF pictures are read as well.
+
+    Returns:
+        The dataset. What was guessed stands in its notes, what was left out in `skipped`.
+
+    Raises:
+        UsageError: an unknown layout or an impossible share.
+        DataError: nothing there, or nothing that can be read as images with labels.
+    """
+    if isinstance(source, Dataset):
+        return source
+    text = os.fspath(source)
+    path = Path(text)
+    if text.startswith("builtin:"):
+        from .builtin import load_builtin
+
+        dataset = load_builtin(text, seed=seed, validation=validation, test=test)
+        return _with_manifest(dataset, manifest)
+    if layout not in LAYOUTS:
+        raise UsageError("layout", f"must be one of {', '.join(LAYOUTS)}; received {layout!r}", code="unknown-layout")
+    if not os.path.lexists(path):
+        from .download import is_download, locate
+
+        if not is_download(text):
+            raise DataError(
+                text,
+                "there is no such file or folder",
+                hint="give a folder of pictures, or one of builtin:shapes, mnist, fashion-mnist, quickdraw:apple,banana",
+                code="data-missing",
+            )
+        path = locate(text)
+    try:
+        listing = _read(path, layout, tiff)
+    except OSError as error:
+        raise machine_error(path, error) from error
+    return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest)
+
+
+def _finish(
+    source: str,
+    listing: Listing,
+    *,
+    seed: int,
+    validation: float | None,
+    test: float | None,
+    manifest: str | os.PathLike[str] | None,
+) -> Dataset:
+    if not listing.names:
+        reasons = "; ".join(f"{printable(bad.path)} {bad.reason}" for bad in listing.skipped[:5])
+        raise DataError(source, f"holds no image that can be read{': ' + reasons if reasons else ''}", code="no-images")
+    targets = listing.targets
+    if listing.task == "classes":
+        _check_classes(source, listing)
+    splits, notes = complete(
+        listing.names, strata_of(listing.task, targets), listing.given, seed=seed, validation=validation, test=test
+    )
+    dataset = Dataset(
+        source=source,
+        layout=listing.layout,
+        task=listing.task,
+        classes=listing.classes,
+        names=listing.names,
+        targets=targets,
+        splits=splits,
+        images=listing.images,
+        notes=(*listing.notes, *notes),
+        skipped=tuple(listing.skipped),
+    )
+    return _with_manifest(dataset, manifest)
+
+
+def _with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> Dataset:
+    if manifest is None:
+        return dataset
+    splits, new = apply(read_split(manifest), dataset.names, dataset.splits)
+    note = f"split read back from {printable(os.fspath(manifest))}"
+    if new:
+        note += f"; {new} images that it does not list keep the drawn one"
+    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
+
+
+def _check_classes(source: str, listing: Listing) -> None:
+    if len(listing.classes) < 2:
+        raise DataError(
+            source,
+            f"has one class only ({printable(listing.classes[0])}); two or more are needed to tell apart",
+            hint="make a folder for each class",
+            code="one-class",
+        )
+    counts = np.bincount(listing.targets, minlength=len(listing.classes)).tolist()
+    for name, count in zip(listing.classes, counts, strict=True):
+        if count < 2:
+            raise DataError(
+                source,
+                f"class {printable(name)!r} has {count} image{'s' * (count != 1)}; at least 2 are needed",
+                hint="add images to it, or remove the class",
+                code="class-too-small" if count else "class-empty",
+            )
+    if listing.given is not None and (listing.given == TRAIN).any():
+        trained = np.bincount(listing.targets[listing.given == TRAIN], minlength=len(listing.classes))
+        for name, count in zip(listing.classes, trained, strict=True):
+            if count == 0:
+                raise DataError(source, f"class {printable(name)!r} has no training image", code="class-empty")
+    most, least = counts.index(max(counts)), counts.index(min(counts))
+    if counts[most] > _IMBALANCE * counts[least]:
+        listing.notes.append(
+            f"the classes are very uneven: {printable(listing.classes[most])} has {counts[most]} images, "
+            f"{printable(listing.classes[least])} has {counts[least]}"
+        )
+
+
+def from_arrays(
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[Any],
+    classes: Sequence[str] | None = None,
+    *,
+    splits: NDArray[np.int8] | None = None,
+    seed: int = 0,
+    validation: float | None = None,
+    test: float | None = None,
+    source: str = "arrays",
+) -> Dataset:
+    """A dataset from arrays in memory.
+
+    Args:
+        images: `(N, H, W)`, `(N, H, W, C)`, `(N, C, H, W)` or `(N, side * side)`; uint8, bool, uint16 or float 0..1.
+        labels: N class indices or texts, `(N, K)` rows of 0 and 1, or floats; see `read_targets`.
+        classes: K names.
+        splits: int8 `(N,)`, positions in `SPLITS`; None: drawn.
+        seed, validation, test: as in `load`.
+        source: what to call it.
+
+    Raises:
+        DataError: shapes, types or lengths that do not fit.
+    """
+    stack = Stack(np.asarray(images), "images")
+    values = np.asarray(labels)
+    check_lengths(source, stack.count, len(values) if values.ndim else 0)
+    task, names, targets, notes = read_targets(source, values, classes)
+    rows = [f"image/{row}" for row in range(stack.count)]
+    if stack.axes in ("NCHW", "NF"):
+        notes.append(f"taken as {stack.count} images of {stack.height} x {stack.width} x {stack.channels}")
+    listing = Listing("arrays", names, rows, targets, ArrayImages([stack]), task, given=splits, notes=notes)
+    return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
+
+
+def _read(path: Path, layout: str, tiff: bool) -> Listing:
+    if path.is_symlink() or not path.is_dir():
+        path = path.resolve(strict=False)
+    if not path.exists():
+        raise DataError(path, "is a link that leads nowhere", code="data-missing")
+    if layout == "auto":
+        layout = _guess(path)
+        guessed = True
+    else:
+        guessed = False
+    readers: dict[str, Callable[[], Listing]] = {
+        "folders": lambda: read_folders(path, tiff=tiff),
+        "flat": lambda: read_flat(path, tiff=tiff),
+        "idx": lambda: read_idx(path),
+        "arrays": lambda: read_arrays(path),
+        "quickdraw": lambda: read_quickdraw(path),
+    }
+    if layout.startswith("csv"):
+        listing = read_csv(path, meaning=layout.partition(":")[2], tiff=tiff)
+    else:
+        if layout in ("folders", "flat", "quickdraw") and not path.is_dir():
+            raise DataError(path, f"is a file; expected {ACCEPTED}", code="not-a-folder")
+        listing = readers[layout]()
+    if guessed:
+        listing.notes.insert(
+            0, f"layout guessed: {_DESCRIBED[listing.layout.partition(':')[0]]} (--layout {listing.layout})"
+        )
+    return listing
+
+
+_DESCRIBED: Final = {
+    "folders": "one folder a class",
+    "flat": "one folder, the class in each file's name",
+    "idx": "IDX files as of MNIST",
+    "arrays": "NumPy arrays",
+    "quickdraw": "QuickDraw bitmaps, one .npy a class",
+    "csv": "a CSV file with a line for each image",
+}
+
+
+def _guess(path: Path) -> str:
+    if not path.is_dir():
+        ending = path.suffix.lower()
+        if ending in TABLE_ENDINGS:
+            return "csv"
+        if ending in (".npz", ".npy"):
+            return "arrays"
+        if IDX_NAME.match(path.name):
+            return "idx"
+        raise DataError(path, f"is a file; expected {ACCEPTED}", code="not-a-folder")
+    folders, files = False, Counter[str]()
+    idx = tables = pictures = 0
+    arrays: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if is_clutter(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=True):
+                    folders = True
+                    continue
+                ending = os.path.splitext(entry.name)[1].lower()
+                files[ending] += 1
+                pictures += ending in ENDINGS
+                idx += bool(IDX_NAME.match(entry.name))
+                tables += ending in TABLE_ENDINGS
+                if ending in (".npy", ".npz"):
+                    arrays.append(entry.name)
+    except PermissionError as error:
+        raise machine_error(path, error) from error
+    if idx:
+        return "idx"
+    if pictures and tables == 1 and not folders:
+        return "csv"
+    if tables == 1 and folders and not _has_class_folders(path):
+        return "csv"
+    if folders and (not (pictures or arrays) or _has_class_folders(path)):
+        return "folders"
+    if pictures:
+        return "flat"
+    if arrays:
+        return "arrays" if any(role_of(name) for name in arrays) or len(arrays) == 1 else "quickdraw"
+    if tables == 1:
+        return "csv"
+    return "folders"
+
+
+def _has_class_folders(path: Path) -> bool:
+    """Whether two or more sub-folders, or a split folder, hold pictures or folders."""
+    found = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not is_clutter(entry.name) and entry.is_dir(follow_symlinks=False):
+                if entry.name.lower() in SPLIT_NAMES:
+                    with os.scandir(entry.path) as inner:
+                        if any(sub.is_dir(follow_symlinks=False) and not is_clutter(sub.name) for sub in inner):
+                            return True
+                    continue
+                with os.scandir(entry.path) as inner:
+                    found += any(os.path.splitext(sub.name)[1].lower() in ENDINGS for sub in inner)
+                if found >= 2:
+                    return True
+    return False

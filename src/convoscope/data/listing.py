@@ -1,0 +1,97 @@
+"""What all layouts share: the list a layout makes, names of parts, what is clutter, which links are followed."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .dataset import ImageSource, Skipped, Task
+from .formats import FOREIGN_ENDINGS, PICTURE_ENDINGS
+from .split import TEST, TRAIN, VALIDATION
+
+DRAWING: Final = """
+    pictures/                 or    pictures/
+        cat/                            train/
+            one.jpg                         cat/  dog/
+            two.jpg                     test/
+        dog/                                cat/  dog/
+            three.jpg
+"""
+"""The two accepted layouts of class folders."""
+
+ACCEPTED: Final = (
+    "a folder of class folders:"
+    + DRAWING
+    + "also read: names like cat.0.jpg in one folder, IDX, .npy, .npz, QuickDraw .npy, CSV with path and label"
+)
+SPLIT_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+CLUTTER: Final = frozenset(
+    {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "__pycache__"}
+)
+ENDINGS: Final = PICTURE_ENDINGS | FOREIGN_ENDINGS
+
+
+@dataclass
+class Listing:
+    """What a layout found: N images with their targets, before the split is completed."""
+
+    layout: str
+    classes: tuple[str, ...]
+    names: list[str]
+    targets: NDArray[Any]
+    images: ImageSource
+    task: Task = "classes"
+    given: NDArray[np.int8] | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def is_clutter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in CLUTTER
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key by which `2` comes before `10`."""
+    parts = re.split(r"(\d+)", name) if name.isascii() else [name]
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+
+
+def check_twins(source: str | os.PathLike[str], classes: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in classes:
+        plain = unicodedata.normalize("NFC", name).casefold()
+        if plain in seen:
+            one, two = ascii(seen[plain]), ascii(name)
+            if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", seen[plain]):
+                one, two = repr(seen[plain]), repr(name)
+            raise DataError(
+                source,
+                f"the classes {one} and {two} differ only in case or in how an accent is written",
+                hint="merge them, or rename one",
+                code="twin-classes",
+            )
+        seen[plain] = name
+
+
+def judge_link(path: str, root: str) -> str:
+    """Why a link is not followed, or nothing."""
+    try:
+        target = os.path.realpath(path, strict=True)
+    except FileNotFoundError:
+        return "is a link that leads nowhere"
+    except OSError:
+        return "is a link that leads to itself"
+    inside = target == root or target.startswith(root.rstrip(os.sep) + os.sep)
+    return "" if inside else "is a link that leads out of the data folder"

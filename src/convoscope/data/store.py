@@ -1,0 +1,396 @@
+"""The decoded store: every image of a dataset as uint8 in one memory-mapped file, made once and found again.
+
+Two kinds of cache entries. `pixels/KEY` holds the images; its key is a hash over the images' contents, so that the same pictures in
+two places share it. `rows/KEY` remembers what was found when the files with these names, sizes, times and inodes were last
+read: their digests, which of them are bad, and which `pixels` entry is theirs. While it fits, no picture is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from io import FileIO
+from pathlib import Path
+from typing import Final, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, MachineError
+from .cache import Lease, alone, building, cache_folder, find, tidy
+from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
+from .decode import DECODE_VERSION, Pixels, check_format
+from .sources import DIGEST_BYTES
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and of all images."""
+
+MAX_LEFT_OUT_SHARE: Final = 0.10
+MAX_LEFT_OUT_SHARE_OF_CLASS: Final = 0.25
+MIN_OF_CLASS: Final = 2
+MACHINE_ERRORS_IN_A_ROW: Final = 20
+
+_STILL_NS: Final = 50_000_000
+"""A file changed this shortly before it was read may change again without its time changing."""
+
+
+class Digests(Sequence[str]):
+    """N content hashes, each 32 hexadecimal digits. Held as bytes: uint8 `(N, 16)`."""
+
+    def __init__(self, values: NDArray[np.uint8]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Digests: ...
+    def __getitem__(self, row: int | slice) -> str | Digests:
+        if isinstance(row, slice):
+            return Digests(self.values[row])
+        return bytes(self.values[row]).hex()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset whose images are decoded.
+
+    Attributes:
+        dataset: without the bad images; these stand in `dataset.skipped`.
+        pixels: uint8 `(N, height, width, channels)`, memory-mapped and read-only; take batches by index.
+        digests: N content hashes.
+        form: what the images were brought to.
+    """
+
+    dataset: Dataset
+    pixels: Pixels
+    digests: Sequence[str]
+    form: InputFormat
+    _lease: Lease | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass
+class _Findings:
+    """What reading all N images of a dataset gave. Rows count through the dataset as it was listed."""
+
+    digests: NDArray[np.uint8]
+    skipped: list[tuple[int, str, str, str]] = field(default_factory=list)  # row, path, reason, code
+    notes: list[tuple[int, str]] = field(default_factory=list)  # row, remark
+    pixels_key: str = ""  # empty: the images are used where they lie
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        keep = np.ones(len(self.digests), bool)
+        keep[[row for row, *_ in self.skipped]] = False
+        return np.flatnonzero(keep)
+
+
+def prepare(
+    dataset: Dataset,
+    form: InputFormat,
+    *,
+    progress: Progress | None = None,
+    strict: bool = False,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+) -> Prepared:
+    """Decode and resize every image once, in parallel, into the store; or find it there.
+
+    Bad images are left out and listed in `dataset.skipped`. It is an error instead
+    - if more than 10 % of all images, or 25 % of a class, cannot be used;
+    - if a class that lost images keeps fewer than 2;
+    - with `strict`, if there is any.
+
+    Args:
+        dataset: what to decode.
+        form: size, channels and way of resizing.
+        progress: told how far the decoding is.
+        strict: whether one bad image is an error.
+        cache: the cache folder, instead of CONVOSCOPE_CACHE or the user's cache folder.
+        workers: threads that decode; None: one for each core.
+
+    Raises:
+        UsageError: the form is impossible.
+        DataError: too many bad images, or an image is gone since the dataset was listed.
+        MachineError: 20 images in a row could not be read because of the machine; the disk is full.
+    """
+    check_format(form)
+    if len(dataset) == 0:
+        raise DataError(dataset.source, "holds no images", code="no-images")
+    folder = Path(cache) if cache is not None else cache_folder()
+    started = time.time_ns()
+    stamp = dataset.images.stamp()
+    in_place = dataset.images.in_place(form)
+    store = in_place is None
+    if stamp is None:
+        findings, stored = _read_all(dataset, form, store, progress, workers, folder)
+    else:
+        key = hashlib.sha256(f"{DECODE_VERSION} {form} {stamp.key}".encode()).hexdigest()
+        known = _recall(key, len(dataset), store, form, folder)
+        if known is None:
+            with alone(key, folder):
+                known = _recall(key, len(dataset), store, form, folder)
+                if known is None:
+                    known = _read_all(dataset, form, store, progress, workers, folder)
+                    if started - stamp.newest > _STILL_NS:
+                        _remember(key, known[0], folder)
+        findings, stored = known
+    kept = findings.kept
+    skipped = tuple(Skipped(path, reason) for _, path, reason, _ in findings.skipped)
+    _check_losses(dataset, findings, strict)
+    result = dataset if len(kept) == len(dataset) else dataset.select(kept)
+    result = replace(result, skipped=(*dataset.skipped, *skipped), notes=(*dataset.notes, *_remarks(dataset, findings)))
+    if in_place is not None:
+        pixels = in_place if len(kept) == len(dataset) else in_place[kept]
+    else:
+        assert stored is not None
+        pixels = stored.pixels
+    return Prepared(result, pixels, Digests(findings.digests[kept]), form, stored.lease if stored else None)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The good images, memory-mapped. The mapping outlives the file; the lease keeps the file from being removed."""
+
+    pixels: Pixels
+    lease: Lease | None
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read_all(
+    dataset: Dataset, form: InputFormat, store: bool, progress: Progress | None, workers: int | None, folder: Path
+) -> tuple[_Findings, _Stored | None]:
+    """Read every image; with `store`, write the good ones one after the other into a new entry."""
+    if not store:
+        return _collect(dataset, form, progress, workers, lambda _: None), None
+    with building("pixels", folder=folder) as entry, open(entry.folder / "images", "w+b", buffering=0) as file:
+
+        def write(pixels: Pixels) -> None:
+            _write_all(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"))
+
+        findings = _collect(dataset, form, progress, workers, write)
+        os.fsync(file.fileno())
+        hasher = hashlib.sha256(f"{DECODE_VERSION} {form}\0".encode())
+        hasher.update(findings.digests[findings.kept].tobytes())
+        entry.key = findings.pixels_key = hasher.hexdigest()
+        # Should somebody empty the cache folder at this very moment, the images are still ours.
+        own = _Stored(_map(file, len(findings.kept), form), None)
+    stored = _find_pixels(findings, form, folder) or own
+    tidy(folder)
+    return findings, stored
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _collect(
+    dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None, write: Callable[[Pixels], None]
+) -> _Findings:
+    findings = _Findings(np.zeros((len(dataset), DIGEST_BYTES), np.uint8))
+    in_a_row = 0
+    gone: DataError | None = None
+    if progress:
+        progress(0, len(dataset))
+    for row, outcome in enumerate(_outcomes(dataset, form, progress, workers)):
+        if outcome.digest:
+            findings.digests[row] = np.frombuffer(outcome.digest, np.uint8)
+        in_a_row = in_a_row + 1 if outcome.machine else 0
+        if in_a_row == MACHINE_ERRORS_IN_A_ROW:
+            assert outcome.error is not None
+            raise MachineError(
+                dataset.source,
+                f"{in_a_row} pictures in a row cannot be read, the last one {outcome.error.path}: {outcome.error.reason}; "
+                "it is the machine, not the pictures",
+                hint="see whether the disk or the network share is still there, then start again",
+                code="pictures-unreachable",
+            )
+        if outcome.pixels is not None:
+            write(outcome.pixels)
+            if outcome.note:
+                findings.notes.append((row, outcome.note))
+        elif outcome.error is not None:
+            if outcome.error.code == "image-gone":
+                gone = gone or outcome.error
+            findings.skipped.append((row, dataset.names[row], outcome.error.reason, outcome.error.code))
+    if gone is not None:
+        raise DataError(
+            gone.path, gone.reason, hint="nothing was lost; start again to list the folder anew", code="image-gone"
+        )
+    return findings
+
+
+def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None) -> Iterator[Outcome]:
+    """All outcomes in order, decoded by threads (Pillow and hashlib let go of Python's lock), a few chunks ahead."""
+    threads = workers or _cores()
+    count = len(dataset)
+    size = max(1, min(256, 2_000_000 // (form.height * form.width * form.channels)))
+    chunks = (range(start, min(start + size, count)) for start in range(0, count, size))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        waiting: deque[Future[list[Outcome]]] = deque(
+            pool.submit(dataset.images.outcomes, chunk, form) for chunk in itertools.islice(chunks, 3 * threads)
+        )
+        done = 0
+        while waiting:
+            results = waiting.popleft().result()
+            for chunk in itertools.islice(chunks, 1):
+                waiting.append(pool.submit(dataset.images.outcomes, chunk, form))
+            yield from results
+            done += len(results)
+            if progress:
+                progress(done, count)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _map(file: Path | FileIO, count: int, form: InputFormat) -> Pixels:
+    shape = (count, form.height, form.width, form.channels)
+    if count == 0:
+        return np.zeros(shape, np.uint8)
+    return np.memmap(file, np.uint8, "r", shape=shape)
+
+
+# --- remembering -------------------------------------------------------------------------------------------------------
+
+
+def _remember(key: str, findings: _Findings, folder: Path) -> None:
+    if any(code == "image-unreadable" for *_, code in findings.skipped):
+        return  # rights and disks recover without a file's time changing
+    text = json.dumps({"skipped": findings.skipped, "notes": findings.notes, "pixels": findings.pixels_key})
+    with building("rows", key, folder) as entry, open(entry.folder / "findings.npz", "wb") as file:
+        np.savez(file, digests=findings.digests, text=np.frombuffer(text.encode("utf-8"), np.uint8))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _recall(
+    key: str, count: int, store: bool, form: InputFormat, folder: Path
+) -> tuple[_Findings, _Stored | None] | None:
+    """What was found last time, if it is still there and whole."""
+    remembered = find("rows", key, folder)
+    if remembered is None:
+        return None
+    try:
+        with open(remembered.folder / "findings.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            text = json.loads(arrays["text"].tobytes())
+            findings = _Findings(
+                arrays["digests"],
+                [(int(row), path, reason, code) for row, path, reason, code in text["skipped"]],
+                [(int(row), note) for row, note in text["notes"]],
+                text["pixels"],
+            )
+    except Exception:  # whatever is wrong with a cache's file: it is made anew
+        return None
+    finally:
+        remembered.release()
+    if len(findings.digests) != count or bool(findings.pixels_key) != store:
+        return None
+    if not store:
+        return findings, None
+    stored = _find_pixels(findings, form, folder)
+    return None if stored is None else (findings, stored)
+
+
+def _find_pixels(findings: _Findings, form: InputFormat, folder: Path) -> _Stored | None:
+    lease = find("pixels", findings.pixels_key, folder)
+    if lease is None:
+        return None
+    count = len(findings.kept)
+    try:
+        if (lease.folder / "images").stat().st_size == count * form.height * form.width * form.channels:
+            return _Stored(_map(lease.folder / "images", count, form), lease)
+    except OSError:
+        pass
+    lease.release()
+    return None
+
+
+# --- what is said about bad images -------------------------------------------------------------------------------------
+
+
+def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:
+    lost = findings.skipped
+    if not lost:
+        return
+    count = len(dataset)
+    hint = "mend or remove them, then start again; nothing was changed"
+    first = "; ".join(f"{path}: {reason}" for _, path, reason, _ in lost[:5])
+    listed = f"{first}{'; ...' if len(lost) > 5 else ''}"
+    if strict:
+        raise DataError(
+            dataset.source,
+            f"{len(lost)} of {count} images cannot be used: {listed}",
+            hint=hint,
+            code="bad-images-strict",
+        )
+    rows = [row for row, *_ in lost]
+    if len(rows) > MAX_LEFT_OUT_SHARE * count:
+        raise DataError(
+            dataset.source,
+            f"{len(rows)} of {count} images cannot be used, more than {MAX_LEFT_OUT_SHARE:.0%}: {listed}",
+            hint=hint,
+            code="too-many-bad-images",
+        )
+    if dataset.task != "classes":
+        return
+    sizes = Counter(dataset.targets.tolist())
+    for label, number in Counter(dataset.targets[rows].tolist()).items():
+        name = dataset.classes[label]
+        if sizes[label] - number < MIN_OF_CLASS:
+            raise DataError(
+                dataset.source,
+                f"class {name!r} keeps {sizes[label] - number} of {sizes[label]} images, at least {MIN_OF_CLASS} are needed: {listed}",
+                hint=hint,
+                code="too-many-bad-images",
+            )
+        if number > MAX_LEFT_OUT_SHARE_OF_CLASS * sizes[label]:
+            share = f"more than {MAX_LEFT_OUT_SHARE_OF_CLASS:.0%}"
+            raise DataError(
+                dataset.source,
+                f"{number} of {sizes[label]} images of class {name!r} cannot be used, {share}: {listed}",
+                hint=hint,
+                code="too-many-bad-images",
+            )
+    kept = findings.kept
+    train = SPLITS.index("train")
+    left = np.unique(dataset.targets[kept][dataset.splits[kept] == train])
+    for label in np.setdiff1d(np.unique(dataset.targets[dataset.splits == train]), left):
+        raise DataError(
+            dataset.source,
+            f"class {dataset.classes[label]!r} keeps no image for training: {listed}",
+            hint=hint,
+            code="too-many-bad-images",
+        )
+
+
+def _remarks(dataset: Dataset, findings: _Findings) -> list[str]:
+    groups: dict[str, list[int]] = {}
+    for row, note in findings.notes:
+        groups.setdefault(note, []).append(row)
+    remarks = []
+    for note, rows in groups.items():
+        others = f" (and {len(rows) - 1} more like it)" if len(rows) > 1 else ""
+        remarks.append(f"{dataset.names[rows[0]]}: {note}{others}")
+    if findings.skipped:
+        remarks.append(f"{len(findings.skipped)} of {len(dataset)} images are left out")
+    return remarks
