@@ -1,0 +1,30 @@
+"""From a short text, a name or a ready module to a network, and its table of shapes. See docs/models.md.
+
+Importing this room imports no torch: reading a text and its table need none.
+"""
+
+from .build import build, check, model_text, pool_first
+from .grammar import Item, from_json, parse, to_json, to_text
+from .layers import LAYERS
+from .plan import read_size
+from .presets import PRESETS, Preset
+from .table import LayerRow, ModelTable, table
+
+__all__ = [
+    "LAYERS",
+    "PRESETS",
+    "Item",
+    "LayerRow",
+    "ModelTable",
+    "Preset",
+    "build",
+    "check",
+    "from_json",
+    "model_text",
+    "parse",
+    "pool_first",
+    "read_size",
+    "table",
+    "to_json",
+    "to_text",
+]

@@ -1,0 +1,603 @@
+"""The catalogue of layers: what each one is called, its arguments, and its rules.
+
+Each rule works on plain numbers: the shape that comes out, the weights, the multiply-adds and the window are known before
+anything is built. torch is imported only inside `module`. To add a layer, write one class here.
+
+Shapes: maps are `(height, width, channels)`, vectors are `(n,)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Value = int | float | bool | str | tuple[int, int]
+"""An argument's value: a count, a number, a flag, a word, or a size of two sides (height, width)."""
+
+Arguments = Mapping[str, Value | None]
+"""All arguments of a layer by name, with the defaults filled in."""
+
+Shape = tuple[int, ...]
+
+LARGEST_SIZE = 20_000
+LARGEST_COUNT = 1_000_000
+
+
+class Unfit(Exception):  # Never leaves this room; `plan` turns it into a UsageError that names the layer
+    """A layer cannot take what comes in. `too_small`: a larger image would help."""
+
+    def __init__(self, reason: str, hint: str = "", *, too_small: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.hint, self.too_small = reason, hint, too_small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One argument of a layer.
+
+    Attributes:
+        kind: `count`: a whole number; `size`: `3`, or `3x5` for height 3 and width 5; `number`; `flag`: true or false;
+            `word`: one of `words`. A count or size may also be one of `words`.
+        default: None where `meaning` says what stands in, or where the argument is required.
+    """
+
+    name: str
+    kind: Literal["count", "size", "number", "flag", "word"]
+    meaning: str
+    default: Value | None = None
+    required: bool = False
+    minimum: float = 0
+    maximum: float = LARGEST_COUNT
+    words: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> str:
+        """What may stand here, in words."""
+        low, high = f"{self.minimum:g}", f"{self.maximum:,.15g}"
+        what = {
+            "count": f"a whole number from {low} to {high}",
+            "size": f"a size such as 3 or 3x5 (sides from {low} to {high})",
+            "number": f"a number from {low} to {high}",
+            "flag": "true or false",
+            "word": "",
+        }[self.kind]
+        return " or ".join([what, *self.words] if what else self.words)
+
+    def accept(self, value: object) -> Value | None:
+        """`value` in its normal form (3x3 is 3, numbers are floats), or None where it may not stand here."""
+        if isinstance(value, str):
+            return value if value in self.words else None
+        if self.kind == "flag" or isinstance(value, bool):
+            return value if self.kind == "flag" and isinstance(value, bool) else None
+        if self.kind == "number" and isinstance(value, int | float):
+            return float(value) if self.minimum <= value <= self.maximum else None
+        if self.kind in ("count", "size") and isinstance(value, int):
+            return value if self.minimum <= value <= self.maximum else None
+        if self.kind == "size" and isinstance(value, tuple | list) and len(value) == 2:
+            if not all(type(side) is int and self.minimum <= side <= self.maximum for side in value):
+                return None
+            return value[0] if value[0] == value[1] else (value[0], value[1])
+        return None
+
+
+def pair(value: Value | None) -> tuple[int, int]:
+    """A size as (height, width)."""
+    if isinstance(value, tuple):
+        return value
+    assert isinstance(value, int)
+    return value, value
+
+
+def size_text(size: tuple[int, ...]) -> str:
+    """`(28, 28, 1)` as `28x28x1`."""
+    return "x".join(map(str, size))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one unit sees of the layer before: size, stride and dilation, each as (height, width)."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+
+
+class Layer:
+    """One entry of the catalogue. The defaults are those of a layer that changes each number by itself."""
+
+    kind: ClassVar[str]
+    meaning: ClassVar[str]
+    arguments: ClassVar[tuple[Argument, ...]] = ()
+    branches: ClassVar[tuple[int, int]] = (0, 0)
+    """How many chains of layers stand inside: at least, at most."""
+    activation: ClassVar[bool] = False
+    unnamed: ClassVar[int] = 1
+    """How many leading arguments `to_text` writes without their names."""
+    numbered: ClassVar[bool] = True
+    """Whether the first one in a chain is called `conv1` (or only `flatten`)."""
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        """The shape that comes out. Raises Unfit."""
+        return shape
+
+    def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        """The learned numbers as one product for each tensor: `((3, 3, 32, 64), (64,))` is 3x3x32x64 + 64."""
+        return ()
+
+    def multiply_adds(self, arguments: Arguments, shape: Shape) -> int:
+        """Multiplications of a weight by a number that came in, for one image."""
+        return 0
+
+    def window(self, arguments: Arguments, shape: Shape) -> Window | None:
+        """What one unit sees, or None where it sees one unit only."""
+        return None
+
+    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
+        """Cells added before the layer works: top, bottom, left, right."""
+        return 0, 0, 0, 0
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        """The torch module for inputs of `shape`."""
+        raise NotImplementedError
+
+
+LAYERS: dict[str, Layer] = {}
+"""Kind to layer, in the order of the handbook."""
+
+
+def layer(definition: type[Layer]) -> type[Layer]:
+    """Put a layer into the catalogue."""
+    LAYERS[definition.kind] = definition()
+    return definition
+
+
+def need_maps(shape: Shape) -> None:
+    if len(shape) != 3:
+        raise Unfit(
+            f"needs feature maps, but a vector of {shape[0]} numbers comes in",
+            "put it before flatten, globalavg and dense",
+        )
+
+
+def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> tuple[int, int]:
+    """The number of places of a window on a map, downwards and across. Raises Unfit where there is none."""
+    top, bottom, left, right = padding
+    frame = shape[0] + top + bottom, shape[1] + left + right
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window.size, window.dilation, strict=True))
+    if reach[0] > frame[0] or reach[1] > frame[1]:
+        spread = f" spread over {size_text(reach)}" if window.dilation != (1, 1) else ""
+        padded = " with its padding" if any(padding) else ""
+        raise Unfit(
+            f"a {size_text(window.size)} window{spread} does not fit into {size_text(shape[:2])}{padded}",
+            "drop a pooling layer or make the window smaller",
+            too_small=True,
+        )
+    height, width = ((f - r) // s + 1 for f, r, s in zip(frame, reach, window.stride, strict=True))
+    return height, width
+
+
+# Layers with weights.
+
+
+@layer
+class Conv(Layer):
+    """2-D convolution (cross-correlation, as everywhere in deep learning)."""
+
+    kind = "conv"
+    meaning = "slides filters over the maps; each filter makes one map"
+    unnamed = 2
+    arguments = (
+        Argument(name="filters", kind="count", required=True, minimum=1, maximum=65_536, meaning="maps that come out"),
+        Argument(name="size", kind="size", default=3, minimum=1, maximum=1000, meaning="window, height x width"),
+        Argument(name="stride", kind="size", default=1, minimum=1, maximum=1000, meaning="step of the window"),
+        Argument(
+            name="padding",
+            kind="size",
+            default="same",
+            words=("same", "valid"),
+            maximum=1000,
+            meaning="cells added at each side; same: the size stays (with stride s: size / s, rounded up); valid: none",
+        ),
+        Argument(
+            name="border",
+            kind="word",
+            default="zeros",
+            words=("zeros", "reflect", "replicate"),
+            meaning="what the added cells hold",
+        ),
+        Argument(
+            name="dilation", kind="size", default=1, minimum=1, maximum=1000, meaning="distance of the window's cells"
+        ),
+        Argument(
+            name="groups",
+            kind="count",
+            default=1,
+            minimum=1,
+            maximum=65_536,
+            meaning="parts into which channels and filters are divided; each filter sees only its part",
+        ),
+        Argument(name="bias", kind="flag", default=True, meaning="whether each filter adds a learned number"),
+    )
+
+    def window(self, arguments: Arguments, shape: Shape) -> Window:
+        return Window(pair(arguments["size"]), pair(arguments["stride"]), pair(arguments["dilation"]))
+
+    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
+        padding = arguments["padding"]
+        if padding == "valid":
+            return 0, 0, 0, 0
+        if padding == "same":
+            # An even window cannot stand in the middle: the extra cell is at the bottom and at the right, as in torch.
+            (height, width), (down, across) = pair(arguments["size"]), pair(arguments["dilation"])
+            rows, columns = (height - 1) * down, (width - 1) * across
+            return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
+        rows, columns = pair(padding)
+        return rows, rows, columns, columns
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        need_maps(shape)
+        filters, groups = arguments["filters"], arguments["groups"]
+        assert isinstance(filters, int) and isinstance(groups, int)
+        if shape[2] % groups or filters % groups:
+            raise Unfit(
+                f"groups must divide the channels that come in and the filters; received groups={groups}, "
+                f"{shape[2]} channels, {filters} filters"
+            )
+        padding = self.padding(arguments)
+        if arguments["border"] == "reflect" and (max(padding[:2]) >= shape[0] or max(padding[2:]) >= shape[1]):
+            raise Unfit(
+                f"a reflected border of {max(padding)} needs a larger map than {size_text(shape[:2])}",
+                "use border=replicate or border=zeros",
+                too_small=True,
+            )
+        return (*slide(self.window(arguments, shape), shape, padding), filters)
+
+    def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        filters, groups = arguments["filters"], arguments["groups"]
+        assert isinstance(filters, int) and isinstance(groups, int)
+        kernel = (*pair(arguments["size"]), shape[2] // groups, filters)
+        return (kernel, (filters,)) if arguments["bias"] else (kernel,)
+
+    def multiply_adds(self, arguments: Arguments, shape: Shape) -> int:
+        height, width, _ = self.output(arguments, shape)
+        return height * width * math.prod(self.weights(arguments, shape)[0])
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        filters, groups = arguments["filters"], arguments["groups"]
+        assert isinstance(filters, int) and isinstance(groups, int)
+        top, bottom, left, right = self.padding(arguments)
+        # `plan` puts a pad layer before a convolution whose padding is not the same on both sides.
+        return nn.Conv2d(
+            shape[2],
+            filters,
+            pair(arguments["size"]),
+            stride=pair(arguments["stride"]),
+            padding=(top, left) if (top, left) == (bottom, right) else 0,
+            dilation=pair(arguments["dilation"]),
+            groups=groups,
+            bias=bool(arguments["bias"]),
+            padding_mode=str(arguments["border"]),  # type: ignore[arg-type]
+        )
+
+
+@layer
+class Dense(Layer):
+    """Each number that comes out is a weighted sum of all that come in."""
+
+    kind = "dense"
+    meaning = "each unit is a weighted sum of all numbers that come in"
+    arguments = (
+        Argument(
+            name="n",
+            kind="count",
+            minimum=1,
+            meaning="numbers that come out; left out: the number of outputs, last layer only",
+        ),
+        Argument(name="bias", kind="flag", default=True, meaning="whether each unit adds a learned number"),
+    )
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise Unfit(f"needs a vector, but maps of {size_text(shape)} come in", "put flatten or globalavg before it")
+        units = arguments["n"]
+        assert isinstance(units, int)
+        return (units,)
+
+    def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        units = arguments["n"]
+        assert isinstance(units, int)
+        return ((shape[0], units), (units,)) if arguments["bias"] else ((shape[0], units),)
+
+    def multiply_adds(self, arguments: Arguments, shape: Shape) -> int:
+        return math.prod(self.weights(arguments, shape)[0])
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.Linear(shape[0], self.output(arguments, shape)[0], bias=bool(arguments["bias"]))
+
+
+@layer
+class Norm(Layer):
+    """Batch normalisation (Ioffe and Szegedy 2015)."""
+
+    kind = "norm"
+    meaning = (
+        "batch normalisation: brings each channel to mean 0 and variance 1 over the batch, then scales and shifts it"
+    )
+
+    def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        return (shape[-1],), (shape[-1],)
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.BatchNorm2d(shape[2]) if len(shape) == 3 else nn.BatchNorm1d(shape[0])
+
+
+# Pooling.
+
+
+class Pool(Layer):
+    """What the three pooling layers share."""
+
+    arguments = (
+        Argument(
+            name="size", kind="size", default=2, minimum=1, maximum=LARGEST_SIZE, meaning="window, height x width"
+        ),
+        Argument(
+            name="stride",
+            kind="size",
+            minimum=1,
+            maximum=LARGEST_SIZE,
+            meaning="step of the window; left out: its size",
+        ),
+        Argument(
+            name="padding",
+            kind="size",
+            default=0,
+            maximum=1000,
+            meaning="cells added at each side, at most half the size",
+        ),
+    )
+
+    def window(self, arguments: Arguments, shape: Shape) -> Window:
+        size = pair(arguments["size"])
+        return Window(size, size if arguments["stride"] is None else pair(arguments["stride"]))
+
+    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
+        rows, columns = pair(arguments["padding"])
+        return rows, rows, columns, columns
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        need_maps(shape)
+        window, padding = self.window(arguments, shape), self.padding(arguments)
+        if 2 * padding[0] > window.size[0] or 2 * padding[2] > window.size[1]:
+            raise Unfit(
+                f"padding may be at most half the size; received size {size_text(window.size)}, "
+                f"padding {size_text((padding[0], padding[2]))}"
+            )
+        return (*slide(window, shape, padding), shape[2])
+
+
+@layer
+class MaxPool(Pool):
+    kind = "maxpool"
+    meaning = "the largest number in the window"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        window = self.window(arguments, shape)
+        return nn.MaxPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]))
+
+
+@layer
+class AvgPool(Pool):
+    kind = "avgpool"
+    meaning = "the mean of the window; padding counts as zeros"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        window = self.window(arguments, shape)
+        return nn.AvgPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]))
+
+
+@layer
+class SumPool(Pool):
+    kind = "sumpool"
+    meaning = "the sum of the window"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        window = self.window(arguments, shape)
+        return nn.AvgPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]), divisor_override=1)
+
+
+@layer
+class GlobalAvg(Layer):
+    kind = "globalavg"
+    meaning = "the mean of each map: one number for each channel, whatever the size of the image"
+    numbered = False
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        need_maps(shape)
+        return (shape[2],)
+
+    def window(self, arguments: Arguments, shape: Shape) -> Window:
+        return Window((shape[0], shape[1]))
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from .network import GlobalAverage
+
+        return GlobalAverage()
+
+
+# Activations.
+
+
+class Activation(Layer):
+    activation = True
+
+
+@layer
+class ReLU(Activation):
+    kind = "relu"
+    meaning = "max(0, x)"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.ReLU()
+
+
+@layer
+class LeakyReLU(Activation):
+    kind = "leakyrelu"
+    meaning = "x where x > 0, else slope times x"
+    arguments = (
+        Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope for numbers below zero"),
+    )
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        slope = arguments["slope"]
+        assert isinstance(slope, float)
+        return nn.LeakyReLU(slope)
+
+
+@layer
+class Sigmoid(Activation):
+    kind = "sigmoid"
+    meaning = "1 / (1 + exp(-x))"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.Sigmoid()
+
+
+@layer
+class Tanh(Activation):
+    kind = "tanh"
+    meaning = "the hyperbolic tangent of x"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.Tanh()
+
+
+@layer
+class GELU(Activation):
+    kind = "gelu"
+    meaning = "x times the normal distribution function of x"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.GELU()
+
+
+@layer
+class SiLU(Activation):
+    kind = "silu"
+    meaning = "x times sigmoid(x)"
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.SiLU()
+
+
+# The rest.
+
+
+@layer
+class Dropout(Layer):
+    kind = "dropout"
+    meaning = "in training, sets each number to zero with probability p and divides the others by 1 - p"
+    arguments = (Argument(name="p", kind="number", default=0.5, maximum=0.999, meaning="probability"),)
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        probability = arguments["p"]
+        assert isinstance(probability, float)
+        return nn.Dropout(probability)
+
+
+@layer
+class Flatten(Layer):
+    kind = "flatten"
+    meaning = "lays the maps out as one vector, channel by channel, row by row"
+    numbered = False
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        return (math.prod(shape),)
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        return nn.Flatten()
+
+
+# Layers that hold chains of layers; `plan` and `build` know them by kind.
+
+
+@layer
+class Residual(Layer):
+    kind = "residual"
+    meaning = "adds what comes in to what the layers inside make of it"
+    branches = (1, 1)
+
+
+@layer
+class Parallel(Layer):
+    kind = "parallel"
+    meaning = (
+        "gives what comes in to each branch and puts the results side by side as channels; an empty branch passes it on"
+    )
+    branches = (2, 64)
+
+
+@layer
+class Repeat(Layer):
+    kind = "repeat"
+    meaning = "writes the layers inside several times, each time with weights of its own"
+    arguments = (Argument(name="n", kind="count", required=True, minimum=1, maximum=1000, meaning="how often"),)
+    branches = (1, 1)
+
+
+class Pad(Layer):
+    """Padding that is not the same on both sides, put before an even-sized convolution. Not for the text."""
+
+    kind = "pad"
+    meaning = "cells added at the border"
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        top, bottom, left, right = self.padding(arguments)
+        return shape[0] + top + bottom, shape[1] + left + right, shape[2]
+
+    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
+        return LAYERS["conv"].padding(arguments)
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from torch import nn
+
+        top, bottom, left, right = self.padding(arguments)
+        kinds = {"zeros": nn.ZeroPad2d, "reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d}
+        return kinds[str(arguments["border"])]((left, right, top, bottom))
+
+
+PAD = Pad()

@@ -1,0 +1,90 @@
+"""The torch modules a model's text becomes. Imports torch: only `build` and the layers' `module` rules import this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class Chain(nn.Sequential):
+    """Layers one after another, children named by kind and count: conv1, norm1, relu1.
+
+    With `pool_first` on, a relu directly before a maxpool runs after it: the same numbers and the same gradients, since
+    relu keeps the order of numbers, for a fraction of the work. Names, weights and `state_dict` stay as they are.
+    """
+
+    pool_first: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self._in_order() if self.pool_first else self:
+            x = module(x)
+        return x
+
+    def _in_order(self) -> Iterator[nn.Module]:
+        waiting: nn.Module | None = None
+        for module in self:
+            if waiting is None and type(module) is nn.ReLU:
+                waiting = module
+                continue
+            if waiting is not None and type(module) is nn.MaxPool2d:
+                yield module
+                yield waiting
+                waiting = None
+                continue
+            if waiting is not None:
+                yield waiting
+                waiting = None
+            if type(module) is nn.ReLU:
+                waiting = module
+            else:
+                yield module
+        if waiting is not None:
+            yield waiting
+
+
+class Network(Chain):
+    """A network from a text: float32 `(N, C, H, W)`, normalised, to raw scores `(N, outputs)`.
+
+    Attributes:
+        text: the text it was made from.
+        input: (height, width, channels) it was made for. With `globalavg` in it other sizes work too.
+        outputs: the scores for each image; 1 where two classes share one score for a sigmoid.
+    """
+
+    text: str
+    input: tuple[int, int, int]
+    outputs: int
+
+
+class Residual(nn.Module):
+    """shortcut(x) + body(x). The shortcut is empty where the shapes agree."""
+
+    def __init__(self, body: Chain, shortcut: Chain) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside, outside = self.body(x), self.shortcut(x)
+        return torch.add(inside, outside)
+
+
+class Parallel(nn.Module):
+    """The branches' results side by side on the channel axis; branch1 first."""
+
+    def __init__(self, branches: list[Chain]) -> None:
+        super().__init__()
+        for number, branch in enumerate(branches, 1):
+            self.add_module(f"branch{number}", branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+class GlobalAverage(nn.Module):
+    """The mean of each map: `(N, C, H, W)` to `(N, C)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))

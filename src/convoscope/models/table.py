@@ -1,0 +1,149 @@
+"""A model's table: for each layer the shape that comes out, its parameters as a product, its work and its receptive field.
+
+For a text everything follows from the shape rules; for other networks `measure` watches one image go through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .build import library_name, model_text
+from .grammar import parse
+from .layers import size_text
+from .plan import Plan, Step, check_input, make_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer.
+
+    Attributes:
+        name: its path in the module, as `get_submodule` takes it.
+        kind: `conv`, `dense`, ...; the class name in small letters where the catalogue has no such layer.
+        output: `(height, width, channels)` of maps, `(n,)` of a vector.
+        parameters: learned numbers of this layer, not of those inside it.
+        formula: the same as products: `3x3x32x64 + 64` is height x width x channels in x filters, and the biases.
+        multiply_adds: products of a weight and an input that are added up, for one image. Convolutions and dense layers count,
+            and matrix products in general; biases, norms, activations and pooling do not.
+        receptive_field: the side in pixels of the square that one unit can see, borders included; (height, width) where they
+            differ; None where it cannot be followed.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+    formula: str
+    multiply_adds: int
+    receptive_field: int | tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """Every layer in the order of execution, and the totals.
+
+    Attributes:
+        model: the text, or the name, or the class of a ready module.
+        input: (height, width, channels).
+        outputs: scores for each image.
+        parameters, trainable: learned numbers, and those of them that training changes.
+        multiply_adds: for one image.
+    """
+
+    model: str
+    input: tuple[int, int, int]
+    outputs: int
+    layers: tuple[LayerRow, ...]
+    parameters: int
+    trainable: int
+    multiply_adds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as plain JSON values."""
+        result = asdict(self)
+        result["input"] = list(self.input)
+        result["layers"] = [
+            {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(row).items()}
+            for row in self.layers
+        ]
+        return result
+
+
+def table(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> ModelTable:
+    """The table of a text, a preset's name, `torchvision:NAME`, `timm:NAME` or a ready module.
+
+    For a text this takes milliseconds and needs no torch.
+
+    Args:
+        model: as in `build`.
+        input: (height, width, channels) of the images.
+        outputs: scores for each image.
+
+    Raises:
+        UsageError: as in `build`.
+    """
+    check_input(input, outputs)
+    if isinstance(model, str):
+        named = library_name(model)
+        if named is None:
+            return _table_of_plan(make_plan(parse(model_text(model)), input, outputs), model_text(model))
+        from .zoo import sketch_from_library
+
+        module, label = sketch_from_library(*named, input, outputs), ":".join(named)
+    else:
+        module, label = model, type(model).__name__
+    from .build import check
+    from .measure import measure
+
+    scores = check(module, input, outputs)
+    rows = measure(module, input)
+    parameters = list(module.parameters())
+    return ModelTable(
+        model=label,
+        input=input,
+        outputs=scores,
+        layers=rows,
+        parameters=sum(parameter.numel() for parameter in parameters),
+        trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+    )
+
+
+def _table_of_plan(plan: Plan, text: str) -> ModelTable:
+    rows = tuple(_row(step) for step in plan.rows())
+    parameters = sum(row.parameters for row in rows)
+    return ModelTable(
+        model=text,
+        input=plan.input,
+        outputs=plan.outputs,
+        layers=rows,
+        parameters=parameters,
+        trainable=parameters,
+        multiply_adds=sum(row.multiply_adds for row in rows),
+    )
+
+
+def _row(step: Step) -> LayerRow:
+    return LayerRow(
+        name=step.name,
+        kind=step.layer.kind,
+        output=step.output,
+        parameters=step.parameters,
+        formula=formula(step.weights),
+        multiply_adds=step.multiply_adds,
+        receptive_field=side(step.field.size),
+    )
+
+
+def formula(products: tuple[tuple[int, ...], ...]) -> str:
+    """`((3, 3, 32, 64), (64,))` as `3x3x32x64 + 64`."""
+    return " + ".join(size_text(product) for product in products)
+
+
+def side(size: tuple[int, int]) -> int | tuple[int, int]:
+    """One number for a square."""
+    return size[0] if size[0] == size[1] else size

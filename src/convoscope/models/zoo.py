@@ -1,0 +1,172 @@
+"""Networks of torchvision and timm, with random weights, for any channel count and number of outputs.
+
+Both libraries are imported inside the functions: they take seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError, printable
+from .build import check
+from .grammar import nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Enough to find the least size that works, from the smallest icons to the largest inputs in use.
+_SIZES = (8, 16, 32, 64, 128, 256, 512)
+
+
+def build_from_library(library: str, name: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
+    """The network `name` of `library` with random weights and without auxiliary heads.
+
+    Raises:
+        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size.
+    """
+    options = _fitting_options(library, name, input, outputs)
+    return _create(library, name, input, outputs, options)
+
+
+def sketch_from_library(library: str, name: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
+    """The same network without numbers (on torch's meta device), to look at its shapes; made in a fraction of the time."""
+    options = _fitting_options(library, name, input, outputs)
+    return _sketch(library, name, input, outputs, options)
+
+
+def _names(library: str) -> list[str]:
+    if library == "torchvision":
+        from torchvision import models
+
+        return list(models.list_models(module=models))
+    import timm
+
+    return list(timm.list_models())
+
+
+def _fitting_options(library: str, name: str, input: tuple[int, int, int], outputs: int) -> dict[str, Any]:
+    """The extra arguments with which the network takes images of this size."""
+    known = _names(library)
+    if name not in known:
+        meant = nearest(name, known)
+        raise UsageError(
+            "model",
+            f"{library} has no classification network `{printable(name[:80])}`",
+            code="model-unknown",
+            hint=f"did you mean {library}:{meant}?" if meant else f"for instance {library}:resnet18",
+        )
+    failure: UsageError | None = None
+    for options in _size_options(library, name, input):
+        try:
+            check(_sketch(library, name, input, outputs, options), input, outputs)
+        except (TypeError, ValueError, AssertionError):
+            continue  # this network takes no such argument, or not this value of it
+        except UsageError as error:
+            failure = error
+        else:
+            return options
+    # What does not run without numbers may still run with them.
+    try:
+        check(_create(library, name, input, outputs, {}), input, outputs)
+    except UsageError as error:
+        failure = error
+    else:
+        return {}
+    height, width, _ = input
+    works = _least_size(library, name, input, outputs)
+    raise UsageError(
+        f"model {library}:{name}",
+        f"it does not take images of {height}x{width}: {failure.reason.rpartition('fails on one: ')[2]}",
+        code="model-size",
+        hint=f"images of {works}x{works} work" if works else "try 224x224",
+    ) from failure
+
+
+def _size_options(library: str, name: str, input: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Ways to tell the network its image size, the plain one first. Most take any size."""
+    height, width, _ = input
+    if library == "timm":
+        return [{}, {"img_size": (height, width)}]
+    if name.startswith("vit_"):
+        return [{"image_size": height}] if height == width else [{}]
+    if name.startswith("maxvit"):
+        return [{"input_size": (height, width)}]
+    return [{}]
+
+
+def _least_size(library: str, name: str, input: tuple[int, int, int], outputs: int) -> int | None:
+    """The least side of a square image that works, or None where no tried size does."""
+
+    def works(side: int) -> bool:
+        square = (side, side, input[2])
+        for options in _size_options(library, name, square):
+            try:
+                check(_sketch(library, name, square, outputs, options), square, outputs)
+            except (TypeError, ValueError, AssertionError, UsageError):
+                continue
+            return True
+        return False
+
+    low = 0
+    for side in _SIZES:
+        if works(side):
+            high = side
+            while high - low > 1:
+                middle = (low + high) // 2
+                if works(middle):
+                    high = middle
+                else:
+                    low = middle
+            return high
+        low = side
+    return 224 if works(224) else None
+
+
+def _sketch(library: str, name: str, input: tuple[int, int, int], outputs: int, options: dict[str, Any]) -> nn.Module:
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return _create(library, name, input, outputs, options)
+    except (NotImplementedError, RuntimeError):
+        # Some networks compute with numbers while they are made.
+        return _create(library, name, input, outputs, options).to("meta")
+
+
+def _create(library: str, name: str, input: tuple[int, int, int], outputs: int, options: dict[str, Any]) -> nn.Module:
+    channels = input[2]
+    if library == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(
+            name, pretrained=False, in_chans=channels, num_classes=outputs, **options
+        )
+        return network
+    from torchvision import models
+
+    if name in ("googlenet", "inception_v3"):
+        # Their own start takes seconds and hardly matters: batch normalisation follows every convolution.
+        options = {**options, "aux_logits": False, "init_weights": False}
+    network = models.get_model(name, weights=None, num_classes=outputs, **options)
+    if channels != 3:
+        _replace_first_convolution(network, channels)
+    return network
+
+
+def _replace_first_convolution(network: nn.Module, channels: int) -> None:
+    """Let a network made for colour take `channels` channels."""
+    from torch import nn
+
+    path, old = next((path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    new = nn.Conv2d(
+        channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        stride=old.stride,  # type: ignore[arg-type]
+        padding=old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+        device=old.weight.device,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, child = path.rpartition(".")
+    setattr(network.get_submodule(parent), child, new)

@@ -1,0 +1,589 @@
+"""Texts become networks: names, shapes, numbers against plain loops, and errors that name the layer."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from convoscope import models
+from convoscope.errors import UsageError
+from convoscope.models import PRESETS, build, check, model_text, parse, pool_first, read_size, table, to_text
+
+from .texts import model_texts, sides
+
+
+def preset_case(preset):
+    return preset.input or (32, 32, 3), 2 if preset.name in ("tiny", "catsdogs") else 10
+
+
+def layer_of(text, input, outputs=1):
+    """The layers of `text` without the flatten and dense that end it."""
+    return build(f"{text} flatten dense", input, outputs)[:-2].eval()
+
+
+# Presets
+
+
+@pytest.mark.parametrize(
+    ("name", "input", "outputs", "parameters"),
+    [
+        ("tiny", (5, 5, 1), 2, 19),
+        ("mnist-mlp", (28, 28, 1), 10, 669_706),
+        ("fashion-mlp", (28, 28, 1), 10, 101_770),
+        ("fashion", (28, 28, 1), 10, 421_642),
+    ],
+)
+def test_parameters_of_the_known_presets(name, input, outputs, parameters):
+    assert sum(parameter.numel() for parameter in build(name, input, outputs).parameters()) == parameters
+    assert table(name, input, outputs).parameters == parameters
+
+
+def test_sizes_of_catsdogs():
+    rows = table("catsdogs", (150, 150, 3), 2).layers
+    assert [row.output[0] for row in rows if row.kind in ("conv", "maxpool")] == [148, 74, 72, 36, 34, 17]
+    assert rows[-1].output == (1,)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_presets_give_scores_and_gradients(preset):
+    input, outputs = preset_case(preset)
+    torch.manual_seed(0)
+    network = build(preset.name, input, outputs)
+    scores = network(torch.randn(2, input[2], input[0], input[1]))
+    assert scores.shape == (2, network.outputs) and scores.dtype == torch.float32
+    assert network.text == preset.text and network.input == input
+    scores.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["small", "vgg-small", "resnet-small", "inception-small"])
+def test_modern_presets_take_every_size_and_stay_small(name):
+    for side in (16, 28, 96, 160):
+        shape = table(name, (side, side, 3), 10)
+        assert 0.1e6 < shape.parameters < 1e6
+    assert table(name, (96, 96, 3), 10).multiply_adds < 100e6
+    network = build(name, (28, 28, 3), 10).eval()
+    assert network(torch.zeros(1, 3, 41, 37)).shape == (1, 10)
+
+
+def test_two_classes_may_share_one_score():
+    assert build("flatten dense(1)", (5, 5, 1), 2).outputs == 1
+    assert build("flatten dense", (5, 5, 1), 2).outputs == 2
+    assert build("flatten dense(2)", (5, 5, 1), 2).outputs == 2
+    assert build("conv(2, 1) globalavg", (5, 5, 1), 2)(torch.zeros(3, 1, 5, 5)).shape == (3, 2)
+
+
+def test_the_front_door():
+    assert models.__all__ == [
+        "LAYERS",
+        "PRESETS",
+        "Item",
+        "LayerRow",
+        "ModelTable",
+        "Preset",
+        "build",
+        "check",
+        "from_json",
+        "model_text",
+        "parse",
+        "pool_first",
+        "read_size",
+        "table",
+        "to_json",
+        "to_text",
+    ]
+    assert all(hasattr(models, name) for name in models.__all__)
+
+
+# Names and seeds
+
+
+def test_children_are_named_by_kind_and_count():
+    text = (
+        "conv(8) norm relu maxpool residual(conv(8, 2) relu) residual(conv(16, stride=2) norm) "
+        "parallel(conv(4, 1) | ) repeat(2, conv(8) relu) flatten dense(5) relu dense"
+    )
+    network = build(text, (16, 16, 3), 4)
+    assert " ".join(name for name, _ in network.named_children()) == (
+        "conv1 norm1 relu1 maxpool1 residual1 residual2 parallel1 conv2 relu2 conv3 relu3 flatten dense1 relu4 dense2"
+    )
+    assert [name for name, _ in network.residual1.named_modules() if name] == [
+        "body",
+        "body.pad1",
+        "body.conv1",
+        "body.relu1",
+        "shortcut",
+    ]
+    assert [name for name, _ in network.residual2.shortcut.named_children()] == ["conv1", "norm1"]
+    assert network.residual2.shortcut.conv1.stride == (2, 2) and network.residual2.shortcut.conv1.bias is None
+    assert [name for name, _ in network.parallel1.named_children()] == ["branch1", "branch2"]
+    assert isinstance(network, nn.Sequential)
+
+
+def test_the_seed_is_torchs():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([parameter.flatten() for parameter in build("fashion", (28, 28, 1), 10).parameters()])
+
+    assert torch.equal(weights(3), weights(3)) and not torch.equal(weights(3), weights(4))
+
+
+def test_weights_start_as_the_docstring_says():
+    torch.manual_seed(0)
+    network = build("conv(64, 5) relu conv(256) relu flatten dense(300) dense", (9, 9, 16), 100)
+    for module, gain in ((network.conv1, 2), (network.conv2, 2), (network.dense1, 2), (network.dense2, 1)):
+        inputs = module.weight[0].numel()
+        assert module.weight.std().item() == pytest.approx((gain / inputs) ** 0.5, rel=0.03)
+        assert not module.bias.any()
+    plain = build("flatten dense(300) dense", (9, 9, 16), 100)  # torch's own, where nothing rectifies
+    assert plain.dense1.weight.std().item() == pytest.approx((3 * 1296) ** -0.5, rel=0.03)
+
+
+def test_a_residual_with_an_empty_shortcut_starts_by_passing_on():
+    network = build("residual(conv(3) norm relu conv(3) norm) residual(conv(4) norm) flatten dense", (6, 6, 3), 2)
+    image = torch.randn(2, 3, 6, 6)
+    assert torch.equal(network.residual1(image), image)
+    assert network.residual2.body.norm1.weight.eq(1).all() and network.residual1.body.norm1.weight.eq(1).all()
+
+
+# Numbers against plain loops
+
+
+def padded(image, top, bottom, left, right, border):
+    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}[border]
+    return np.pad(image, ((0, 0), (top, bottom), (left, right)), mode=mode)
+
+
+def places(image, size, stride, dilation=(1, 1)):
+    """Each place of the window: (row, column) of the output and the cells it sees, (C, kh, kw)."""
+    reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    rows = range(0, image.shape[1] - reach[0] + 1, stride[0])
+    columns = range(0, image.shape[2] - reach[1] + 1, stride[1])
+    for (i, top), (j, left) in itertools.product(enumerate(rows), enumerate(columns)):
+        yield i, j, image[:, top : top + reach[0] : dilation[0], left : left + reach[1] : dilation[1]]
+
+
+@given(
+    st.tuples(sides, sides),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 2),
+    st.sampled_from(["zeros", "reflect", "replicate"]),
+    st.sampled_from([1, 2]),
+)
+def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilation, border, groups):
+    totals = [(k - 1) * dilation for k in size]
+    assume(border != "reflect" or all((t + 1) // 2 < n for t, n in zip(totals, shape, strict=True)))
+    text = f"conv(4, {size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, border={border}, dilation={dilation}, groups={groups})"
+    torch.manual_seed(0)
+    network = layer_of(text, (*shape, 2)).double()
+    nn.init.normal_(network.conv1.bias)
+    image = torch.randn(2, *shape, dtype=torch.float64)
+    made = network(image[None])[0].detach().numpy()
+
+    cells = padded(
+        image.numpy(), totals[0] // 2, totals[0] - totals[0] // 2, totals[1] // 2, totals[1] - totals[1] // 2, border
+    )
+    weight, bias = network.conv1.weight.detach().numpy(), network.conv1.bias.detach().numpy()
+    expected = np.zeros((4, -(-shape[0] // stride[0]), -(-shape[1] // stride[1])))
+    for i, j, window in places(cells, size, stride, (dilation, dilation)):
+        for k in range(4):
+            part = window if groups == 1 else window[k // 2 : k // 2 + 1]
+            expected[k, i, j] = (part * weight[k]).sum() + bias[k]
+    np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(
+    st.sampled_from(["maxpool", "avgpool", "sumpool"]),
+    st.tuples(sides, sides),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 2),
+)
+def test_pooling_equals_a_plain_loop(kind, shape, size, stride, padding):
+    assume(2 * padding <= min(size) and all(n + 2 * padding >= k for n, k in zip(shape, size, strict=True)))
+    network = layer_of(f"{kind}({size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, padding={padding})", (*shape, 2))
+    image = torch.randn(2, *shape, dtype=torch.float64)
+    made = network(image[None])[0].numpy()
+    fill = -np.inf if kind == "maxpool" else 0
+    cells = np.pad(image.numpy(), ((0, 0), (padding, padding), (padding, padding)), constant_values=fill)
+    reduce = {"maxpool": np.max, "avgpool": np.mean, "sumpool": np.sum}[kind]
+    expected = np.zeros_like(made)
+    for i, j, window in places(cells, size, stride):
+        expected[:, i, j] = reduce(window, axis=(1, 2))
+    np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_pooling_steps_by_its_size_unless_told():
+    assert layer_of("maxpool(3)", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (3, 3)
+    assert layer_of("avgpool(2x3)", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (4, 3)
+    assert layer_of("maxpool", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "function"),
+    [
+        ("relu", lambda x: np.maximum(x, 0)),
+        ("leakyrelu(0.2)", lambda x: np.where(x > 0, x, 0.2 * x)),
+        ("leakyrelu", lambda x: np.where(x > 0, x, 0.01 * x)),
+        ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("silu", lambda x: x / (1 + np.exp(-x))),
+        ("gelu", lambda x: x * 0.5 * (1 + np.vectorize(__import__("math").erf)(x / 2**0.5))),
+        ("dropout(0.3)", lambda x: x),
+        ("norm", lambda x: x / np.sqrt(1 + 1e-5)),
+        ("residual(tanh)", lambda x: x + np.tanh(x)),
+        ("parallel(tanh | | relu)", lambda x: np.concatenate([np.tanh(x), x, np.maximum(x, 0)], axis=1)),
+        ("repeat(3, tanh)", lambda x: np.tanh(np.tanh(np.tanh(x)))),
+        ("globalavg", lambda x: x.mean(axis=(2, 3))),
+        ("flatten", lambda x: x.reshape(2, -1)),
+    ],
+)
+def test_layers_without_weights_equal_numpy(text, function):
+    image = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    made = layer_of(text, (4, 5, 3)).double()(image).detach().numpy()
+    np.testing.assert_allclose(made.reshape(2, -1), function(image.numpy()).reshape(2, -1), rtol=1e-12, atol=1e-12)
+
+
+def test_residual_with_another_shape_adds_a_projection():
+    torch.manual_seed(0)
+    network = layer_of("residual(conv(5, stride=2x3) tanh)", (7, 8, 3))
+    image = torch.randn(2, 3, 7, 8)
+    block = network.residual1
+    assert block.shortcut.conv1.bias is not None and block.shortcut.conv1.kernel_size == (1, 1)
+    expected = torch.tanh(block.body.conv1(image)) + block.shortcut.conv1(image)
+    assert torch.equal(network(image), expected) and expected.shape == (2, 5, 4, 3)
+
+
+def test_residual_on_vectors():
+    network = build("flatten residual(dense(6) relu) residual(dense(6)) residual(norm dense(4)) dense", (2, 3, 1), 2)
+    assert [name for name, _ in network.residual1.named_modules() if "shortcut" in name] == ["shortcut"]
+    assert network.residual3.shortcut.dense1.bias is None and isinstance(
+        network.residual3.shortcut.norm1, nn.BatchNorm1d
+    )
+    assert network(torch.zeros(3, 1, 2, 3)).shape == (3, 2)
+
+
+@given(model_texts(), st.integers(12, 24), st.integers(12, 24), st.sampled_from([1, 2]))
+def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, channels):
+    try:
+        network = build(text, (height, width, channels), 3).eval().double()
+    except UsageError:
+        assume(False)
+    images = torch.randn(3, channels, height, width, dtype=torch.float64)
+    together = network(images)
+    for image, scores in zip(images, together, strict=True):
+        torch.testing.assert_close(network(image[None])[0], scores, rtol=1e-9, atol=1e-9)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint", "code"),
+    [
+        (
+            "conv(3) maxpool maxpool\nmaxpool flatten dense",
+            "maxpool3 (item 4, line 2 column 1): a 2x2 window does not fit into 1x1",
+            "make the image at least 8x8, or drop a pooling layer or make the window smaller",
+            "model-size",
+        ),
+        (
+            "conv(3, 7x3, padding=valid) flatten dense",
+            "conv1 (item 1, line 1 column 1): a 7x3 window does not fit into 6x6",
+            "make the image at least 7x6, or drop a pooling layer or make the window smaller",
+            "model-size",
+        ),
+        (
+            "conv(3, 3, padding=valid, dilation=4) flatten dense",
+            "conv1 (item 1, line 1 column 1): a 3x3 window spread over 9x9 does not fit into 6x6",
+            "make the image at least 9x9",
+            "model-size",
+        ),
+        (
+            "residual(conv(3) repeat(2, maxpool(3))) flatten dense",
+            "residual1.body.maxpool2 (item 4, line 1 column 28): a 3x3 window does not fit into 2x2",
+            "make the image at least 9x9",
+            "model-size",
+        ),
+        (
+            "conv(3, 15, border=reflect) flatten dense",
+            "conv1 (item 1, line 1 column 1): a reflected border of 7 needs a larger map than 6x6",
+            "make the image at least 8x8, or use border=replicate",
+            "model-size",
+        ),
+        (
+            "repeat(30, conv(1, 1000, padding=valid)) flatten dense",
+            "conv1 (item 2, line 1 column 12): a 1000x1000 window does not fit into 6x6",
+            "drop a pooling layer",
+            "model-size",
+        ),
+        (
+            "conv(8) dense",
+            "dense1 (item 2, line 1 column 9): needs a vector, but maps of 6x6x8 come in",
+            "put flatten or",
+            "model-shape",
+        ),
+        (
+            "flatten conv(8)",
+            "conv1 (item 2, line 1 column 9): needs feature maps, but a vector of 36 numbers",
+            "put it before",
+            "model-shape",
+        ),
+        (
+            "globalavg maxpool dense",
+            "maxpool1 (item 2, line 1 column 11): needs feature maps, but a vector of 1",
+            "put it",
+            "model-shape",
+        ),
+        (
+            "flatten dense dense",
+            "dense1 (item 2, line 1 column 9): dense without a number stands for the outputs",
+            "write how",
+            "model-shape",
+        ),
+        (
+            "flatten repeat(2, dense)",
+            "dense1 (item 3, line 1 column 19): dense without a number",
+            "for instance dense(128)",
+            "model-shape",
+        ),
+        ("conv(9, groups=2) flatten dense", "received groups=2, 1 channels, 9 filters", "", "model-shape"),
+        (
+            "maxpool(3, padding=2) flatten dense",
+            "padding may be at most half the size; received size 3x3, padding 2x2",
+            "",
+            "model-shape",
+        ),
+        (
+            "parallel(maxpool | ) flatten dense",
+            "parallel1 (item 1, line 1 column 1): branch 1 gives 3x3x1, branch 2 gives 6x6x1; all must agree in height and width",
+            "use the same strides",
+            "model-shape",
+        ),
+        (
+            "parallel(globalavg | relu) dense",
+            "branch 1 gives 1, branch 2 gives 6x6x1",
+            "use the same strides",
+            "model-shape",
+        ),
+        (
+            "residual(conv(8, padding=valid)) flatten dense",
+            "residual1 (item 1, line 1 column 1): the layers inside turn 6x6 into 4x4, but the shortcut with stride 1 gives 6x6",
+            "inside residual, use convolutions with padding=same",
+            "model-shape",
+        ),
+        (
+            "residual(flatten) dense",
+            "the layers inside turn maps into a vector",
+            "put flatten or globalavg after it",
+            "model-shape",
+        ),
+        (
+            "flatten dense(7)",
+            "dense1 (item 2, line 1 column 9): gives 7, but 3 scores are needed",
+            "end with a bare `dense`",
+            "model-end",
+        ),
+        (
+            "conv(8)",
+            "conv1 (item 1, line 1 column 1): gives 6x6x8, but 3 scores are needed",
+            "end with a bare `dense`",
+            "model-end",
+        ),
+        (
+            "flatten dense sigmoid",
+            "sigmoid (item 3, line 1 column 15): a model ends with raw scores",
+            "drop the last sigmoid",
+            "model-end",
+        ),
+        ("", "model: expected at least one layer, got none", "write for instance: flatten dense", "model-end"),
+        (
+            "globalavg dense(1000000) dense(1000000) dense",
+            "dense2 (item 3, line 1 column 26): brings the model to more than 2,000,000,000 parameters",
+            "use fewer filters or units",
+            "model-too-big",
+        ),
+        (
+            "conv(60000, 1) sumpool(1) repeat(9, parallel(|)) flatten dense",
+            "numbers for one image",
+            "use smaller images",
+            "model-too-big",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint, code):
+    for make in (build, table):
+        with pytest.raises(UsageError) as caught:
+            make(text, (6, 6, 1) if code != "model-too-big" else (200, 200, 1), 3)
+        assert message in str(caught.value) and hint in caught.value.hint and caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["conv(3, 4, padding=valid) maxpool(3) maxpool flatten dense", "maxpool(5, stride=3) maxpool(3x2) flatten dense"],
+)
+def test_the_size_in_the_hint_is_the_least_that_works(text):
+    with pytest.raises(UsageError) as caught:
+        table(text, (2, 3, 1), 2)
+    size = caught.value.hint.split("at least ")[1].split(",")[0]
+    height, width, _ = read_size(size)
+    table(text, (height, width, 1), 2)
+    for smaller in ((height - 1, width, 1), (height, width - 1, 1)):
+        with pytest.raises(UsageError, match="does not fit"):
+            table(text, smaller, 2)
+
+
+@pytest.mark.parametrize("name", ["fashon", "mnist_mlp", "resnet18", "3"])
+def test_unknown_models_list_the_known_ones(name):
+    with pytest.raises(UsageError, match=f"expected a preset .*fashion.*torchvision:NAME.*got `{name}`") as caught:
+        build(name, (28, 28, 1), 10)
+    assert caught.value.code == "model-unknown"
+    if name == "fashon":
+        assert caught.value.hint == "did you mean fashion?"
+
+
+def test_model_text():
+    assert model_text(" tiny ") == PRESETS["tiny"].text
+    assert model_text("flatten dense") == "flatten dense" and model_text("flatten") == "flatten"
+    assert model_text("timm:resnet18") == "timm:resnet18"
+    assert to_text(parse(model_text("fashion-mlp"))) == "flatten dense(128) relu dense"
+
+
+@pytest.mark.parametrize("input", [(0, 5, 1), (5, 5), (20_001, 5, 1), (5.0, 5, 1), (20_000, 20_000, 20)])
+def test_impossible_inputs(input):
+    with pytest.raises(UsageError, match="expected height x width x channels, each from 1 to 20,000, got") as caught:
+        build("tiny", input, 2)
+    assert caught.value.code == "model-input"
+
+
+@pytest.mark.parametrize("outputs", [0, -1, 2_000_000, 2.0])
+def test_impossible_outputs(outputs):
+    with pytest.raises(UsageError, match=r"outputs: expected a whole number from 1 to 1,000,000, got") as caught:
+        table("tiny", (5, 5, 1), outputs)
+    assert caught.value.code == "model-outputs"
+
+
+def test_read_size():
+    assert read_size("28x32x1") == (28, 32, 1) and read_size("96X96") == (96, 96, 3)
+    for text in ("28", "28x28x1x1", "0x5x1", "axb", "-1x5x1", "", "5x5x" + "9" * 5000, "²x2"):
+        with pytest.raises(UsageError, match="expected height x width x channels") as caught:
+            read_size(text)
+        assert caught.value.code == "model-input"
+
+
+# Ready modules
+
+
+def test_a_ready_module_is_returned_as_it_is():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    network[1].eval()
+    half = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    assert build(network, (8, 9, 3), 5) is network
+    assert check(network, (8, 9, 3), 5) == 5 and check(half, (2, 2, 1), 2) == 1
+    assert network.training and not network[1].training and network[2].training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Linear(3, 5), "model Linear: expected a network for images of 4x4x1, but it fails on one: mat1 and mat2"),
+        (nn.Flatten(), "model Flatten: expected raw scores of shape (1, 5) for one image, got shape (1, 16)"),
+        (nn.Identity(), "model Identity: expected raw scores of shape (1, 5) for one image, got shape (1, 1, 4, 4)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), "got shape (1, 1)"),
+        (3, "model: expected a text or a torch.nn.Module, got int"),
+        (nn.Linear, "model: expected a text or a torch.nn.Module, got type"),
+    ],
+)
+def test_a_module_that_does_not_fit_is_refused(module, message):
+    with pytest.raises(UsageError) as caught:
+        build(module, (4, 4, 1), 5)
+    assert message in str(caught.value) and caught.value.code == "model-module"
+
+
+def test_a_module_that_returns_no_tensor_is_refused():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    with pytest.raises(UsageError, match=r"expected raw scores of shape \(1, 2\) for one image, got tuple"):
+        build(Two(), (4, 4, 1), 2)
+
+
+# Pooling before relu
+
+
+def grown(text, input, dtype, seed=0):
+    """Scores, the image's gradient and all parameters' gradients, with and without `pool_first`."""
+    results = []
+    for on in (False, True):
+        torch.manual_seed(seed)
+        network = build(text, input, 3).to(dtype)
+        pool_first(network, on)
+        # Few levels, so that there are many ties and zeros.
+        image = torch.randint(-2, 3, (4, input[2], input[0], input[1])).to(dtype).requires_grad_()
+        scores = network(image)
+        scores.float().square().sum().backward()
+        results.append([scores, image.grad, *(parameter.grad for parameter in network.parameters())])
+    return results
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "relu maxpool flatten dense",
+        "conv(4) relu maxpool conv(8) norm relu maxpool(3, stride=2, padding=1) flatten dense(8) relu dense",
+        "residual(conv(4) relu maxpool(3, stride=1, padding=1)) parallel(conv(2) relu maxpool | conv(3) tanh maxpool) relu relu maxpool globalavg dense",
+    ],
+)
+def test_pool_first_changes_neither_scores_nor_gradients(text, dtype):
+    for plain, swapped in zip(*grown(text, (12, 12, 2), dtype), strict=True):
+        assert torch.equal(plain, swapped)
+
+
+@given(model_texts(), st.integers(0, 100))
+def test_pool_first_is_exact_for_any_text(text, seed):
+    try:
+        results = grown(text.replace("dropout(0.3)", "relu maxpool(2, stride=1)"), (14, 13, 1), torch.float32, seed)
+    except (UsageError, ValueError):
+        assume(False)
+    for plain, swapped in zip(*results, strict=True):
+        assert torch.equal(plain, swapped)
+
+
+def test_pool_first_swaps_the_order_only_while_it_is_on():
+    network = build(
+        "conv(4) relu maxpool residual(conv(4) relu maxpool(3, stride=1, padding=1)) relu flatten dense", (8, 8, 1), 2
+    )
+    order: list[str] = []
+    for name, module in network.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda *_, name=name: order.append(name))
+    image = torch.randn(1, 1, 8, 8)
+    names, keys = [name for name, _ in network.named_modules()], list(network.state_dict())
+    network(image)
+    plain = order.copy()
+    assert plain[:3] == ["conv1", "relu1", "maxpool1"]
+    assert pool_first(network) == 2
+    order.clear()
+    network(image)
+    assert order[:3] == ["conv1", "maxpool1", "relu1"]
+    assert order[order.index("residual1.body.maxpool1") + 1] == "residual1.body.relu1"
+    assert sorted(order) == sorted(plain)
+    assert ([name for name, _ in network.named_modules()], list(network.state_dict())) == (names, keys)
+    pool_first(network, False)
+    order.clear()
+    network(image)
+    assert order == plain
+    assert pool_first(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))) == 0
