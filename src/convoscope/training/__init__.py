@@ -1,0 +1,21 @@
+"""Dataset + model + recipe -> run."""
+
+from typing import TYPE_CHECKING
+
+from .recipe import Recipe
+from .report import Reporter, Row
+from .run import Prediction, Run, Settings
+
+if TYPE_CHECKING:
+    from .start import resume, train
+
+__all__ = ["Prediction", "Recipe", "Reporter", "Row", "Run", "Settings", "resume", "train"]
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import; `Recipe` and `Run` do not need it.
+    if name in ("train", "resume"):
+        from . import start
+
+        return getattr(start, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

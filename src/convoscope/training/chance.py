@@ -1,0 +1,59 @@
+"""Order and chance as functions, not states.
+
+The order of the images in an epoch is f(seed, epoch); what happens to an image is f(seed, epoch, image). Nothing has to
+be saved to go on exactly, and nothing depends on batches, workers or threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The output function of SplitMix64 (Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195)."""
+    value = (value ^ (value >> np.uint64(30))) * _MIX_1
+    value = (value ^ (value >> np.uint64(27))) * _MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+def uniforms(seed: int, epoch: int, images: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """`count` numbers in [0, 1) for each image: float32 `(len(images), count)`, a function of (seed, epoch, image)."""
+    with np.errstate(over="ignore"):
+        key = _mixed(np.array([seed % 2**64], np.uint64) * _STEP + np.uint64(epoch + 1))
+        each = _mixed(key + (images.astype(np.uint64) + np.uint64(1)) * _STEP)
+        draws = _mixed(each[:, None] + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _STEP)
+    return (draws >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+
+
+def image_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """A permutation of `count` images, a function of (seed, epoch)."""
+    return _generator(seed, epoch).permutation(count)
+
+
+def balanced_order(seed: int, epoch: int, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As many images as there are, each class equally often: rare classes are repeated, each repeat in another order."""
+    count = len(targets)
+    classes = np.unique(targets)
+    generator = _generator(seed, epoch)
+    quota = np.full(len(classes), count // len(classes))
+    quota[generator.permutation(len(classes))[: count % len(classes)]] += 1
+    chosen = []
+    for label, number in zip(classes, quota, strict=True):
+        rows = np.flatnonzero(targets == label)
+        rounds = [generator.permutation(rows) for _ in range(-(-int(number) // len(rows)))]
+        chosen.append(np.concatenate(rounds)[:number])
+    return generator.permutation(np.concatenate(chosen))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of torch's generator for one training step, which draws dropout: a function of (seed, step)."""
+    return int(_mixed(np.array([(seed * 1_000_003 + step) % 2**64], np.uint64))[0] >> np.uint64(1))
+
+
+def _generator(seed: int, epoch: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch]))

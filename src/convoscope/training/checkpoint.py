@@ -1,0 +1,232 @@
+"""Checkpoints: one safetensors file each, with its state as JSON in the metadata and a SHA-256 over every byte.
+
+Nothing here can run code: no pickle, ever. A file that is damaged, cut, foreign or hostile is refused before anything of
+its claimed size is allocated, with a plain reason.
+Format: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, raw tensors).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from ..errors import ModelFileError, printable
+from ..files import atomic_write, machine_error, size_text
+
+FORMAT = 1
+_ZEROS = b"0" * 64
+_SEAL = b'"sha256":"'
+_MAX_HEADER_BYTES = 100_000_000
+_CODE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".h5", ".hdf5", ".keras", ".ckpt", ".bin"}
+
+
+def pack(tensors: dict[str, Tensor], state: dict[str, Any]) -> bytes:
+    """A sealed checkpoint as bytes. `state` is anything JSON can hold; floats survive exactly."""
+    metadata = {"convoscope": str(FORMAT), "state": json.dumps(state, ensure_ascii=True), "sha256": _ZEROS.decode()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = bytearray(safetensors.torch.save(plain, metadata))
+    start = content.index(_SEAL + _ZEROS) + len(_SEAL)
+    content[start : start + 64] = hashlib.sha256(content).hexdigest().encode()
+    return bytes(content)
+
+
+def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a sealed checkpoint atomically: `path` holds the old one or the new one, never a part.
+
+    Raises:
+        MachineError: the disk is full, or the folder may not be written to.
+    """
+    content = pack(tensors, state)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint back, its seal and format checked.
+
+    Returns:
+        The tensors by name, and the state.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, no checkpoint of convoscope's, or of a newer format.
+    """
+    content = read_checked(path)
+    try:
+        header_length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + header_length], object_pairs_hook=_no_twins)["__metadata__"]
+        start = content.index(_SEAL, 8, 8 + header_length) + len(_SEAL)
+        claimed = content[start : start + 64]
+        sealed = hashlib.sha256(content[:start])
+        sealed.update(_ZEROS)
+        sealed.update(memoryview(content)[start + 64 :])
+    except (ValueError, KeyError, TypeError):
+        raise ModelFileError(
+            path,
+            "a safetensors file without convoscope's seal",
+            hint="give a run's folder, or its best.safetensors",
+            code="checkpoint-foreign",
+        ) from None
+    version = str(metadata.get("convoscope", "0"))
+    if sealed.hexdigest().encode() != claimed:
+        raise ModelFileError(
+            path,
+            "damaged (its checksum differs)",
+            hint="restore it from a copy, or train again",
+            code="checkpoint-damaged",
+        )
+    if not version.isdigit() or int(version) > FORMAT:
+        raise ModelFileError(
+            path,
+            f"made by a newer convoscope (format {printable(version)}; this one reads up to {FORMAT})",
+            hint="update convoscope: pip install --upgrade convoscope",
+            code="checkpoint-newer",
+        )
+    try:
+        return safetensors.torch.load(content), json.loads(metadata["state"])
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ModelFileError(path, f"damaged ({printable(error)})", code="checkpoint-damaged") from None
+
+
+def read_checked(path: Path) -> bytes:
+    """The bytes of a safetensors file, after every check that needs no trust in it.
+
+    Raises:
+        ModelFileError: with the reason in plain words.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelFileError(path, "not a file", hint="give a .safetensors file", code="checkpoint-not-a-file")
+        with path.open("rb") as file:
+            start = file.read(512)
+            _refuse_foreign(path, start)
+            length = int.from_bytes(start[:8], "little")
+            if status.st_size < 8 or length > min(_MAX_HEADER_BYTES, status.st_size - 8) or start[8:9] != b"{":
+                reason = "cut short" if start[8:9] == b"{" and length > status.st_size - 8 else "not a safetensors file"
+                claim = f" (it claims a header of {size_text(length)}, the file has {size_text(status.st_size)})"
+                raise ModelFileError(path, reason + claim, code="checkpoint-damaged")
+            header = start[8 : 8 + length] + file.read(max(0, length - len(start) + 8))
+            _check_header(path, header, status.st_size - 8 - length)
+            file.seek(0)
+            return file.read()
+    except FileNotFoundError:
+        raise ModelFileError(
+            path, "there is no such file", hint="list the runs with: ls runs", code="checkpoint-missing"
+        ) from None
+    except OSError as error:
+        raise machine_error(path, error) from error
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """Name what a file is when it is not a safetensors file."""
+    lower = start.lstrip().lower()
+    if not start:
+        raise ModelFileError(path, "the file is empty", hint="restore it from a copy", code="checkpoint-empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise ModelFileError(
+            path,
+            "a Git LFS pointer, not the file itself",
+            hint="fetch it with: git lfs pull",
+            code="checkpoint-lfs-pointer",
+        )
+    if lower.startswith((b"<!doctype", b"<html")):
+        raise ModelFileError(
+            path,
+            "an HTML page (a failed download?), not a checkpoint",
+            hint="download it again",
+            code="checkpoint-html",
+        )
+    pickled = start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05")
+    if pickled or path.suffix.lower() in _CODE_SUFFIXES:
+        raise ModelFileError(
+            path,
+            "this kind of file can run code when it is read, so convoscope does not read it",
+            hint="save the weights as safetensors where they were made",
+            code="checkpoint-can-run-code",
+        )
+
+
+def _check_header(path: Path, header: bytes, data_bytes: int) -> None:
+    """The tensors lie one behind the other in the data, without holes, and no name stands twice."""
+    try:
+        entries: dict[str, Any] = json.loads(header, object_pairs_hook=_no_twins)
+        spans = sorted(entry["data_offsets"] for name, entry in entries.items() if name != "__metadata__")
+        position = 0
+        for begin, end in spans:
+            if begin != position or end < begin:
+                raise ValueError("its tensors overlap or leave holes")
+            position = end
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(path, f"damaged header ({printable(error)})", code="checkpoint-damaged") from None
+    if position != data_bytes:
+        reason = f"its tensors need {size_text(position)}, the file holds {size_text(data_bytes)}"
+        raise ModelFileError(path, f"cut short or damaged ({reason})", code="checkpoint-damaged")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name stands twice")
+    return result
+
+
+def keep_previous(folder: Path) -> None:
+    """Before `last.safetensors` is replaced, keep it as `previous.safetensors`: the one to go on from if the disk ruins the last."""
+    last, previous, link = folder / "last.safetensors", folder / "previous.safetensors", folder / ".previous.tmp"
+    try:
+        link.unlink(missing_ok=True)
+        if last.exists():
+            os.link(last, link)
+            os.replace(link, previous)
+    except OSError as error:
+        raise machine_error(previous, error) from error
+
+
+def newest_valid(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[ModelFileError]]:
+    """The newest checkpoint of a run that is whole, and the errors of those passed over.
+
+    Raises:
+        ModelFileError: there is none; the last one's reason.
+    """
+    passed_over: list[ModelFileError] = []
+    for name in ("last.safetensors", "previous.safetensors"):
+        try:
+            tensors, state = load(folder / name)
+        except ModelFileError as error:
+            passed_over.append(error)
+        else:
+            return tensors, state, passed_over
+    raise passed_over[0]
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put weights into a network, every name, shape and dtype compared first.
+
+    Raises:
+        ModelFileError: they do not fit; the first five differences are listed (`weights-do-not-fit`).
+    """
+    wanted = network.state_dict()
+    faults = [f"{name}: missing" for name in wanted if name not in tensors]
+    faults += [f"{name}: not in the model" for name in tensors if name not in wanted]
+    faults += [
+        f"{name}: {list(tensors[name].shape)} {tensors[name].dtype}, the model has {list(value.shape)} {value.dtype}"
+        for name, value in wanted.items()
+        if name in tensors and (tensors[name].shape != value.shape or tensors[name].dtype != value.dtype)
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ModelFileError(
+            path,
+            "its weights do not fit this model: " + "; ".join(printable(fault) for fault in faults[:5]) + more,
+            hint="build the model whose text stands in the run's run.toml",
+            code="weights-do-not-fit",
+        )
+    network.load_state_dict(tensors)

@@ -1,0 +1,188 @@
+"""Which model and which recipe suit a dataset, when the user does not say.
+
+Three kinds of sets are told apart by their images and their number; each recipe's figures stand in docs/training.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import models
+from ..data import Dataset, InputFormat, Prepared
+from ..errors import UsageError
+from .recipe import Recipe
+
+TINY_SIDE = 8
+"""Images up to this side are patterns of single pixels."""
+SMALL_SIDE = 40
+"""Images up to this side are digits, drawings, icons; larger ones are photographs."""
+MANY = 10_000
+"""From so many training images on, a few epochs are enough."""
+SHOWN = 80_000
+"""How many images, repeats included, are shown of a small set of photographs."""
+ALIKE = 0.6
+"""From this likeness of the classes to their mirror images on, training mirrors images."""
+
+
+def choose_model(dataset: Dataset, form: InputFormat) -> str:
+    """A preset for these images."""
+    side = max(form.height, form.width)
+    if side <= TINY_SIDE:
+        return "tiny"
+    return "vgg-small" if side <= SMALL_SIDE else "small"
+
+
+def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: set[str]) -> tuple[Recipe, list[str]]:
+    """What the user named, and for all other fields what suits the images, their number and the model.
+
+    Args:
+        prepared: the images.
+        network: the model, built for them.
+        asked: the user's values.
+        named: which fields of `asked` the user named.
+
+    Returns:
+        The recipe, and what was chosen and why, in plain sentences.
+    """
+    form = prepared.form
+    side = max(form.height, form.width)
+    images = len(prepared.dataset.indices("train"))
+    notes: list[str] = []
+    if side <= TINY_SIDE:
+        chosen = _patterns(images)
+    elif side <= SMALL_SIDE:
+        chosen = _small_images(images, network)
+    else:
+        chosen = _photographs(images, form, network, len(prepared.dataset.classes))
+    if side > TINY_SIDE and "flip" not in named:
+        likeness = mirror_likeness(prepared)
+        chosen["flip"] = likeness >= ALIKE
+        does = (
+            "are mirrored in training: the classes look"
+            if chosen["flip"]
+            else "are not mirrored in training: not all classes look"
+        )
+        if not chosen["flip"] and side <= SMALL_SIDE:
+            chosen.setdefault("shift", 0.07)
+        notes.append(f"images {does} like their mirror images (r = {likeness:.2f})")
+    recipe = Recipe.read(chosen | {name: getattr(asked, name) for name in named})
+    notes.append(
+        f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}; --set key=value changes any of it"
+    )
+    return recipe, notes
+
+
+def _patterns(images: int) -> dict[str, Any]:
+    """A few dozen images of 5x5 pixels: many small steps, no tricks."""
+    return {
+        "epochs": max(20, min(200, 6000 // max(images, 1))),
+        "batch_size": 16,
+        "optimizer": "adam",
+        "learning_rate": 0.03,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+        "warmup": 0.0,
+    }
+
+
+def _small_images(images: int, network: nn.Module) -> dict[str, Any]:
+    """Digits, clothes, drawings of about 28x28 pixels."""
+    if images >= MANY:
+        chosen: dict[str, Any] = {
+            "epochs": 10,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "weight_decay": 0.05,
+            "schedule": "linear",
+            "warmup": 0.1,
+            "label_smoothing": 0.1,
+            "ema": 0.3,
+        }
+        return chosen | ({"batch_size": 128, "learning_rate": 6e-3, "erase": 0.3} if _convolves(network) else {})
+    chosen = {
+        "epochs": max(30, min(60, 40_000 // max(images, 1))),
+        "batch_size": 16 if images < 500 else 32,
+        "learning_rate": 5e-3,
+        "beta2": 0.99,
+        "weight_decay": 0.01,
+        "schedule": "linear",
+        "warmup": 0.15,
+        "label_smoothing": 0.05,
+        "rotate": 15.0,
+        "shear": 10.0,
+        "zoom": 0.15,
+        "shift": 0.07,
+    }
+    if _normalises(network):
+        chosen |= {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.1, "label_smoothing": 0.1}
+    return chosen
+
+
+def _photographs(images: int, form: InputFormat, network: nn.Module, classes: int) -> dict[str, Any]:
+    """Photographs: strong augmentation, and small images first where the model takes any size."""
+    chosen: dict[str, Any] = {
+        "epochs": max(12, min(80, round(SHOWN / max(images, 1)))),
+        "batch_size": 32 if images < MANY else 64,
+        "learning_rate": 3e-3 if _normalises(network) else 1e-3,
+        "beta2": 0.99,
+        "weight_decay": 0.1,
+        "schedule": "linear",
+        "warmup": 0.15,
+        "label_smoothing": 0.1,
+        "crop": 0.35,
+        "rotate": 15.0,
+        "colour": 0.4,
+        "erase": 0.4,
+    }
+    if _normalises(network):
+        chosen["optimizer"] = "muon"
+    if _takes_any_size(network, form, classes):
+        chosen |= {"start_size": 4 / 7, "end_size": 6 / 7}
+    return chosen
+
+
+def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
+    """How much each class's mean image resembles its own mirror image: the mean correlation, -1..1.
+
+    Taken from each class's difference to the mean of all classes, over up to `at_most` training images of a class. Clothes and most things
+    are alike, digits and letters are not.
+    """
+    dataset = prepared.dataset
+    rows = dataset.indices("train")
+    groups: list[NDArray[np.int64]] = [rows]
+    if dataset.task == "classes":
+        targets = dataset.targets[rows]
+        groups = [rows[targets == label] for label in np.unique(targets)]
+    means = [np.take(prepared.pixels, group[:at_most], axis=0).mean(0, dtype=np.float64) for group in groups]
+    common = np.mean(means, 0) if len(means) > 1 else 0.0
+    likenesses = []
+    for mean in means:
+        own, mirrored = (mean - common).ravel(), (mean - common)[:, ::-1].ravel()
+        spread = own.std() * mirrored.std()
+        likenesses.append(((own - own.mean()) * (mirrored - mirrored.mean())).mean() / spread if spread > 1e-9 else 1.0)
+    return float(np.mean(likenesses))
+
+
+def _normalises(network: nn.Module) -> bool:
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm)
+        for module in network.modules()
+    )
+
+
+def _convolves(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
+def _takes_any_size(network: nn.Module, form: InputFormat, classes: int) -> bool:
+    """Whether the network also works on images of about half the side."""
+    small = (max(8, form.height // 2), max(8, form.width // 2), form.channels)
+    try:
+        models.check(network, small, classes)
+    except UsageError:
+        return False
+    return True

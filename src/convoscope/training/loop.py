@@ -1,0 +1,451 @@
+"""The training loop, readable from top to bottom.
+
+Everything random in it is a function of (seed, epoch, image) or (seed, step), see `chance.py`; so a checkpoint holds weights,
+the optimiser's moments and a few counters, and a resumed training ends at the very same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import DataError, Interrupted, MachineError, UsageError
+from . import checkpoint
+from .augment import augment, resize
+from .chance import balanced_order, image_order, step_seed
+from .engine import Engine
+from .journal import Journal
+from .objective import Objective
+from .optimizer import Optimizer, rate_share
+from .recipe import Recipe
+from .report import Reporter, Row
+from .signals import StopSignals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a prepared dataset, ready for batches.
+
+    Attributes:
+        pixels: uint8 `(N, H, W, C)`, all images of the dataset, memory-mapped.
+        rows: the part's rows in `pixels`.
+        targets: the loss's targets of those rows, see `Objective.targets`.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Normalisation: from 0..255 to mean 0 and spread 1 for each channel, measured on the training part."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """`(N, C, H, W)` in 0..255 to the network's input."""
+        mean = images.new_tensor(self.mean)[None, :, None, None] * 255
+        factor = 1 / (images.new_tensor(self.std)[None, :, None, None] * 255)
+        return (images - mean) * factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a training needs, resolved."""
+
+    folder: Path
+    network: nn.Module
+    recipe: Recipe
+    seed: int
+    engine: Engine
+    objective: Objective
+    scaling: Scaling
+    train: Part
+    validation: Part
+    settings: dict[str, Any]
+    """Goes into each checkpoint: enough to predict with it."""
+
+
+@dataclass
+class Progress:
+    """How far a training is. Saved with each checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    right_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    best_value: list[float] = field(default_factory=list)
+    stale: int = 0
+    history: list[Row] = field(default_factory=list)
+    events_bytes: int = 0
+
+
+def fit(
+    job: Job, resumed: tuple[dict[str, Tensor], dict[str, Any]] | None, signals: StopSignals, reporter: Reporter
+) -> None:
+    """Train until the recipe's last epoch, or early if it says so; write checkpoints and the journal on the way.
+
+    Args:
+        resumed: a checkpoint of this job to go on from.
+
+    Raises:
+        Interrupted: a signal came; the state is saved.
+        DataError: the loss is not finite any more; the last checkpoint is kept.
+        MachineError: disk, rights or memory; the last checkpoint is kept.
+    """
+    recipe, engine = job.recipe, job.engine
+    network = engine.place(job.network)
+    optimizer = Optimizer(network, recipe)
+    average = Average(network, recipe.ema, steps_in_epoch(job)) if recipe.ema else None
+    progress = Progress()
+    if resumed is not None:
+        tensors, state = resumed
+        progress = Progress(**state["progress"])
+        where = job.folder / "last.safetensors"
+        checkpoint.load_weights(network, _section(tensors, "model."), where)
+        optimizer.restore(tensors)
+        if average is not None:
+            checkpoint.load_weights(average.network, _section(tensors, "average."), where)
+    steps = steps_in_epoch(job)
+    keeper = Keeper(job, network, optimizer, average)
+    signals.defer()
+    with engine.thread_count(), Journal(job.folder, progress.history, progress.events_bytes) as journal:
+        reporter.start(job.folder, recipe.epochs)
+        journal.event("start" if resumed is None else "resume", epoch=progress.epoch + 1, step=progress.step)
+        try:
+            while progress.epoch < recipe.epochs and not exhausted(recipe, progress):
+                begin = time.perf_counter() - progress.seconds
+                order = epoch_order(job, progress.epoch)
+                network.train()
+                while progress.step < steps:
+                    batch = order[progress.step * recipe.batch_size : (progress.step + 1) * recipe.batch_size]
+                    overall = progress.epoch * steps + progress.step
+                    share = rate_share(recipe, overall, recipe.epochs * steps)
+                    loss, right = train_step(job, network, optimizer, batch, progress.epoch, overall, share)
+                    if not math.isfinite(loss):
+                        raise not_finite(job, progress)
+                    if average is not None:
+                        average.update(overall)
+                    progress.step += 1
+                    progress.loss_sum += loss * len(batch)
+                    progress.right_sum += right
+                    progress.images += len(batch)
+                    progress.seconds = time.perf_counter() - begin
+                    if overall % max(1, steps // 50) == 0:
+                        journal.step(overall + 1, progress.epoch + 1, loss, share * recipe.learning_rate)
+                    reporter.step(progress.epoch + 1, progress.step, steps, loss)
+                    if signals.number or keeper.due():
+                        keeper.save(progress, journal, reporter, final=bool(signals.number))
+                    if signals.number:
+                        raise stopped(job, signals.number)
+                # The step counter stands at the epoch's end while validating: a stop here validates again on resume.
+                judged = average.network if average is not None else network
+                val_loss, val_accuracy = evaluate(
+                    job, judged, job.validation, validation_size(job, progress.epoch), signals
+                )
+                if signals.number:
+                    keeper.save(progress, journal, reporter, final=True)
+                    raise stopped(job, signals.number)
+                progress.seconds = time.perf_counter() - begin
+                row = epoch_row(job, progress, val_loss, val_accuracy, rate_now(job, progress, steps))
+                best = not progress.best_value or value_of_row(row) > progress.best_value
+                if best:
+                    progress.best_value, progress.stale = value_of_row(row), 0
+                    keeper.remember_best(row)
+                else:
+                    progress.stale += 1
+                progress.history.append(row)
+                journal.epoch(row)
+                reporter.epoch(row, best)
+                progress.epoch, progress.step, progress.seconds = row["epoch"], 0, 0.0
+                progress.loss_sum = progress.right_sum = 0.0
+                progress.images = 0
+            journal.event("end", epoch=progress.epoch, best_epoch=best_epoch(progress.history))
+            keeper.save(progress, journal, reporter, final=True)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if "can't allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise out_of_memory(job) from error
+        finally:
+            reporter.end()
+
+
+def train_step(
+    job: Job, network: nn.Module, optimizer: Optimizer, batch: NDArray[np.int64], epoch: int, step: int, share: float
+) -> tuple[float, float]:
+    """One step: forward, loss, backward, update. Returns the batch's mean loss and how many images were right."""
+    engine = job.engine
+    reseed(step_seed(job.seed, step), engine.device)
+    images, targets = load_batch(job.train, batch, engine.device)
+    size = train_size(job, epoch)
+    images = augment(images, job.train.rows[batch], seed=job.seed, epoch=epoch, recipe=job.recipe, size=size)
+    images = engine.arrange(job.scaling(images))
+    network.zero_grad(set_to_none=True)
+    with engine.autocast():
+        scores = network(images)
+    loss = job.objective.loss(scores, targets)
+    loss.backward()
+    optimizer.step(share)
+    return float(loss.detach()), job.objective.right(scores.detach(), targets)
+
+
+def reseed(seed: int, device: str) -> None:
+    """Seed the generator that dropout draws from. `torch.manual_seed` does the same for all devices, in half a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.startswith("cuda"):
+        torch.cuda.manual_seed(seed)
+
+
+def load_batch(part: Part, batch: NDArray[np.int64], device: str) -> tuple[Tensor, Tensor]:
+    """The uint8 images `(n, H, W, C)` and targets of the part's positions `batch`."""
+    images = torch.from_numpy(np.take(part.pixels, part.rows[batch], axis=0))
+    return images.to(device), part.targets[torch.from_numpy(batch)].to(device)
+
+
+def evaluate(
+    job: Job, network: nn.Module, part: Part, size: tuple[int, int], signals: StopSignals
+) -> tuple[float | None, float | None]:
+    """Loss and accuracy on a part, without augmentation; (None, None) for an empty part. Leaves early on a signal."""
+    if not len(part):
+        return None, None
+    count = max(32, min(256, 2 * job.recipe.batch_size))
+    was_training = network.training
+    network.eval()
+    loss_sum = right_sum = 0.0
+    with torch.inference_mode():
+        for begin in range(0, len(part), count):
+            images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
+            with job.engine.autocast():
+                scores = network(job.engine.arrange(job.scaling(resize(images.permute(0, 3, 1, 2), size))))
+            loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * len(images)
+            right_sum += job.objective.right(scores, targets)
+            if signals.number:
+                break
+    network.train(was_training)
+    loss = loss_sum / len(part)
+    if job.objective.task == "numbers":
+        variance = float(part.targets.var(0, correction=0).mean())
+        return loss, 1 - loss / variance if variance > 0 else 0.0
+    return loss, job.objective.accuracy(right_sum, loss, len(part))
+
+
+def train_size(job: Job, epoch: int) -> tuple[int, int]:
+    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the epochs.
+
+    Small images cost less, and a network sees things somewhat larger when trained on parts of images than when tested on whole
+    ones, so that the input for testing may be the largest (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+    """
+    early = epoch < math.ceil(0.7 * job.recipe.epochs)
+    return _scaled(job, job.recipe.start_size if early else job.recipe.end_size)
+
+
+def validation_size(job: Job, epoch: int) -> tuple[int, int]:
+    """Height and width for validation: the full input at the end, before that smaller in proportion to the training images."""
+    early = epoch < math.ceil(0.7 * job.recipe.epochs)
+    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if early else 1.0)
+
+
+def _scaled(job: Job, share: float) -> tuple[int, int]:
+    """The input's height and width times `share`, in multiples of 8 where that is less."""
+    height, width = job.train.pixels.shape[1:3]
+    if share == 1:
+        return height, width
+    return max(8, round(height * share / 8) * 8), max(8, round(width * share / 8) * 8)
+
+
+def steps_in_epoch(job: Job) -> int:
+    """Batches in an epoch. A last batch of one image is dropped where batch norm could not measure a spread."""
+    images, size = len(job.train), job.recipe.batch_size
+    full, rest = divmod(images, size)
+    has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in job.network.modules())
+    return full + (1 if rest and not (rest == 1 and has_norm and full) else 0)
+
+
+def epoch_order(job: Job, epoch: int) -> NDArray[np.int64]:
+    """The positions in the training part, in the order of this epoch."""
+    if job.recipe.sampling == "balanced":
+        if job.objective.task != "classes":
+            raise UsageError(
+                "sampling",
+                "balanced sampling needs one class for each image",
+                hint="use --set sampling=all",
+                code="sampling-task",
+            )
+        return balanced_order(job.seed, epoch, job.train.targets.numpy())
+    return image_order(job.seed, epoch, len(job.train))
+
+
+def epoch_row(job: Job, progress: Progress, val_loss: float | None, val_accuracy: float | None, rate: float) -> Row:
+    """The figures of the epoch that just ended."""
+    loss = progress.loss_sum / max(progress.images, 1)
+    return Row(
+        epoch=progress.epoch + 1,
+        train_loss=loss,
+        train_accuracy=job.objective.accuracy(progress.right_sum, loss, progress.images),
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        seconds=progress.seconds,
+        learning_rate=rate,
+        size=train_size(job, progress.epoch)[0],
+    )
+
+
+def rate_now(job: Job, progress: Progress, steps: int) -> float:
+    """The rate of the epoch's last step."""
+    share = rate_share(job.recipe, progress.epoch * steps + progress.step - 1, job.recipe.epochs * steps)
+    return share * job.recipe.learning_rate
+
+
+def value_of_row(row: Row) -> list[float]:
+    """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part has no say.
+
+    Without a validation part: the training loss.
+    """
+    if row["val_loss"] is None or row["val_accuracy"] is None:
+        return [row["size"], -row["train_loss"]]
+    return [row["size"], row["val_accuracy"], -row["val_loss"]]
+
+
+def best_epoch(history: list[Row]) -> int:
+    """The epoch, from 1, whose weights are kept as the best; 0 if none is done. The earlier one of equals."""
+    return max(history, key=lambda row: (value_of_row(row), -row["epoch"]))["epoch"] if history else 0
+
+
+def exhausted(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the recipe's patience is at its end."""
+    return recipe.patience > 0 and progress.stale >= recipe.patience
+
+
+class Average:
+    """An exponential moving average of the weights and buffers, on which validation looks and which is kept as the best.
+
+    `share`: over about this share of an epoch; the first steps count fully, so that the start is forgotten soon.
+    """
+
+    def __init__(self, network: nn.Module, share: float, steps: int) -> None:
+        import copy
+
+        self.network = copy.deepcopy(network)
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        self._own = [own for own, _ in pairs if own.is_floating_point()]
+        self._new = [new for own, new in pairs if own.is_floating_point()]
+        self._counters = [(own, new) for own, new in pairs if not own.is_floating_point()]
+        self._decay = math.exp(-1 / max(share * steps, 1))
+
+    def update(self, step: int) -> None:
+        """Move the average towards the network after step `step`."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._own, self._new, 1 - decay)
+            for own, new in self._counters:
+                own.copy_(new)
+
+
+class Keeper:
+    """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors` behind it."""
+
+    def __init__(self, job: Job, network: nn.Module, optimizer: Optimizer, average: Average | None) -> None:
+        self._job = job
+        self._network = network
+        self._optimizer = optimizer
+        self._average = average
+        self._best: tuple[dict[str, Tensor], Row] | None = None
+        self._interval = job.recipe.save_every
+        self._saved_at = time.monotonic()
+        self._failures = 0
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved_at >= self._interval
+
+    def remember_best(self, row: Row) -> None:
+        """Hold the weights of the epoch that just proved best until the next save."""
+        judged = self._average.network if self._average is not None else self._network
+        self._best = ({name: value.detach().clone() for name, value in judged.state_dict().items()}, row)
+
+    def save(self, progress: Progress, journal: Journal, reporter: Reporter, *, final: bool) -> None:
+        """Write what there is to keep. One failure on the way is a warning and the next save tries again; a second, or the
+        last save's, is an error.
+        """
+        begin = time.monotonic()
+        try:
+            self._write(progress, journal)
+            self._failures = 0
+        except MachineError as error:
+            self._failures += 1
+            if final or self._failures > 1:
+                raise
+            reporter.warn(f"a checkpoint could not be written ({error}); the next one tries again")
+        self._saved_at = time.monotonic()
+        # A large network on a slow disk: never spend more than a twentieth of the time on saving.
+        self._interval = max(
+            self._job.recipe.save_every, 20 * (self._saved_at - begin) if self._job.recipe.save_every else 0
+        )
+
+    def _write(self, progress: Progress, journal: Journal) -> None:
+        folder, settings = self._job.folder, self._job.settings
+        if self._best is not None:
+            weights, row = self._best
+            tensors = {f"model.{name}": value for name, value in weights.items()}
+            checkpoint.save(folder / "best.safetensors", tensors, {"settings": settings, "epoch": row})
+            self._best = None
+        progress.events_bytes = journal.bytes_written
+        tensors = {f"model.{name}": value for name, value in self._network.state_dict().items()}
+        tensors |= self._optimizer.tensors()
+        if self._average is not None:
+            tensors |= {f"average.{name}": value for name, value in self._average.network.state_dict().items()}
+        checkpoint.keep_previous(folder)
+        checkpoint.save(folder / "last.safetensors", tensors, {"settings": settings, "progress": asdict(progress)})
+
+
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def stopped(job: Job, signal: int) -> Interrupted:
+    """The error that ends a training on request."""
+    return Interrupted(
+        job.folder,
+        "stopped; the state is saved",
+        hint=f"go on with: convoscope train --resume {job.folder}",
+        code="interrupted",
+        signal=signal,
+    )
+
+
+def not_finite(job: Job, progress: Progress) -> DataError:
+    """The error of a loss that is NaN or infinite."""
+    kept = "last.safetensors" if (job.folder / "last.safetensors").exists() else "no checkpoint yet"
+    return DataError(
+        job.folder,
+        f"the loss is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; the last finite state is kept ({kept})",
+        hint=f"train again with a lower rate: --set learning_rate={job.recipe.learning_rate / 10:g}",
+        code="loss-not-finite",
+    )
+
+
+def out_of_memory(job: Job) -> MachineError:
+    """The error of a batch that does not fit into memory."""
+    batch = job.recipe.batch_size
+    height, width = job.train.pixels.shape[1:3]
+    return MachineError(
+        "memory",
+        f"a batch of {batch} images of {height}x{width} does not fit; the last checkpoint is kept",
+        hint=f"try --set batch_size={max(1, batch // 4)}",
+        code="out-of-memory",
+    )

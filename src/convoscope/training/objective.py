@@ -1,0 +1,96 @@
+"""What is minimised and what is counted, by task and by the network's number of outputs.
+
+N images, K classes, labels or numbers. A network returns raw scores; here they become a loss, probabilities and a count
+of what is right.
+
+| task | outputs | loss | probabilities |
+| --- | --- | --- | --- |
+| classes | K | cross-entropy of the softmax | softmax |
+| classes, K = 2 | 1 | cross-entropy of one sigmoid | (1 - p, p) |
+| labels | K | cross-entropy of K sigmoids | K sigmoids |
+| numbers | K | squared error of numbers scaled to mean 0 and spread 1 | the numbers |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The loss and the metric of one training.
+
+    Attributes:
+        class_weights: `(K,)` factors of the loss for each class, or None.
+        target_mean, target_std: `(K,)`, the numbers' scale, measured on the training part; empty but for `numbers`.
+    """
+
+    task: Task
+    outputs: int
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+    def targets(self, targets: NDArray[np.generic]) -> Tensor:
+        """A dataset's targets as the loss wants them: int64 `(N,)` or float32 `(N, K)`; numbers are scaled."""
+        if self.task == "classes":
+            return torch.from_numpy(np.ascontiguousarray(targets, np.int64))
+        values = torch.from_numpy(np.ascontiguousarray(targets, np.float32))
+        if self.task == "numbers":
+            return (values - torch.tensor(self.target_mean)) / torch.tensor(self.target_std)
+        return values
+
+    def loss(self, scores: Tensor, targets: Tensor, *, smoothing: bool = True) -> Tensor:
+        """The mean loss of a batch, a scalar. Label smoothing belongs to training only."""
+        smooth = self.label_smoothing if smoothing else 0.0
+        scores = scores.float()
+        if self.task == "numbers":
+            return F.mse_loss(scores, targets)
+        weights = None if self.class_weights is None else scores.new_tensor(self.class_weights)
+        if self.task == "labels":
+            return F.binary_cross_entropy_with_logits(scores, targets * (1 - smooth) + smooth / 2, weight=weights)
+        if self.outputs == 1:
+            wanted = targets.float() * (1 - smooth) + smooth / 2
+            each = F.binary_cross_entropy_with_logits(scores[:, 0], wanted, reduction="none")
+            return each.mean() if weights is None else (each * weights[targets]).sum() / weights[targets].sum()
+        return F.cross_entropy(scores, targets, weight=weights, label_smoothing=smooth)
+
+    def right(self, scores: Tensor, targets: Tensor) -> float:
+        """How many images of the batch are right. Labels: the share of right labels; numbers: 0, see `accuracy`."""
+        if self.task == "numbers":
+            return 0.0
+        if self.task == "labels":
+            return float(((scores > 0) == (targets > 0.5)).float().mean(1).sum())
+        predicted = (scores[:, 0] > 0).long() if self.outputs == 1 else scores.argmax(1)
+        return float((predicted == targets).sum())
+
+    def accuracy(self, right: float, loss: float, images: int) -> float:
+        """The share that is right. For numbers R2 = 1 - loss, because the scaled targets of the training part vary by 1."""
+        return 1 - loss if self.task == "numbers" else right / max(images, 1)
+
+    def answers(self, scores: Tensor) -> Tensor:
+        """What a person gets to see: float32 `(N, K)` probabilities, or numbers in their own unit."""
+        scores = scores.float()
+        if self.task == "numbers":
+            return scores * torch.tensor(self.target_std) + torch.tensor(self.target_mean)
+        if self.task == "labels":
+            return torch.sigmoid(scores)
+        if self.outputs == 1:
+            probability = torch.sigmoid(scores[:, :1])
+            return torch.cat([1 - probability, probability], 1)
+        return torch.softmax(scores, 1)
+
+
+def balanced_weights(targets: NDArray[np.generic], classes: int) -> tuple[float, ...]:
+    """Total / classes / count for each class: rare classes count more, the mean over the images stays 1."""
+    counts = np.bincount(targets.astype(np.int64), minlength=classes)
+    return tuple(float(len(targets) / classes / max(count, 1)) for count in counts)

@@ -1,0 +1,117 @@
+"""The optimiser and its schedule. The rate is a function of the step, so there is no scheduler state to keep."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import Recipe
+
+
+class Optimizer:
+    """One or two of torch's optimisers that step together at one rate.
+
+    Weights of two or more dimensions decay; biases and norms do not. With `muon`, convolutions behind the first layer learn
+    by orthogonalised momentum (https://kellerjordan.github.io/posts/muon/), its rate matched to AdamW's, which learns the rest.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._matrices = _Matrices(network) if recipe.optimizer == "muon" else None
+        if self._matrices is not None:
+            ours = set(map(id, self._matrices.parameters))
+            trainable = [parameter for parameter in trainable if id(parameter) not in ours]
+        groups = [
+            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        rate = recipe.learning_rate
+        self._all: list[torch.optim.Optimizer] = []
+        if recipe.optimizer == "sgd":
+            momentum = recipe.momentum
+            self._all.append(torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True))
+        elif groups:
+            kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+            self._all.append(kind(groups, lr=rate, betas=(recipe.momentum, recipe.beta2), fused=True))
+        if self._matrices is not None and self._matrices.parameters:
+            # match_rms_adamw: Liu et al. 2025, https://arxiv.org/abs/2502.16982, so that one rate suits both.
+            muon = torch.optim.Muon(
+                self._matrices.views,
+                lr=recipe.muon_learning_rate,
+                weight_decay=recipe.weight_decay,
+                momentum=0.95,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self._all.append(muon)
+
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def step(self, share: float) -> None:
+        """Update all weights by their gradients, at this share of the highest learning rate."""
+        if self._matrices is not None:
+            self._matrices.take_gradients()
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * share
+            optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as flat tensors, for a checkpoint: `optimizer.0.3.exp_avg`."""
+        return {
+            f"optimizer.{number}.{index}.{key}": value
+            for number, optimizer in enumerate(self._all)
+            for index, entry in optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
+            if isinstance(value, Tensor)
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put `tensors` back."""
+        for number, optimizer in enumerate(self._all):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"optimizer.{number}."):
+                    _, _, index, key = name.split(".", 3)
+                    state.setdefault(int(index), {})[key] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class _Matrices:
+    """Convolutions' weights as matrices (filters x rest) that share their memory, which is how Muon sees them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        convolutions = [
+            m for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m.weight.requires_grad
+        ]
+        self.parameters = [m.weight for m in convolutions if m.in_channels > 4]
+        self.views = [nn.Parameter(_matrix(parameter.detach(), parameter)) for parameter in self.parameters]
+        for view, parameter in zip(self.views, self.parameters, strict=True):
+            assert view.data_ptr() == parameter.data_ptr(), "the view must share the weights' memory"
+
+    def take_gradients(self) -> None:
+        """Hand the weights' gradients to their matrices."""
+        for view, parameter in zip(self.views, self.parameters, strict=True):
+            view.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
+
+
+def _matrix(values: Tensor, like: Tensor) -> Tensor:
+    """`(filters, channels, h, w)` as `(filters, channels * h * w)`, the columns in the memory order of `like`."""
+    if not like.is_contiguous():
+        values = values.permute(0, 2, 3, 1)
+    return values.flatten(1)
+
+
+def rate_share(recipe: Recipe, step: int, steps: int) -> float:
+    """The share of the highest rate for step `step` (from 0) of `steps`: a linear rise, then constant, linear or cosine to zero."""
+    rise = math.ceil(recipe.warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (step - rise) / max(steps - rise, 1)
+    return 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,103 @@
+"""How to train: every knob with its meaning and unit. The same sentences are the command line's help."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import UsageError
+
+
+class Recipe(BaseModel):
+    """One training's settings. Frozen; an unknown or impossible value is refused with the key's name.
+
+    `Recipe()` holds neutral values; `convoscope.training.choose_recipe` fills in what suits a dataset and a model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(10, ge=1, le=100_000, description="how often every training image is shown")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="images in one step")
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = Field(
+        "adamw",
+        description="sgd (with Nesterov momentum), adam, adamw (weight decay apart from the gradient), "
+        "or muon (orthogonalised momentum for convolutions, adamw for the rest)",
+    )
+    learning_rate: float = Field(2e-3, gt=0, le=100, description="the highest rate of the schedule")
+    muon_learning_rate: float = Field(
+        0.01,
+        gt=0,
+        le=100,
+        description="with muon: the highest rate of the convolutions; learning_rate is that of the rest",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd's momentum; adam's and adamw's beta1")
+    beta2: float = Field(0.999, ge=0, lt=1, description="adam's and adamw's memory of squared gradients")
+    weight_decay: float = Field(
+        0.01, ge=0, le=10, description="pull of the weights (not biases, not norms) towards zero"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="how the rate falls to zero after the warm-up"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability mass spread evenly over all classes")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a mistake counts more in a rare class (total / classes / count)"
+    )
+    sampling: Literal["all", "balanced"] = Field("all", description="balanced: each class equally often in an epoch")
+    flip: bool = Field(False, description="mirror left and right, every other image")
+    rotate: float = Field(0.0, ge=0, le=180, description="turn by up to so many degrees either way")
+    shift: float = Field(0.0, ge=0, le=1, description="move by up to this share of the side either way")
+    shear: float = Field(0.0, ge=0, le=60, description="slant by up to so many degrees either way")
+    zoom: float = Field(0.0, ge=0, lt=1, description="enlarge or shrink by up to this share: 0.2 is factor 0.8 to 1.25")
+    crop: float = Field(
+        1.0, gt=0, le=1, description="cut out a random part of at least this share of the area; 1: the whole image"
+    )
+    erase: float = Field(0.0, ge=0, lt=1, description="grey out a square whose side is up to this share of the image's")
+    colour: float = Field(0.0, ge=0, lt=1, description="change brightness, contrast and saturation by up to this share")
+    start_size: float = Field(
+        1.0, gt=0, le=1, description="train on images of this share of the network's input side at first"
+    )
+    end_size: float = Field(
+        1.0, gt=0, le=1, description="train on images of this share of the input side in the last 30 % of the epochs"
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="average of the weights over about this share of an epoch; 0: none")
+    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation value; 0: never")
+    save_every: float = Field(10.0, ge=0, le=86_400, description="seconds between two checkpoints; 0: after every step")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: the faster of the two if they agree"
+    )
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Recipe:
+        """A recipe from plain values; text is converted where it can be.
+
+        Raises:
+            UsageError: one error that names every wrong key (`recipe-invalid`).
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise recipe_error(error) from None
+
+
+def recipe_error(error: ValidationError) -> UsageError:
+    """All faults of a configuration in one message, each with its key, what came and, for a typo, the nearest key."""
+    import difflib
+
+    faults = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, list(Recipe.model_fields), 1)
+            faults.append(f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+        else:
+            message = fault["msg"][0].lower() + fault["msg"][1:]
+            faults.append(f"{key}: {message}; received {fault['input']!r}")
+    return UsageError(
+        "recipe",
+        "; ".join(faults),
+        hint="settings: " + ", ".join(Recipe.model_fields),
+        code="recipe-invalid",
+    )

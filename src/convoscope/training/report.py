@@ -1,0 +1,52 @@
+"""What a training tells whoever started it. The terminal, a notebook and a test each listen in their own way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+
+class Row(TypedDict):
+    """One epoch's figures, as in `metrics.csv`.
+
+    Losses and accuracies of `train_` are means over the epoch while the weights change, on augmented images; those of
+    `val_` are measured after it on the validation part, and None where there is none. For regression the accuracy is R2.
+    `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    learning_rate: float
+    size: int
+
+
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size")
+
+
+class Reporter:
+    """Listens to a training and says nothing. Subclass it to show what happens."""
+
+    def say(self, text: str) -> None:
+        """One plain sentence about what was found or decided."""
+
+    def warn(self, text: str) -> None:
+        """One plain sentence about something that should be looked at."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A long job other than training: `done` of `total` so far."""
+
+    def start(self, folder: Path, epochs: int) -> None:
+        """Training begins, or goes on, in `folder`."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """One batch was learned: `step` (from 1) of `steps` in `epoch` (from 1)."""
+
+    def epoch(self, row: Row, best: bool) -> None:
+        """One epoch ended."""
+
+    def end(self) -> None:
+        """Training ended, in whatever way."""

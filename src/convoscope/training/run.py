@@ -1,0 +1,328 @@
+"""A run: one training of one model on one dataset by one recipe. A folder, read here and never written."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from .. import data
+from ..data import Dataset, InputFormat, Prepared, Skipped, Task
+from ..errors import DataError, ModelFileError, printable
+from .recipe import Recipe
+from .report import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .engine import Engine
+
+
+class Settings(BaseModel):
+    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for people."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    layout: str
+    task: Task
+    classes: tuple[str, ...]
+    model: str
+    outputs: int
+    parameters: int
+    input: InputFormat
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+    recipe: Recipe
+    seed: int
+    engine: dict[str, Any]
+    images: dict[str, int]
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str]
+    started: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A network's answer to one image.
+
+    Attributes:
+        path: the image's path, or its position in the list if it was given as an array.
+        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers.
+        confidence: the label's probability; for labels the least sure decision's; for numbers None.
+        scores: class or number name to probability or number.
+    """
+
+    path: str
+    label: str
+    confidence: float | None
+    scores: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `predict --json` prints it."""
+        return {"path": self.path, "label": self.label, "confidence": self.confidence, "scores": self.scores}
+
+
+class Run:
+    """A finished or unfinished training, opened from its folder.
+
+    Attributes:
+        folder: where it lies; for a single checkpoint file the folder it lies in.
+        settings: what was asked and decided.
+        history: the figures of each epoch that is done.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, history: list[Row], weights: Path) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.history = history
+        self._weights = weights
+        self._network: nn.Module | None = None
+        self._custom: nn.Module | None = None
+        self._prepared: Prepared | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Run:
+        """Open a run's folder, or one of its checkpoint files.
+
+        Args:
+            path: the folder, or a `.safetensors` file in it.
+            model: the network to put the weights into, for runs of a module of your own.
+
+        Raises:
+            ModelFileError: nothing there can be read; damaged files are named.
+        """
+        from . import checkpoint
+
+        place = Path(path)
+        if place.is_dir() and not any((place / name).exists() for name in ("best.safetensors", "last.safetensors")):
+            hint = "start it again" if (place / "run.toml").exists() else "give a folder that convoscope train has made"
+            raise ModelFileError(place, "no checkpoint in this folder", hint=hint, code="run-empty")
+        weights = place
+        if place.is_dir():
+            # Stopped before the first epoch's end, a run has no best weights yet; its last ones can be looked at.
+            best = place / "best.safetensors"
+            weights = best if best.exists() else place / "last.safetensors"
+        folder = place if place.is_dir() else place.parent
+        _, state = checkpoint.load(weights)
+        try:
+            settings = Settings.model_validate(state["settings"])
+        except (KeyError, ValueError) as error:
+            raise ModelFileError(
+                weights,
+                f"its settings cannot be read: {printable(error)}",
+                hint="train again",
+                code="settings-unreadable",
+            ) from None
+        run = cls(folder, settings, read_history(folder / "metrics.csv"), weights)
+        run._custom = model
+        return run
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.settings.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K class, label or number names."""
+        return self.settings.classes
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network has learned."""
+        return self.settings.parameters
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 1, whose weights are kept as the best; 0 if no epoch is done."""
+        from .loop import best_epoch
+
+        return best_epoch(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took, validation included."""
+        return sum(row["seconds"] for row in self.history)
+
+    def network(self) -> nn.Module:
+        """The network with the best weights, on the processor, in eval mode. The same object each time."""
+        if self._network is None:
+            from .. import models
+            from . import checkpoint
+
+            form = self.settings.input
+            shape = (form.height, form.width, form.channels)
+            model: Any = self._custom if self._custom is not None else self.settings.model
+            if self._custom is None and self.settings.model.startswith("custom:"):
+                raise ModelFileError(
+                    self.folder,
+                    f"this run trained a module of your own ({printable(self.settings.model)})",
+                    hint="open it with Run.open(folder, model=your_module)",
+                    code="run-needs-module",
+                )
+            network = models.build(model, shape, len(self.classes))
+            tensors, _ = checkpoint.load(self._weights)
+            weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+            checkpoint.load_weights(network, weights, self._weights)
+            if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
+                import warnings
+
+                warnings.warn(
+                    f"{printable(self._weights)}: some weights are not finite; its answers mean nothing", stacklevel=2
+                )
+            self._network = network.eval()
+        return self._network
+
+    def scores(self, pixels: NDArray[np.uint8], *, batch_size: int = 256) -> NDArray[np.float32]:
+        """The network's answers to images that are already in the run's input format.
+
+        Args:
+            pixels: uint8 `(N, H, W, C)`.
+            batch_size: images at once.
+
+        Returns:
+            float32 `(N, K)`: probabilities of K classes (rows sum to 1), of K labels, or K numbers in their own unit.
+        """
+        import torch
+
+        from .loop import Scaling
+
+        objective = self.objective()
+        scaling = Scaling(mean=self.settings.mean, std=self.settings.std)
+        network = self.network()
+        answers = []
+        with torch.inference_mode():
+            for begin in range(0, len(pixels), batch_size):
+                images = torch.from_numpy(np.array(pixels[begin : begin + batch_size])).permute(0, 3, 1, 2).float()
+                scores = network(scaling(images).contiguous(memory_format=torch.channels_last))
+                answers.append(objective.answers(scores).numpy())
+        empty = np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate(answers) if answers else empty
+
+    def input_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Images in the run's input format, uint8 `(N, H, W, C)`, as the network takes them: float32 `(N, C, H, W)`, normalised."""
+        import torch
+
+        from .loop import Scaling
+
+        images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float()
+        return Scaling(mean=self.settings.mean, std=self.settings.std)(images)
+
+    def objective(self) -> Any:
+        """The loss and the meaning of the scores, see `Objective`."""
+        from .objective import Objective
+
+        return Objective(
+            task=self.task,
+            outputs=self.settings.outputs,
+            target_mean=self.settings.target_mean,
+            target_std=self.settings.target_std,
+        )
+
+    def predict(self, images: Any, *, skipped: list[Skipped] | None = None) -> list[Prediction]:
+        """Answer images of any size and mode; they go through the same decoding and preprocessing as in training.
+
+        Args:
+            images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)` or `(H, W, C)`.
+            skipped: a list that takes the images which cannot be read; without it the first one is an error.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
+        if isinstance(images, np.ndarray) and images.ndim in (2, 3):
+            # A stack of grey images and one colour image have both three axes: the last axis tells.
+            single = images.ndim == 2 or images.shape[2] in (1, 2, 3, 4)
+        if not single and hasattr(images, "convert"):
+            single = True
+        items: Sequence[Any] = [images] if single else list(images)
+        predictions: list[Prediction] = []
+        names: list[str] = []
+        batch: list[NDArray[np.uint8]] = []
+
+        def answer() -> None:
+            if batch:
+                predictions.extend(map(self.prediction, names, self.scores(np.stack(batch))))
+            names.clear()
+            batch.clear()
+
+        for position, item in enumerate(items):
+            name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else str(position)
+            try:
+                batch.append(data.open_image(item, self.settings.input))
+            except DataError as error:
+                if skipped is None:
+                    raise
+                skipped.append(Skipped(name, error.reason))
+                continue
+            names.append(name)
+            if len(batch) == 256:
+                answer()
+        answer()
+        return predictions
+
+    def prediction(self, path: str, scores: NDArray[np.float32]) -> Prediction:
+        """One row of `scores` in words."""
+        named = {name: float(score) for name, score in zip(self.classes, scores, strict=True)}
+        if self.task == "numbers":
+            return Prediction(path, ", ".join(f"{name} {value:.4g}" for name, value in named.items()), None, named)
+        if self.task == "labels":
+            chosen = [name for name, value in named.items() if value >= 0.5]
+            return Prediction(path, ";".join(chosen), min(max(value, 1 - value) for value in named.values()), named)
+        label = max(named, key=lambda name: named[name])
+        return Prediction(path, label, named[label], named)
+
+    def dataset(self) -> Dataset:
+        """The run's dataset with its own split, read back from `split.csv`."""
+        return data.load(self.settings.source, layout=self.settings.layout, manifest=self.folder / "split.csv")
+
+    def prepared(self) -> Prepared:
+        """The run's dataset, decoded in the run's input format. The same object each time."""
+        if self._prepared is None:
+            self._prepared = data.prepare(self.dataset(), self.settings.input)
+        return self._prepared
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else None
+        figures = (
+            f", {last['epoch']} epochs, validation accuracy {last['val_accuracy']:.4f}"
+            if last and last["val_accuracy"]
+            else ""
+        )
+        return f"<Run {printable(self.folder)}: {self.settings.model.split(':')[0][:40]!r}{figures}>"
+
+
+def read_history(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv`. A torn last line is left out."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for line in csv.DictReader(lines):
+        values = {
+            key: (int(value) if key in ("epoch", "size") else float(value)) if value else None
+            for key, value in line.items()
+        }
+        rows.append(cast(Row, values))
+    return rows
+
+
+def engine_of(settings: Settings) -> Engine:
+    """The run's engine, from its settings."""
+    from .engine import Engine
+
+    return Engine.model_validate(settings.engine)

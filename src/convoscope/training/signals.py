@@ -1,0 +1,48 @@
+"""Stopping on request: Ctrl-C, SIGTERM and SIGHUP let a batch end, the state be saved, and the process leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from ..errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignals:
+    """While this context is open, the first signal is remembered in `number`; a second one ends the process at once.
+
+    Until `defer` is called there is nothing to save, and the first signal raises `Interrupted` where it strikes. Outside
+    the main thread signals cannot be caught, and nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._deferred = False
+        self._previous: dict[int, Any] = {}
+
+    def defer(self) -> None:
+        """From now on the first signal only sets `number`; the training loop looks at it after every batch."""
+        self._deferred = True
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            os._exit(128 + number)  # every write is atomic, so nothing can be half done
+        self.number = number
+        if not self._deferred:
+            raise Interrupted(
+                "", "stopped before training began; nothing was changed", code="interrupted-early", signal=number
+            )

@@ -1,0 +1,519 @@
+"""From a dataset, a model and a recipe to a run: everything is decided here, said aloud and written down, then `fit` trains."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import data, models
+from ..data import Dataset, InputFormat, Prepared
+from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable
+from ..files import FolderLock, atomic_write, clear_leftovers, machine_error, size_text, write_bytes
+from . import checkpoint
+from .augment import augment
+from .defaults import choose_model, choose_recipe
+from .engine import Engine, choose_engine, pick_device
+from .loop import Job, Part, Scaling, fit, load_batch
+from .objective import Objective, balanced_weights
+from .recipe import Recipe
+from .report import Reporter
+from .run import Run, Settings
+from .signals import StopSignals
+
+if TYPE_CHECKING:
+    from ..data import Resize
+
+
+def train(
+    source: str | os.PathLike[str] | Dataset,
+    model: str | nn.Module = "auto",
+    *,
+    output: str | os.PathLike[str] | None = None,
+    layout: str = "auto",
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: Resize | None = None,
+    validation: float | None = None,
+    test: float | None = None,
+    strict: bool = False,
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> Run:
+    """Train a model on images.
+
+    Args:
+        source: a folder, a file, a built-in name or a dataset; see `load`.
+        model: a model text, a preset's name, `torchvision:NAME`, `timm:NAME`, a module of your own, or `auto`.
+        output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
+        layout: how to read the source, if the guess is wrong.
+        seed: decides the split, the first weights, the order and the augmentation.
+        size: height and width of the network's input; by default as suits the images and the model.
+        channels: 1 for grey, 3 for colour; by default as suits the images.
+        resize: `fit`, `crop` or `stretch`.
+        validation: share of the images for validation where the source has no such part.
+        test: share of the images for the test where the source has no such part.
+        strict: an image that cannot be read is an error.
+        reporter: listens to what happens.
+        **recipe: any field of `Recipe`; the others are chosen to suit.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError, DataError, MachineError, InUseError: see each one's `code`.
+        Interrupted: a signal came; `resume` goes on.
+    """
+    reporter = reporter or Reporter()
+    asked = Recipe.read(recipe)  # faults are told before anything long begins
+    with StopSignals() as signals:
+        dataset = data.load(source, layout=layout, seed=seed, validation=validation, test=test)
+        form, why = data.suggest_format(dataset)
+        text = choose_model(dataset, form) if isinstance(model, str) and model == "auto" else model
+        form = _input_format(form, text, size, channels, resize)
+        for note in (*dataset.notes, *([why] if size is None else [])):
+            reporter.say(note)
+        if isinstance(model, str) and model == "auto":
+            reporter.say(f"model: {text}, chosen by the images' number and size; --model overrules")
+        shape = (form.height, form.width, form.channels)
+        torch.manual_seed(seed)
+        network = models.build(text, shape, len(dataset.classes))  # too small an image is told before decoding
+        prepared = data.prepare(
+            dataset, form, strict=strict, progress=lambda done, total: reporter.progress("decoding", done, total)
+        )
+        _tell_skipped(prepared, reporter)
+        resolved, notes = choose_recipe(prepared, network, asked, set(recipe))
+        for note in notes:
+            reporter.say(note)
+        folder = _new_folder(output, dataset.source, text)
+        try:
+            with FolderLock(folder):
+                clear_leftovers(folder)
+                job = _make_job(folder, prepared, form, text, network, resolved, seed, reporter, resumed=None)
+                data.write_split(folder / "split.csv", prepared)
+                _write_skipped(folder, prepared)
+                _write_toml(folder, job.settings)
+                _check_room(folder, network)
+                fit(job, None, signals, reporter)
+        except BaseException:
+            _drop_if_empty(folder)
+            raise
+    return Run.open(folder, model=None if isinstance(text, str) else text)
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    epochs: int | None = None,
+    accept_data_change: bool = False,
+    model: nn.Module | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Go on with a training that was stopped, killed, or is to be made longer, from its last checkpoint.
+
+    On the same machine with the same versions and number of threads the final weights are bit for bit those of an
+    undisturbed training. If `epochs` is raised, the schedule stretches from here on.
+
+    Args:
+        folder: the run.
+        epochs: a new total number of epochs, not smaller than those done.
+        accept_data_change: go on although images have come, gone or changed since.
+        model: the module of your own that the run trains, if it does.
+        reporter: listens to what happens.
+
+    Raises:
+        ModelFileError: there is no valid checkpoint, or the data differ (`data-changed`).
+        InUseError: another process trains there.
+    """
+    reporter = reporter or Reporter()
+    place = Path(folder)
+    if not place.is_dir():
+        raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
+    with StopSignals() as signals, FolderLock(place):
+        clear_leftovers(place)
+        if not (place / "last.safetensors").exists() and (place / "run.toml").exists():
+            raise ModelFileError(
+                place,
+                "it was ended before its first checkpoint",
+                hint=f"start it again: convoscope train --config {place / 'run.toml'}",
+                code="run-empty",
+            )
+        tensors, state, passed_over = checkpoint.newest_valid(place)
+        for fault in passed_over:
+            reporter.warn(f"{fault}; going on from previous.safetensors, some steps are repeated")
+        settings = Settings.model_validate(state["settings"])
+        done = int(state["progress"]["epoch"])
+        recipe = settings.recipe
+        if epochs is not None:
+            if epochs < done:
+                raise UsageError("epochs", f"{done} epochs are done already; received {epochs}", code="epochs-done")
+            recipe = recipe.model_copy(update={"epochs": epochs})
+            if recipe.patience:
+                state["progress"]["stale"] = 0
+        dataset = data.load(settings.source, layout=settings.layout, manifest=place / "split.csv")
+        prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
+        prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
+        if settings.model.startswith("custom:") and model is None:
+            raise ModelFileError(
+                place,
+                f"this run trains a module of your own ({settings.model})",
+                hint="pass it as model=",
+                code="run-needs-module",
+            )
+        form = settings.input
+        network = models.build(
+            model if model is not None else settings.model,
+            (form.height, form.width, form.channels),
+            len(settings.classes),
+        )
+        job = _make_job(
+            place, prepared, form, model or settings.model, network, recipe, settings.seed, reporter, resumed=settings
+        )
+        if _broken(tensors):
+            raise ModelFileError(
+                place / "last.safetensors",
+                "its weights are not finite",
+                hint="train again with a lower rate",
+                code="checkpoint-not-finite",
+            )
+        _write_toml(place, job.settings)
+        fit(job, (tensors, state), signals, reporter)
+    return Run.open(place, model=model)
+
+
+def _make_job(
+    folder: Path,
+    prepared: Prepared,
+    form: InputFormat,
+    text: str | nn.Module,
+    network: nn.Module,
+    recipe: Recipe,
+    seed: int,
+    reporter: Reporter,
+    *,
+    resumed: Settings | None,
+) -> Job:
+    """Everything `fit` needs; for a resumed run what was decided at its start stays decided."""
+    dataset = prepared.dataset
+    rows = {split: dataset.indices(split) for split in data.SPLITS}
+    if not len(rows["train"]):
+        raise DataError(
+            dataset.source,
+            "no images to train on",
+            hint="look at it with: convoscope data SOURCE",
+            code="no-training-images",
+        )
+    outputs = models.check(network, (form.height, form.width, form.channels), len(dataset.classes))
+    if outputs != len(dataset.classes) and dataset.task != "classes":
+        raise UsageError(
+            "model",
+            f"one output stands for two classes; here {len(dataset.classes)} {dataset.task} are to be predicted",
+            hint="let the model's text end with a bare `dense`",
+            code="one-output-task",
+        )
+    train_targets = dataset.targets[rows["train"]]
+    target_mean, target_std = _target_scale(dataset, train_targets)
+    weights = None
+    if recipe.class_weights == "balanced":
+        if dataset.task != "classes":
+            raise UsageError(
+                "class_weights",
+                "balanced weights need one class for each image",
+                hint="use class_weights=none",
+                code="class-weights-task",
+            )
+        weights = balanced_weights(train_targets, len(dataset.classes))
+    objective = Objective(
+        task=dataset.task,
+        outputs=outputs,
+        label_smoothing=recipe.label_smoothing,
+        class_weights=weights,
+        target_mean=resumed.target_mean if resumed else target_mean,
+        target_std=resumed.target_std if resumed else target_std,
+    )
+    scaling = (
+        Scaling(mean=resumed.mean, std=resumed.std) if resumed else measure_scaling(prepared.pixels, rows["train"])
+    )
+    parts = {
+        split: Part(pixels=prepared.pixels, rows=rows[split], targets=objective.targets(dataset.targets[rows[split]]))
+        for split in ("train", "validation")
+    }
+    models.pool_first(network)
+    if recipe.batch_size > len(rows["train"]):
+        reporter.say(
+            f"batch_size {recipe.batch_size} is more than the {len(rows['train'])} training images: one batch is an epoch"
+        )
+    if resumed:
+        engine = Engine.model_validate(resumed.engine)
+        if engine.threads > (os.cpu_count() or 1):
+            reporter.warn(f"{os.cpu_count()} cores now, the run began with {engine.threads} threads: it will be slow")
+        pick_device(engine.device)
+    else:
+        engine = _probe(network, parts["train"], scaling, objective, recipe, seed)
+        reporter.say(f"computing on {engine.device} in {engine.reason}")
+    for split in ("train", "validation"):
+        if not len(rows[split]) and split == "validation":
+            reporter.warn("there is no validation part: the epoch with the least training loss is kept as the best")
+    model_name = text if isinstance(text, str) else f"custom:{type(text).__module__}.{type(text).__qualname__}"
+    settings = Settings(
+        source=_absolute(dataset.source),
+        layout=dataset.layout,
+        task=dataset.task,
+        classes=dataset.classes,
+        model=model_name,
+        outputs=outputs,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        input=form,
+        mean=scaling.mean,
+        std=scaling.std,
+        target_mean=objective.target_mean,
+        target_std=objective.target_std,
+        recipe=recipe,
+        seed=seed,
+        engine=engine.model_dump(),
+        images={split: len(rows[split]) for split in data.SPLITS},
+        notes=resumed.notes if resumed else dataset.notes,
+        versions=versions(),
+        started=resumed.started if resumed else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    if resumed:
+        for name, version in settings.versions.items():
+            if resumed.versions.get(name) != version:
+                reporter.warn(
+                    f"{name} {version} now, {resumed.versions.get(name)} before: the result may differ in the last digits"
+                )
+    return Job(
+        folder=folder,
+        network=network,
+        recipe=recipe,
+        seed=seed,
+        engine=engine,
+        objective=objective,
+        scaling=scaling,
+        train=parts["train"],
+        validation=parts["validation"],
+        settings=settings.model_dump(mode="json"),
+    )
+
+
+def _probe(network: nn.Module, part: Part, scaling: Scaling, objective: Objective, recipe: Recipe, seed: int) -> Engine:
+    """Choose the engine on the first batch that training will see."""
+    device = pick_device(recipe.device)
+    batch = np.arange(min(recipe.batch_size, len(part)))
+    pixels, targets = load_batch(part, batch, device)
+    images = scaling(augment(pixels, part.rows[batch], seed=seed, epoch=0, recipe=recipe))
+    return choose_engine(
+        network.to(device),
+        images,
+        lambda scores: objective.loss(scores, targets),
+        device=device,
+        precision=recipe.precision,
+    )
+
+
+def measure_scaling(pixels: NDArray[np.uint8], rows: NDArray[np.int64], *, at_most: int = 10_000) -> Scaling:
+    """Mean and standard deviation of each channel in 0..1 over the training part, of at most `at_most` images spread evenly."""
+    chosen = rows if len(rows) <= at_most else rows[np.linspace(0, len(rows) - 1, at_most).astype(np.int64)]
+    channels = pixels.shape[3]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for begin in range(0, len(chosen), 256):
+        chunk = np.take(pixels, chosen[begin : begin + 256], axis=0).reshape(-1, channels).astype(np.float64)
+        total += chunk.sum(0)
+        squares += (chunk * chunk).sum(0)
+        count += len(chunk)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean * mean, 0))
+    std[std < 1e-3] = 255  # a channel of one value: only its mean is taken off
+    return Scaling(mean=tuple(map(float, mean / 255)), std=tuple(map(float, std / 255)))
+
+
+def _target_scale(dataset: Dataset, targets: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and spread of each number on the training part; nothing for other tasks."""
+    if dataset.task != "numbers":
+        return (), ()
+    spread = targets.astype(np.float64).std(0)
+    spread[spread == 0] = 1
+    return tuple(map(float, targets.astype(np.float64).mean(0))), tuple(map(float, spread))
+
+
+def _input_format(
+    form: InputFormat, model: str | nn.Module, size: tuple[int, int] | None, channels: int | None, resize: Resize | None
+) -> InputFormat:
+    """The suggested format, with what the model was made for and what the user asked for put in."""
+    preset = models.PRESETS.get(model) if isinstance(model, str) else None
+    made_for = preset.input if preset is not None else None
+    height, width = size or (made_for[:2] if made_for else (form.height, form.width))
+    for side in (height, width):
+        if not 1 <= side <= 4096:
+            raise UsageError(
+                "size",
+                f"expected 1 to 4096 pixels; received {height}x{width}",
+                hint="use --size 96",
+                code="size-out-of-range",
+            )
+    if channels is not None and not 1 <= channels <= 64:
+        raise UsageError(
+            "channels",
+            f"expected 1 to 64; received {channels}",
+            hint="1 is grey, 3 is colour",
+            code="channels-out-of-range",
+        )
+    return InputFormat(height=height, width=width, channels=channels or form.channels, resize=resize or form.resize)
+
+
+def _absolute(source: str) -> str:
+    """A path that holds from any working folder; names of built-in sets and downloads stay."""
+    return str(Path(source).absolute()) if Path(source).exists() else source
+
+
+def _new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
+    """Make the run's folder; of many starts in one moment each gets its own."""
+    try:
+        if output is not None:
+            folder = Path(output)
+            if (folder.is_dir() and any(folder.iterdir())) or (folder.exists() and not folder.is_dir()):
+                raise InUseError(
+                    folder,
+                    "it exists already and is not empty",
+                    hint=f"go on with it: --resume {printable(folder)}, or choose another folder",
+                    code="output-exists",
+                )
+            if Path(source).is_dir() and folder.absolute().is_relative_to(Path(source).absolute()):
+                raise UsageError(
+                    folder,
+                    "the run would lie inside the data",
+                    hint="choose a folder elsewhere",
+                    code="output-inside-data",
+                )
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        runs = Path("runs")
+        runs.mkdir(exist_ok=True)
+        kind = model if isinstance(model, str) and re.fullmatch(r"[\w:.-]+", model) else "custom"
+        stem = re.sub(
+            r"[^\w-]+", "-", f"{Path(source).resolve().name if Path(source).exists() else source}-{kind}"
+        ).strip("-")[:60]
+        number = 1
+        while True:
+            folder = runs / f"{stem}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise machine_error(output or "runs", error) from error
+
+
+def _drop_if_empty(folder: Path) -> None:
+    """A run that failed before anything was written leaves no folder behind."""
+    left = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if left <= {".lock"} and folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_room(folder: Path, network: nn.Module) -> None:
+    """Room for three checkpoints on the run's disk: weights and two moments each, twice, and the best."""
+    weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    needed = 3 * 3 * weights + 1_000_000
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MachineError(
+            folder,
+            f"needs {size_text(needed)} for its checkpoints, {size_text(free)} are free on that disk",
+            hint="make room, or choose a folder on another disk with --output",
+            code="disk-full",
+        )
+
+
+def _tell_skipped(prepared: Prepared, reporter: Reporter) -> None:
+    skipped = prepared.dataset.skipped
+    if skipped:
+        examples = "; ".join(f"{printable(item.path)}: {item.reason}" for item in skipped[:5])
+        more = f"; and {len(skipped) - 5} more, all in skipped.csv" if len(skipped) > 5 else ""
+        reporter.warn(f"{len(skipped)} of {len(skipped) + len(prepared.dataset)} images skipped: {examples}{more}")
+
+
+def _write_skipped(folder: Path, prepared: Prepared) -> None:
+    """`skipped.csv`: path and reason of each image left out."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "reason"])
+    writer.writerows([data.escape_cell(item.path), data.escape_cell(item.reason)] for item in prepared.dataset.skipped)
+    write_bytes(folder / "skipped.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _write_toml(folder: Path, settings: dict[str, Any]) -> None:
+    """`run.toml`: what `train --config` takes on top, and what was decided and found under `[record]`."""
+    import tomli_w
+
+    asked = {key: settings[key] for key in ("source", "layout", "model", "seed")}
+    form = settings["input"]
+    asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
+    record = {key: value for key, value in settings.items() if key not in (*asked, "input", "recipe")}
+    content = tomli_w.dumps({**asked, "recipe": settings["recipe"], "record": record}, multiline_strings=True)
+    with atomic_write(folder / "run.toml") as file:
+        file.write(content.encode("utf-8", "surrogateescape"))
+
+
+def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> Prepared:
+    """Compare the images with those the run began with."""
+    new, missing, altered = data.changed(prepared, folder / "split.csv")
+    if not (new or missing or altered):
+        return prepared
+    words = f"{len(new)} new, {len(missing)} missing, {len(altered)} altered"
+    if not accept:
+        example = printable((altered or missing or new)[0])
+        raise ModelFileError(
+            folder,
+            f"the images have changed since the run began: {words} (such as {example})",
+            hint="bring them back, or go on with --accept-data-change",
+            code="data-changed",
+        )
+    reporter.warn(f"the images have changed since the run began: {words}; going on as asked")
+    return prepared
+
+
+def _broken(tensors: dict[str, torch.Tensor]) -> bool:
+    return any(not bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point())
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    from importlib.metadata import version
+
+    import PIL
+
+    return {
+        "convoscope": version("convoscope"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine()
+            )
+    except OSError:
+        return platform.machine()

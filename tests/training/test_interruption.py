@@ -1,0 +1,461 @@
+"""A training that is stopped, killed or starved ends, once resumed, at the very weights of an undisturbed one."""
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convoscope.errors import Interrupted, InUseError, MachineError, ModelFileError, UsageError
+from convoscope.training import Reporter, Run, checkpoint, resume, train
+from convoscope.training.journal import read_events
+
+EPOCHS = 3
+STEPS = 6  # in an epoch: 96 training images in batches of 16
+RECIPE: dict[str, Any] = {
+    "model": "conv(6) norm relu maxpool conv(8) norm relu globalavg dropout(0.3) dense",
+    "epochs": EPOCHS,
+    "batch_size": 16,
+    "learning_rate": 0.01,
+    "flip": True,
+    "rotate": 15.0,
+    "shift": 0.1,
+    "erase": 0.2,
+    "crop": 0.6,
+    "start_size": 0.7,
+    "ema": 0.5,
+    "precision": "float32",  # a timed choice may differ between two trainings; a resumed one keeps its own
+}
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """A hash of every tensor in both checkpoints, and of the figures of every epoch but their times."""
+    prints = {}
+    for name in ("best", "last"):
+        tensors, state = checkpoint.load(folder / f"{name}.safetensors")
+        for key, value in tensors.items():
+            prints[f"{name} {key}"] = hashlib.sha256(value.numpy().tobytes()).hexdigest()
+        progress = state.get("progress", {})
+        for row in progress.get("history", []):
+            prints[f"epoch {row['epoch']}"] = repr({k: v for k, v in row.items() if k != "seconds"})
+        prints[f"{name} counters"] = repr([progress.get(k) for k in ("epoch", "step", "best_value", "stale")])
+    return prints
+
+
+class At(Reporter):
+    """Does something at the n-th step of this process."""
+
+    def __init__(self, number: int, action: Callable[[], None]) -> None:
+        self.left = number
+        self.action = action
+        self.seen: list[tuple[int, int]] = []
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        assert steps == STEPS
+        self.seen.append((epoch, step))
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture(scope="module")
+def straight(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """The undisturbed training's fingerprint, for any change of the recipe; each is trained once."""
+    known: dict[str, dict[str, str]] = {}
+
+    def of(**changes: Any) -> dict[str, str]:
+        key = repr(sorted(changes.items()))
+        if key not in known:
+            folder = tmp_path_factory.mktemp("straight") / "run"
+            train(pictures, output=folder, **RECIPE | changes)
+            known[key] = fingerprint(folder)
+        return known[key]
+
+    return of
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("stops", [(1,), (3,), (6,), (7,), (EPOCHS * STEPS,), (2, 1, 9)], ids=str)
+def test_stopped_and_resumed(
+    pictures: Path,
+    tmp_path: Path,
+    straight: Callable[..., dict[str, str]],
+    optimizer: str,
+    schedule: str,
+    stops: tuple[int, ...],
+) -> None:
+    changes = {"optimizer": optimizer, "schedule": schedule}
+    folder = tmp_path / "run"
+    seen: list[tuple[int, int]] = []
+    for number, stop in enumerate(stops):
+        reporter = At(stop, send(signal.SIGINT))
+        with pytest.raises(Interrupted) as caught:
+            if number == 0:
+                train(pictures, output=folder, reporter=reporter, **RECIPE | changes)
+            else:
+                resume(folder, reporter=reporter)
+        assert caught.value.code == "interrupted"
+        assert caught.value.exit_code == 130
+        seen += reporter.seen
+    last = At(0, lambda: None)
+    resume(folder, reporter=last)
+    seen += last.seen
+    assert fingerprint(folder) == straight(**changes)
+    # No step twice, none left out.
+    assert seen == [(epoch, step) for epoch in range(1, EPOCHS + 1) for step in range(1, STEPS + 1)]
+    steps = [event["step"] for event in read_events(folder / "events.jsonl") if event["event"] == "step"]
+    assert steps == list(range(1, EPOCHS * STEPS + 1))
+    assert len((folder / "metrics.csv").read_text().splitlines()) == EPOCHS + 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_saves_and_says_so(pictures: Path, tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught:
+        train(pictures, output=tmp_path / "run", reporter=At(4, send(number)), **RECIPE)
+    assert caught.value.exit_code == 128 + number
+    assert "the state is saved" in caught.value.reason
+    assert f"--resume {tmp_path / 'run'}" in caught.value.hint
+    assert signal.getsignal(number) is before
+    _, state = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (0, 4)
+
+
+def test_a_signal_while_images_are_decoded_leaves_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+
+    class Early(Reporter):
+        def progress(self, what: str, done: int, total: int) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        train(pictures, output=tmp_path / "run", reporter=Early(), **RECIPE)
+    assert caught.value.code == "interrupted-early"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_while_validating(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convoscope.training import loop
+
+    original = loop.evaluate
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", interrupted)
+        with pytest.raises(Interrupted):
+            train(pictures, output=tmp_path / "run", **RECIPE)
+    _, state = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (0, STEPS)
+    resume(tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == straight()
+
+
+def test_more_epochs_later(pictures: Path, tmp_path: Path) -> None:
+    run = train(pictures, output=tmp_path / "run", **RECIPE)
+    longer = resume(run.folder, epochs=EPOCHS + 2)
+    assert [row["epoch"] for row in longer.history] == list(range(1, EPOCHS + 3))
+    assert longer.settings.recipe.epochs == EPOCHS + 2
+    assert longer.history[:EPOCHS] == run.history
+    with pytest.raises(UsageError) as caught:
+        resume(run.folder, epochs=2)
+    assert caught.value.code == "epochs-done"
+
+
+def test_a_finished_run_stays_finished(pictures: Path, tmp_path: Path) -> None:
+    run = train(pictures, output=tmp_path / "run", **RECIPE)
+    before = fingerprint(run.folder)
+    resume(run.folder)
+    assert fingerprint(run.folder) == before
+
+
+# --- what has to be saved ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        "model.conv1.weight", "model.norm1.running_mean", "model.norm1.running_var", "average.conv1.weight", "optimizer.0.0.exp_avg",
+        "optimizer.0.0.exp_avg_sq", "optimizer.0.0.step", "epoch", "step", "loss_sum", "right_sum", "images", "best_value", "history",
+    ],
+)  # fmt: skip
+def test_leaving_out_any_saved_item_shows(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], left_out: str
+) -> None:
+    """Each thing in a checkpoint is there for a reason: without it the resumed training differs or is refused."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(pictures, output=folder, reporter=At(STEPS + 3, send(signal.SIGINT)), **RECIPE)
+    tensors, state = checkpoint.load(folder / "last.safetensors")
+    if left_out in tensors:
+        tensors[left_out] = tensors[left_out] * 0
+    else:
+        empty = {"best_value": [99, 2.0, 0.0], "history": []}
+        assert left_out in state["progress"]
+        state["progress"][left_out] = empty.get(left_out, 0)
+    checkpoint.save(folder / "last.safetensors", tensors, state)
+    resume(folder)
+    assert fingerprint(folder) != straight()
+
+
+# --- killed ------------------------------------------------------------------------------------------------------------
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[str, Any]) -> None:
+    """In a process of its own: begin or go on with a training, and die at a moment."""
+    import builtins
+
+    left = int(moment)
+    reporter: Reporter = Reporter()
+
+    def counted(original: Callable[..., Any], after: bool) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                _die()
+            result = original(*arguments, **options)
+            if left == 0 and after:
+                _die()
+            return result
+
+        return call
+
+    if kind == "step":
+        reporter = At(left, _die)
+    elif kind == "write":  # before or after the n-th open, sync, replace or link
+        after = bool(int(moment * 10) % 2)
+        for name in ("fsync", "replace", "link", "unlink"):
+            setattr(os, name, counted(getattr(os, name), after))
+        builtins.open = counted(builtins.open, after)  # type: ignore[assignment]
+    elif kind == "clock":
+        import threading
+
+        threading.Timer(moment, _die).start()
+    recipe = RECIPE | changes | {"save_every": 0.0}
+    if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
+        resume(folder, reporter=reporter)
+    else:
+        for leftover in folder.iterdir() if folder.is_dir() else []:
+            leftover.unlink() if leftover.is_file() else [
+                part.unlink() for part in leftover.iterdir()
+            ] and leftover.rmdir()
+        train(source, output=folder, reporter=reporter, **recipe)
+
+
+def _in_a_process(*arguments: Any) -> int:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["convoscope.training.start", "convoscope.models.network", "numpy", "PIL.Image"])
+    process = context.Process(target=_doomed, args=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments(pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]]) -> None:
+    """kill -9: between steps, at a random time, and before or after single system calls of a checkpoint's writing."""
+    rng = np.random.default_rng(int(os.environ.get("CONVOSCOPE_TEST_SEED", "0")))
+    moments: list[tuple[str, float]] = [("write", float(rng.integers(3, 60)) + rng.random()) for _ in range(22)]
+    moments += [("step", float(rng.integers(1, 8))) for _ in range(18)]
+    moments += [("clock", float(rng.random() * 0.6)) for _ in range(10)]
+    rng.shuffle(moments)
+    killed, runs = 0, 0
+    folder = tmp_path / "run-0"
+    for kind, moment in moments:
+        code = _in_a_process(pictures, folder, str(kind), float(moment), {})
+        if code == 0:  # this training came to its end; the next one begins
+            assert fingerprint(folder) == straight()
+            runs += 1
+            folder = tmp_path / f"run-{runs}"
+        else:
+            assert code == -signal.SIGKILL
+            killed += 1
+    while _in_a_process(pictures, folder, "none", 0.0, {}) != 0:
+        raise AssertionError("a training that is left alone must end")
+    assert fingerprint(folder) == straight()
+    assert not list(folder.glob(".*.tmp"))
+    assert killed >= 40
+
+
+# --- disks that fail ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
+def test_a_write_that_fails(
+    pictures: Path,
+    tmp_path: Path,
+    straight: Callable[..., dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    call: str,
+    lasting: bool,
+) -> None:
+    """A checkpoint that cannot be written once is written at the next save; if it never can, the last one is still there."""
+    folder = tmp_path / "run"
+    original = checkpoint.save
+    saves = 0
+
+    def failing(path: Path, *arguments: Any) -> None:
+        nonlocal saves
+        saves += 1
+        with monkeypatch.context() as patch:
+            if saves == 5 or (lasting and saves >= 5):
+
+                def fail(*_: Any, **__: Any) -> Any:
+                    raise OSError(number, os.strerror(number), str(path))
+
+                if call == "write":
+                    patch.setattr("convoscope.files.open", fail, raising=False)
+                else:
+                    patch.setattr(os, call, fail)
+            original(path, *arguments)
+
+    recipe = RECIPE | {"save_every": 0.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", failing)
+        if lasting:
+            with pytest.raises(MachineError) as caught:
+                train(pictures, output=folder, **recipe)
+            assert caught.value.code in ("disk-full", "no-permission", "system-error")
+        else:
+            train(pictures, output=folder, **recipe)
+    if lasting:
+        checkpoint.load(folder / "last.safetensors")
+        resume(folder)
+    assert fingerprint(folder) == straight()
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_no_room_is_told_before_training(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))  # type: ignore[attr-defined]
+    with pytest.raises(MachineError) as caught:
+        train(pictures, output=tmp_path / "run", **RECIPE)
+    assert caught.value.code == "disk-full"
+    assert "5.0 kB are free" in caught.value.reason
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, pictures: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(MachineError) as caught:
+        train(pictures, output=blocked / "run", **RECIPE)
+    assert caught.value.code == "system-error"
+
+
+# --- two at a time -----------------------------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def intrude() -> None:
+        with pytest.raises(InUseError) as caught:
+            resume(folder)
+        assert caught.value.code == "folder-in-use"
+        assert f"process {os.getpid()} since {time.strftime('%Y')}" in caught.value.reason
+        with pytest.raises(InUseError):
+            train(pictures, output=folder, **RECIPE)
+
+    train(pictures, output=folder, reporter=At(3, intrude), **RECIPE)
+
+
+def test_many_starts_get_a_folder_each(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from convoscope.training.start import _new_folder
+
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(lambda _: _new_folder(None, str(pictures), "tiny"), range(20)))
+    assert len(set(folders)) == 20
+
+
+# --- data that change --------------------------------------------------------------------------------------------------
+
+
+def test_changed_images_are_noticed(pictures: Path, tmp_path: Path) -> None:
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(pictures, source)
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(source, output=folder, reporter=At(4, send(signal.SIGINT)), **RECIPE)
+    (source / "square" / "7.png").unlink()
+    (source / "square" / "8.png").write_bytes((source / "square" / "9.png").read_bytes())
+    shutil.copy(source / "square" / "1.png", source / "square" / "new.png")
+    with pytest.raises(ModelFileError) as caught:
+        resume(folder)
+    assert caught.value.code == "data-changed"
+    assert "1 new, 1 missing, 1 altered" in caught.value.reason
+    run = resume(folder, accept_data_change=True)
+    assert len(run.history) == EPOCHS
+
+
+def test_nan_weights_are_not_gone_on_with(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(pictures, output=folder, **RECIPE)
+    tensors, state = checkpoint.load(folder / "last.safetensors")
+    tensors["model.conv1.weight"][:] = float("nan")
+    checkpoint.save(folder / "last.safetensors", tensors, state)
+    with pytest.raises(ModelFileError) as caught:
+        resume(folder, epochs=EPOCHS + 1)
+    assert caught.value.code == "checkpoint-not-finite"
+
+
+def test_nan_weights_predict_with_a_warning(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(pictures, output=folder, **RECIPE)
+    tensors, state = checkpoint.load(folder / "best.safetensors")
+    tensors["model.conv1.weight"][:] = float("nan")
+    checkpoint.save(folder / "best.safetensors", tensors, state)
+    with pytest.warns(UserWarning, match="not finite"):
+        Run.open(folder).predict(pictures / "square" / "1.png")
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]]
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(pictures, output=folder, reporter=At(8, send(signal.SIGINT)), **RECIPE | {"save_every": 0.0})
+    damaged = bytearray((folder / "last.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "last.safetensors").write_bytes(damaged)
+    warned: list[str] = []
+
+    class Listener(Reporter):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    resume(folder, reporter=Listener())
+    assert "last.safetensors: damaged" in warned[0]
+    assert fingerprint(folder) == straight()

@@ -1,0 +1,466 @@
+"""Training from images to a run: what is written, what is learned, what is refused."""
+
+import csv
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
+from convoscope.training import Reporter, Row, Run, resume, train
+from convoscope.training.journal import read_events
+from convoscope.training.run import read_history
+
+MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dropout(0.1) dense"
+QUICK: dict[str, Any] = {"model": MODEL, "epochs": 8, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
+
+
+class Listener(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.rows: list[Row] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def epoch(self, row: Row, best: bool) -> None:
+        self.rows.append(row)
+
+
+@pytest.fixture(scope="module")
+def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(pictures, output=tmp_path_factory.mktemp("runs") / "first", **QUICK)
+
+
+def test_it_learns(run: Run) -> None:
+    assert run.classes == ("lying bar", "square", "standing bar")
+    assert max(row["val_accuracy"] or 0 for row in run.history) >= 0.9
+    prepared = run.prepared()
+    rows = prepared.dataset.indices("test")
+    scores = run.scores(prepared.pixels[rows])
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
+    assert (scores.argmax(1) == prepared.dataset.targets[rows]).mean() >= 0.8
+
+
+def test_a_run_is_a_folder(run: Run) -> None:
+    names = {entry.name for entry in run.folder.iterdir()}
+    expected = {
+        "run.toml", "split.csv", "events.jsonl", "metrics.csv", "tensorboard", "best.safetensors", "last.safetensors", "skipped.csv",
+    }  # fmt: skip
+    assert expected <= names
+    assert not [name for name in names if name.endswith(".tmp")]
+    settings = tomllib.loads((run.folder / "run.toml").read_text("utf-8"))
+    assert settings["model"] == MODEL
+    assert settings["recipe"]["batch_size"] == 16
+    assert settings["record"]["classes"] == ["lying bar", "square", "standing bar"]
+    with (run.folder / "metrics.csv").open() as file:
+        header = file.readline()
+        assert header.startswith("epoch,train_loss,train_accuracy,val_loss,val_accuracy,seconds")
+        assert len(file.readlines()) == 8
+    with (run.folder / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 120
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
+    kinds = [event["event"] for event in read_events(run.folder / "events.jsonl")]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("epoch") == 8
+
+
+def test_tensorboard_reads_its_files(run: Run) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    values: dict[str, list[tuple[int, float]]] = {}
+    for path in (run.folder / "tensorboard").iterdir():
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                values.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
+    rows = [(row["epoch"], pytest.approx(row["val_loss"], rel=1e-5)) for row in run.history]
+    assert values["loss/validation"] == rows
+
+
+def test_the_best_epoch_is_kept(run: Run) -> None:
+    """The kept weights give the validation figures of the best row."""
+    best = run.history[run.best_epoch - 1]
+    prepared = run.prepared()
+    rows = prepared.dataset.indices("validation")
+    scores = run.scores(prepared.pixels[rows]).astype(np.float64)
+    targets = prepared.dataset.targets[rows]
+    assert (scores.argmax(1) == targets).mean() == pytest.approx(best["val_accuracy"])
+    assert -np.log(scores[np.arange(len(rows)), targets]).mean() == pytest.approx(best["val_loss"], rel=1e-3)
+    assert best["val_accuracy"] == max(row["val_accuracy"] or 0 for row in run.history)
+
+
+def test_the_same_seed_gives_the_same_weights(run: Run, pictures: Path, tmp_path: Path) -> None:
+    again = train(pictures, output=tmp_path / "again", **QUICK)
+    other = train(pictures, output=tmp_path / "other", seed=1, **QUICK)
+    one, two, three = (each.network().state_dict() for each in (run, again, other))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+    figures = [[{k: v for k, v in row.items() if k != "seconds"} for row in each.history] for each in (run, again)]
+    assert figures[0] == figures[1]
+
+
+def test_predictions_take_images_of_any_kind(run: Run, pictures: Path, tmp_path: Path) -> None:
+    path = pictures / "square" / "3.png"
+    picture = Image.open(path)
+    large = tmp_path / "large.png"
+    picture.resize((240, 240), Image.Resampling.NEAREST).convert("RGBA").save(large)
+    forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
+    answers = [run.predict(form) for form in forms]
+    assert all(len(answer) == 1 for answer in answers)
+    for answer in answers:
+        assert answer[0].label == "square"
+        assert answer[0].scores == answers[0][0].scores
+    assert run.predict([large])[0].label == "square"
+    assert len(run.predict(np.stack([np.asarray(picture)] * 7))) == 7
+    assert run.predict([]) == []
+
+
+def test_a_picture_that_cannot_be_read_is_an_error_or_is_listed(run: Run, pictures: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("<html>not found</html>")
+    with pytest.raises(DataError, match="HTML page"):
+        run.predict([bad])
+    skipped: list[Any] = []
+    answers = run.predict([bad, pictures / "square" / "1.png"], skipped=skipped)
+    assert [answer.path for answer in answers] == [str(pictures / "square" / "1.png")]
+    assert skipped[0].path == str(bad)
+
+
+def test_what_was_decided_is_said(pictures: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    train(pictures, output=tmp_path / "run", reporter=listener, **QUICK | {"epochs": 1})
+    said = " ".join(listener.said)
+    assert "computing on cpu in float32" in said
+    assert "96 for training, 12 for validation, 12" in said
+    assert len(listener.rows) == 1
+
+
+def test_augmentation_dropout_and_average_train(pictures: Path, tmp_path: Path) -> None:
+    recipe = QUICK | {
+        "flip": True,
+        "rotate": 10.0,
+        "shift": 0.1,
+        "zoom": 0.1,
+        "erase": 0.2,
+        "colour": 0.2,
+        "ema": 0.3,
+        "label_smoothing": 0.1,
+    }
+    run = train(pictures, output=tmp_path / "run", **recipe)
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+    assert all(np.isfinite(row["train_loss"]) for row in run.history)
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"sampling": "balanced"}, {"class_weights": "balanced"}, {"optimizer": "muon"}, {"optimizer": "sgd"}]
+)
+def test_other_recipes_train(pictures: Path, tmp_path: Path, recipe: dict[str, Any]) -> None:
+    run = train(pictures, output=tmp_path / "run", **QUICK | {"epochs": 3} | recipe)
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+
+
+def test_patience_stops_early(pictures: Path, tmp_path: Path) -> None:
+    run = train(pictures, output=tmp_path / "run", **QUICK | {"epochs": 200, "patience": 3, "learning_rate": 1e-6})
+    assert len(run.history) == run.best_epoch + 3
+
+
+def test_one_sigmoid_for_two_classes(pictures: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two"
+    two.mkdir()
+    for name in ("lying bar", "standing bar"):
+        (two / name).symlink_to(pictures / name)
+    images = np.stack(
+        [
+            np.asarray(Image.open(p))
+            for name in ("lying bar", "standing bar")
+            for p in sorted((pictures / name).iterdir())
+        ]
+    )
+    np.savez(tmp_path / "two.npz", images=images, labels=np.repeat([0, 1], 40))
+    text = "conv(8) norm relu maxpool conv(8) relu globalavg dense(1)"
+    run = train(tmp_path / "two.npz", output=tmp_path / "run", **QUICK | {"model": text})
+    assert run.settings.outputs == 1
+    scores = run.scores(images[..., None])
+    assert scores.shape == (80, 2)
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-6)
+    assert (scores.argmax(1) == np.repeat([0, 1], 40)).mean() > 0.9
+
+
+def write_manifest(folder: Path, header: str, rows: list[str]) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_two_numbers_for_each_image_are_a_regression(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(150):
+        y, x = rng.integers(1, 11, 2)
+        picture = rng.integers(0, 30, (12, 12), dtype=np.uint8)
+        picture[y - 1 : y + 1, x - 1 : x + 1] = 250
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{100 + 10.0 * y},{x / 7:.4f}")
+    source = write_manifest(tmp_path, "path,height,side", rows)
+    run = train(
+        source, "flatten dense(32) relu dense", output=tmp_path / "run", epochs=60, batch_size=16, learning_rate=0.01
+    )
+    assert run.task == "numbers"
+    assert run.classes == ("height", "side")
+    assert max(row["val_accuracy"] or -9 for row in run.history) > 0.7
+    answer = run.predict(tmp_path / "0.png")[0]
+    assert answer.confidence is None
+    assert answer.scores["height"] == pytest.approx(float(rows[0].split(",")[1]), abs=30)
+
+
+def test_several_labels_for_each_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(150):
+        names = []
+        picture = rng.integers(0, 30, (12, 12), dtype=np.uint8)
+        if rng.random() < 0.5:
+            picture[2:4] = 250
+            names.append("bar")
+        if rng.random() < 0.5:
+            picture[7:11, 7:11] = 250
+            names.append("square")
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{';'.join(names)}")
+    source = write_manifest(tmp_path, "path,labels", rows)
+    run = train(source, output=tmp_path / "run", **QUICK | {"epochs": 15})
+    assert run.task == "labels"
+    assert run.classes == ("bar", "square")
+    assert max(row["val_accuracy"] or 0 for row in run.history) > 0.9
+    answer = run.predict(tmp_path / "0.png")[0]
+    assert set(answer.label.split(";")) - {""} == set(rows[0].split(",")[1].split(";")) - {""}
+
+
+def test_one_output_is_for_two_classes_only(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("L", (8, 8), number * 10).save(tmp_path / f"{number}.png")
+    source = write_manifest(tmp_path, "path,x,y", [f"{n}.png,{n * 1.5},{n * 2.5}" for n in range(20)])
+    with pytest.raises(UsageError) as caught:
+        train(source, "flatten dense(1)", output=tmp_path / "run", epochs=1)
+    assert caught.value.code == "one-output-task"
+    assert "2 numbers are to be predicted" in caught.value.reason
+
+
+def test_a_module_of_ones_own(pictures: Path, tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    run = train(pictures, make(), output=tmp_path / "run", epochs=3)
+    assert run.settings.model.startswith("custom:")
+    assert run.predict(pictures / "square" / "3.png")[0].label in run.classes
+    with pytest.raises(ModelFileError) as caught:
+        Run.open(run.folder).network()
+    assert caught.value.code == "run-needs-module"
+    with pytest.raises(ModelFileError) as caught:
+        resume(run.folder, epochs=4)
+    assert caught.value.code == "run-needs-module"
+    longer = resume(run.folder, epochs=4, model=make())
+    assert len(longer.history) == 4
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_existing_folder_is_not_written_into(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InUseError) as caught:
+        train(pictures, output=tmp_path, **QUICK)
+    assert caught.value.code == "output-exists"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_inside_the_data_is_refused(pictures: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(pictures, output=pictures / "run", **QUICK)
+    assert caught.value.code == "output-inside-data"
+    assert not (pictures / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"learning_rate": 0}, "learning_rate: input should be greater than 0; received 0"),
+        ({"learning_rate": -1}, "learning_rate: input should be greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: input should be a finite number"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"learning_rate": "quick"}, "learning_rate: input should be a valid number"),
+        ({"batch_size": 0}, "batch_size: input should be greater than or equal to 1; received 0"),
+        ({"epochs": 0}, "epochs: input should be greater than or equal to 1; received 0"),
+        ({"epoch": 3}, "epoch: no such setting; did you mean epochs?"),
+        ({"optimizer": "lion"}, "optimizer: input should be 'sgd', 'adam', 'adamw' or 'muon'; received 'lion'"),
+    ],
+)
+def test_impossible_recipes_are_named(pictures: Path, tmp_path: Path, recipe: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(pictures, output=tmp_path / "run", **QUICK | recipe)
+    assert caught.value.code == "recipe-invalid"
+    assert words in caught.value.reason
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_faults_are_told_at_once(pictures: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(pictures, epochs=0, batch_size=-3, flipp=True)
+    for key in ("epochs", "batch_size", "flipp"):
+        assert f"{key}: " in caught.value.reason
+
+
+def test_a_size_too_small_for_the_depth_names_the_layer(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="conv2"):
+        train(pictures, "conv(4) maxpool conv(4, padding=valid) flatten dense", size=(4, 4), output=tmp_path / "run")
+    with pytest.raises(UsageError) as caught:
+        train(pictures, size=(0, 100_000), output=tmp_path / "run")
+    assert caught.value.code == "size-out-of-range"
+    with pytest.raises(UsageError) as caught:
+        train(pictures, channels=0, output=tmp_path / "run")
+    assert caught.value.code == "channels-out-of-range"
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_absent_device(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught:
+        train(pictures, output=tmp_path / "run", device="cuda:7", **QUICK)
+    assert caught.value.code == "device-absent"
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError) as usage:
+        train(pictures, output=tmp_path / "run", device="abacus", **QUICK)
+    assert usage.value.code == "device-unknown"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code"),
+    [({"sampling": "balanced"}, "sampling-task"), ({"class_weights": "balanced"}, "class-weights-task")],
+)
+def test_balance_needs_classes(tmp_path: Path, recipe: dict[str, Any], code: str) -> None:
+    for number in range(20):
+        Image.new("L", (8, 8), number * 10).save(tmp_path / f"{number}.png")
+    source = write_manifest(tmp_path, "path,value", [f"{number}.png,{number * 1.5}" for number in range(20)])
+    with pytest.raises(UsageError) as caught:
+        train(source, "flatten dense", output=tmp_path / "run", epochs=1, **recipe)
+    assert caught.value.code == code
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(pictures: Path, tmp_path: Path) -> None:
+    recipe = QUICK | {
+        "optimizer": "sgd",
+        "learning_rate": 100.0,
+        "warmup": 0.0,
+        "save_every": 0.0,
+        "model": "flatten dense(64) relu dense(64) relu dense",
+    }
+    with pytest.raises(DataError) as caught:
+        train(pictures, output=tmp_path / "run", **recipe)
+    assert caught.value.code == "loss-not-finite"
+    assert "last.safetensors" in caught.value.reason
+    assert caught.value.hint == "train again with a lower rate: --set learning_rate=10"
+    from convoscope.training import checkpoint
+
+    tensors, _ = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point())
+
+
+def test_opening_what_is_no_run(tmp_path: Path) -> None:
+    for place, code in ((tmp_path, "run-empty"), (tmp_path / "none", "checkpoint-missing")):
+        with pytest.raises(ModelFileError) as caught:
+            Run.open(place)
+        assert caught.value.code == code
+    with pytest.raises(ModelFileError) as caught:
+        resume(tmp_path / "none")
+    assert caught.value.code == "run-missing"
+
+
+def test_a_torn_last_line_is_left_out(run: Run, tmp_path: Path) -> None:
+    content = (run.folder / "metrics.csv").read_bytes()
+    torn = tmp_path / "metrics.csv"
+    rows = read_history(run.folder / "metrics.csv")
+    last_line = content.rstrip(b"\n").rfind(b"\n") + 1
+    for length in np.linspace(last_line, len(content) - 1, 20).astype(int):
+        torn.write_bytes(content[:length])
+        assert read_history(torn) == rows[:-1]
+    events = (run.folder / "events.jsonl").read_bytes()
+    torn.write_bytes(events[:-5])
+    assert len(read_events(torn)) == events.count(b"\n") - 1
+    assert json.loads(events.splitlines()[0])["event"] == "start"
+
+
+def test_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    from convoscope.training import checkpoint
+
+    tensors, state = checkpoint.load(run.folder / "best.safetensors")
+    del state["settings"]["classes"]
+    checkpoint.save(tmp_path / "best.safetensors", tensors, state)
+    with pytest.raises(ModelFileError) as caught:
+        Run.open(tmp_path)
+    assert caught.value.code == "settings-unreadable"
+    assert "classes" in caught.value.reason
+
+
+def test_no_images_to_train_on(tmp_path: Path) -> None:
+    from convoscope import data
+
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    dataset = replace(data.from_arrays(images, np.array([0, 1] * 3)), splits=np.full(6, 2, np.int8))
+    with pytest.raises(DataError) as caught:
+        train(dataset, "flatten dense", output=tmp_path / "run", epochs=1)
+    assert caught.value.code == "no-training-images"
+
+
+def test_a_batch_that_does_not_fit_into_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convoscope.training import loop
+
+    def too_large(*_: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(loop, "train_step", too_large)
+    with pytest.raises(MachineError) as caught:
+        train(pictures, output=tmp_path / "run", **QUICK)
+    assert caught.value.code == "out-of-memory"
+    assert "a batch of 16 images of 12x12 does not fit" in caught.value.reason
+    assert caught.value.hint == "try --set batch_size=4"
+
+
+def test_thirty_bad_files_among_three_hundred(tmp_path: Path) -> None:
+    """Broken, misnamed and hostile files are listed with their reasons, left as they are, and the rest trains."""
+    rng = np.random.default_rng(0)
+    bad = {
+        "empty.jpg": b"", "one.jpg": b"x", "page.jpg": b"<!DOCTYPE html><html></html>", "paper.png": b"%PDF-1.7", "drawing.png": b"<svg xmlns='x'/>",
+        "layers.png": b"8BPS\0\1", "header.png": b"\x89PNG\r\n\x1a\n", "words.gif": b"hello", "zip.jpg": b"PK\x03\x04", "exe.bmp": b"MZ\x90",
+    }  # fmt: skip
+    for label, name in enumerate(("dark", "bright", "striped")):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for number in range(100):
+            pixels = rng.integers(0, 90, (16, 16), dtype=np.uint8) + np.uint8(140 * (label == 1))
+            pixels[:: 2 if label == 2 else 99] = 250
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+        for title, content in bad.items():
+            (folder / title).write_bytes(content)
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*.*"))}
+    listener = Listener()
+    run = train(tmp_path / "data", output=tmp_path / "run", reporter=listener, **QUICK | {"epochs": 3})
+    with (run.folder / "skipped.csv").open(newline="") as file:
+        skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(skipped) == {f"{name}/{title}" for name in run.classes for title in bad}
+    assert all(skipped.values())
+    assert "HTML page" in skipped["dark/page.jpg"]
+    assert any(warning.startswith("30 of 330 images skipped") for warning in listener.warned)
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*.*"))} == before
+    assert sum(run.settings.images.values()) == 300
