@@ -1,0 +1,329 @@
+"""The figures of a test: curves, the confusion matrix, the calibration diagram. Numbers in, drawings out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .drawing import COLOURS, Drawing, shorten, text_width
+from .scores import number_text, percent
+
+LARGEST_NUMBERED = 25
+"""Confusion matrices with more classes than this are shown as a picture, without numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a chart."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: str
+    dash: str = ""
+    dots: bool = False
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers that cover low..high: steps of 1, 2, 2.5 or 5 times a power of ten."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    rough = span / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    x_label: str,
+    y_text: Callable[[float], str] = number_text,
+    x_text: Callable[[float], str] = number_text,
+    x_ticks: Sequence[float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    level: tuple[float, str] | None = None,
+    marker: tuple[float, str] | None = None,
+    width: float = 420,
+    height: float = 270,
+    legend: bool = True,
+) -> Drawing:
+    """Curves over one x axis, with a legend above.
+
+    `level` is a horizontal line and its name, such as chance; `marker` a vertical one, such as the best epoch.
+    """
+    sheet = Drawing(width, height, title)
+    left, right, top, bottom = 52.0, width - 18, 48.0, height - 40
+    if not legend:
+        top = 30.0
+    every = [(x, y) for curve in curves for x, y in curve.points]
+    xs, ys = [x for x, _ in every] or [0.0], [y for _, y in every] or [0.0]
+    x0, x1 = min(xs), max(xs)
+    if x0 == x1:
+        x0, x1 = x0 - 0.5, x1 + 0.5
+    y0, y1 = y_range if y_range is not None else _padded(min(ys), max(ys))
+
+    def across(x: float) -> float:
+        return left + (x - x0) / (x1 - x0) * (right - left)
+
+    def up(y: float) -> float:
+        return bottom - (min(max(y, y0), y1) - y0) / (y1 - y0) * (bottom - top)
+
+    sheet.words(left, 14, title, colour="ink", size=13, bold=True)
+    for y in ticks(y0, y1):
+        sheet.line([(left, up(y)), (right, up(y))], "faint")
+        sheet.words(left - 8, up(y) + 4, y_text(y), anchor="end")
+    for x in x_ticks if x_ticks is not None else ticks(x0, x1, 6):
+        if x0 <= x <= x1:
+            sheet.line([(across(x), bottom), (across(x), bottom + 4)], "soft")
+            sheet.words(across(x), bottom + 18, x_text(x), anchor="middle")
+    sheet.line([(left, bottom), (right, bottom)], "soft")
+    sheet.words((left + right) / 2, height - 6, x_label, anchor="middle")
+    if marker is not None:
+        place = across(marker[0])
+        sheet.line([(place, top), (place, bottom)], "soft", dash="2 3")
+        near_end = place > right - text_width(marker[1], 11) - 8
+        sheet.words(place + (-4 if near_end else 4), top + 9, marker[1], size=11, anchor="end" if near_end else "start")
+    if level is not None and y0 <= level[0] <= y1:
+        sheet.line([(left, up(level[0])), (right, up(level[0]))], "muted", dash="5 4")
+        sheet.words(right, 14, level[1], size=11, anchor="end")
+        start = right - text_width(level[1], 11) - 24
+        sheet.line([(start, 10), (start + 18, 10)], "muted", dash="5 4")
+    for curve in curves:
+        places = [(across(x), up(y)) for x, y in curve.points]
+        if len(places) > 1:
+            sheet.line(places, curve.colour, width=2, dash=curve.dash)
+        if curve.dots or len(places) == 1:
+            for (x, y), (a, b) in zip(curve.points, places, strict=True):
+                sheet.dot(a, b, 2.6, curve.colour, hint=f"{curve.name} {x_text(x)}: {y_text(y)}")
+    if legend:
+        start = left
+        for curve in curves:
+            sheet.line([(start, 30), (start + 18, 30)], curve.colour, width=2.5, dash=curve.dash)
+            sheet.words(start + 23, 34, curve.name)
+            start += 23 + text_width(curve.name, 12) + 16
+    return sheet
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """A little room above and below; from zero where the numbers come near it."""
+    span = (high - low) or abs(high) or 1.0
+    base = 0.0 if 0 <= low < span else low - 0.06 * span
+    return base, high + 0.06 * span
+
+
+def accuracy_floor(values: Sequence[float]) -> float:
+    """Where an axis of accuracies begins: a round tenth below the lowest, at most 0.9."""
+    return min(0.9, max(0.0, math.floor(min(values) * 10 - 0.2) / 10)) if values else 0.0
+
+
+def confusion_chart(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Drawing:
+    """Counts with shades: each row is shaded by its share, right answers in blue, mistakes in red."""
+    count = len(classes)
+    cell = 44 if count <= 8 else 36 if count <= 14 else 28
+    size = 12 if cell >= 36 else 10
+    names = [shorten(name, 16) for name in classes]
+    longest = max(text_width(name, 12) for name in names)
+    upright = longest > cell - 4
+    left = longest + 34
+    top = (longest + 44) if upright else 58.0
+    sheet = Drawing(left + cell * count + 8, top + cell * count + 8, f"Confusion matrix of {count} classes")
+    sheet.words(left + cell * count / 2, 13, "predicted", anchor="middle")
+    sheet.words(13, top + cell * count / 2, "true", anchor="middle", upright=True)
+    for column, name in enumerate(names):
+        x = left + cell * (column + 0.5)
+        if upright:
+            sheet.words(x + 4, top - 8, name, colour="ink", upright=True)
+        else:
+            sheet.words(x, top - 10, name, colour="ink", anchor="middle")
+    for row, name in enumerate(names):
+        total = sum(confusion[row])
+        sheet.words(left - 8, top + cell * (row + 0.5) + 4, name, colour="ink", anchor="end")
+        for column in range(count):
+            number = int(confusion[row][column])
+            share = number / total if total else 0.0
+            x, y = left + cell * column, top + cell * row
+            sheet.box(x, y, cell - 1, cell - 1, "panel")
+            if number:
+                sheet.box(
+                    x, y, cell - 1, cell - 1,
+                    "blue" if row == column else "red",
+                    opacity=0.12 + 0.88 * share,
+                    hint=f"{classes[row]} taken for {classes[column]}: {number} of {total} ({percent(share)})",
+                )  # fmt: skip
+                text = f"{number:,}" if number < 10_000 else f"{number / 1000:.0f}k"
+                sheet.words(
+                    x + cell / 2 - 0.5, y + cell / 2 + size * 0.36, text,
+                    colour="ground" if share > 0.45 else "ink", size=size, anchor="middle",
+                )  # fmt: skip
+    return sheet
+
+
+def confusion_image(confusion: Sequence[Sequence[int]]) -> Image.Image:
+    """Any number of classes as an RGBA image, one pixel a cell: opacity is the share of the row, blue right, red wrong.
+
+    Small shares of mistakes are lifted (square root), so that they can be seen at all.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    result = np.zeros((*share.shape, 4), np.uint8)
+    result[..., :3] = tuple(bytes.fromhex(COLOURS["red"][0][1:]))
+    diagonal = np.arange(len(share))
+    result[diagonal, diagonal, :3] = tuple(bytes.fromhex(COLOURS["blue"][0][1:]))
+    result[..., 3] = np.round(np.sqrt(share) * 255)
+    return Image.fromarray(result, "RGBA")
+
+
+def confused_pairs(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], most: int = 12
+) -> list[tuple[str, str, int, float]]:
+    """The commonest mistakes: true class, predicted class, number, share of the true class; most frequent first."""
+    counts = np.asarray(confusion, dtype=np.int64).copy()
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = []
+    for row, column in zip(*np.unravel_index(order, counts.shape), strict=True):
+        number = int(counts[row, column])
+        if number:
+            pairs.append((classes[row], classes[column], number, number / int(totals[row])))
+    return pairs
+
+
+def calibration_chart(calibration: Mapping[str, Any], *, labels: bool = False) -> Drawing:
+    """Accuracy in each bin of confidence, beside the diagonal where confidence is honest; below, where the images are."""
+    width, height = 420.0, 345.0
+    sheet = Drawing(width, height, "Calibration: how often is it right when it is how sure?")
+    left, right, top, bottom = 52.0, width - 18, 30.0, 240.0
+    floor, under = 304.0, 256.0
+    bins = [entry for entry in calibration["bins"] if entry["images"]]
+    total = sum(entry["images"] for entry in bins)
+    sheet.words(left, 14, "Calibration", colour="ink", size=13, bold=True)
+    sheet.words(right, 14, f"expected error {percent(calibration['ece'])}", anchor="end")
+
+    def across(x: float) -> float:
+        return left + x * (right - left)
+
+    def up(y: float) -> float:
+        return bottom - y * (bottom - top)
+
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        sheet.line([(left, up(tick)), (right, up(tick))], "faint")
+        sheet.words(left - 8, up(tick) + 4, f"{100 * tick:.0f} %", anchor="end")
+        sheet.words(across(tick), floor + 15, f"{100 * tick:.0f} %", anchor="middle" if tick < 1 else "end")
+    sheet.line([(left, bottom), (right, top)], "muted", dash="5 4")
+    most = max((entry["images"] for entry in bins), default=1)
+    for entry in bins:
+        x, wide = across(entry["from"]) + 1, (right - left) * (entry["to"] - entry["from"]) - 2
+        tall = max(1.0, (floor - under) * entry["images"] / most)
+        sheet.box(x, floor - tall, wide, tall, "soft", hint=f"{entry['images']:,} of {total:,}")
+    places = [(across(entry["confidence"]), up(entry["accuracy"])) for entry in bins]
+    if len(places) > 1:
+        sheet.line(places, "blue", width=2)
+    for entry, (x, y) in zip(bins, places, strict=True):
+        sheet.dot(
+            x, y, 2.5 + 3 * math.sqrt(entry["images"] / most), "blue",
+            hint=f"sure to {percent(entry['confidence'])}, right {percent(entry['accuracy'])}, {entry['images']:,}",
+        )  # fmt: skip
+    sheet.line([(left, floor), (right, floor)], "soft")
+    sheet.words((left + right) / 2, height - 6, "probability of the label" if labels else "confidence", anchor="middle")
+    return sheet
+
+
+def invariance_charts(
+    named: Sequence[tuple[str, Mapping[str, Any]]], colours: Sequence[str], dashes: Sequence[str], *, legend: bool
+) -> list[Drawing]:
+    """The curves of shift, turn and scale of one or several runs: name and the `invariance` of its scores."""
+    chance = max(float(entry["chance"]) for _, entry in named)
+    regression = any(entry.get("measure") == "R2" for _, entry in named)
+    lowest = min(
+        float(row["accuracy"]) for _, entry in named for kind in ("shift", "turn", "scale") for row in entry[kind]
+    )
+    y_range = (min(0.0, max(lowest, -1.0)), 1.0)
+    kinds = (
+        ("shift", "pixels", "shift in pixels, sideways and up or down", None, number_text),
+        (
+            "turn",
+            "degrees",
+            "turn in degrees, positive against the clock",
+            (-180, -90, 0, 90, 180),
+            _degrees,
+        ),
+        ("scale", "factor", "size, 1 as it is", (0.5, 0.75, 1.0, 1.25, 1.5), lambda v: f"{v:g}×"),
+    )
+    level = "mean" if regression else f"chance {100 * chance:.0f} %"
+    return [
+        line_chart(
+            [
+                Curve(
+                    name=name,
+                    points=[(float(row[key]), float(row["accuracy"])) for row in entry[kind]],
+                    colour=colours[position],
+                    dash=dashes[position],
+                    dots=True,
+                )
+                for position, (name, entry) in enumerate(named)
+            ],
+            title=kind.capitalize(),
+            x_label=label,
+            x_ticks=places,
+            x_text=write,
+            y_text=number_text if regression else (lambda v: f"{100 * v:.0f} %"),
+            y_range=y_range,
+            level=(chance, level),
+            marker=((1.0 if kind == "scale" else 0.0), ""),
+            width=360,
+            height=250,
+            legend=legend,
+        )
+        for kind, key, label, places, write in kinds
+    ]
+
+
+def _degrees(value: float) -> str:
+    return f"{number_text(value)}°"
+
+
+def stacked(drawings: Sequence[Drawing], *, columns: int = 1) -> Image.Image:
+    """Several drawings on one white sheet, for a PNG file."""
+    images = [drawing.image() for drawing in drawings]
+    wide, tall = max(image.width for image in images), max(image.height for image in images)
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (wide * columns, tall * rows), COLOURS["ground"][0])
+    for position, image in enumerate(images):
+        sheet.paste(image, (wide * (position % columns), tall * (position // columns)))
+    return sheet
+
+
+def pairs_chart(name: str, pairs: Sequence[Sequence[float]]) -> Drawing:
+    """Predicted against true numbers of one column, with the line where they agree."""
+    sheet = Drawing(420, 330, f"Predicted against true {name}")
+    left, right, top, bottom = 58.0, 402.0, 30.0, 284.0
+    values = [value for pair in pairs for value in pair]
+    low, high = _padded(min(values), max(values))
+
+    def across(x: float) -> float:
+        return left + (x - low) / (high - low) * (right - left)
+
+    def up(y: float) -> float:
+        return bottom - (y - low) / (high - low) * (bottom - top)
+
+    sheet.words(left, 14, shorten(name, 40), colour="ink", size=13, bold=True)
+    for tick in ticks(low, high):
+        sheet.line([(left, up(tick)), (right, up(tick))], "faint")
+        sheet.words(left - 8, up(tick) + 4, number_text(tick), anchor="end")
+        sheet.words(across(tick), bottom + 18, number_text(tick), anchor="middle")
+    sheet.line([(left, up(low)), (right, up(high))], "muted", dash="5 4")
+    for truth, answer in pairs:
+        sheet.dot(
+            across(truth), up(answer), 2.2, "blue", hint=f"true {number_text(truth)}, predicted {number_text(answer)}"
+        )
+    sheet.words((left + right) / 2, 324, "true (across), predicted (up)", anchor="middle")
+    return sheet

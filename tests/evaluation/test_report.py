@@ -1,0 +1,211 @@
+"""The report: all of it there, nothing fetched, nothing run, nothing from outside taken as markup."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from standin import pictures_run
+from test_testing import labels_run, numbers_run
+
+from convoscope import evaluation
+from convoscope.errors import DataError
+from convoscope.evaluation import write_report
+from convoscope.evaluation.report import seconds_text
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element closed in order; collects tags, attributes, texts and images."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = path.read_text("utf-8")
+        self.open, self.tags, self.attributes, self.images, self.words = [], set(), [], [], []
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value) for name, value in attributes]
+        if tag == "img":
+            self.images.append(dict(attributes))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words).replace("\xa0", " "))
+
+
+def read(path):
+    page = Page(path)
+    assert not page.tags & {"script", "iframe", "object", "embed", "link", "form", "base", "foreignobject", "use"}
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")), value
+    style = re.search(r"<style>(.*?)</style>", page.source, re.S)[1]
+    assert "url(" not in style and "@import" not in style
+    assert "prefers-color-scheme:dark" in style and "@media print" in style and "max-width: 560px" in style
+    for image in page.images:
+        assert image["alt"]
+        with Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))) as decoded:
+            assert decoded.size == (int(image["width"]), int(image["height"]))
+    return page
+
+
+def test_a_run_that_was_not_tested(tmp_path):
+    page = read(write_report(pictures_run(tmp_path)))
+    assert "has not been tested yet" in page.text
+    assert f"convoscope test {tmp_path}" in page.text
+    assert "The validation loss turned after epoch 2" in page.text
+    assert {"Images", "Model", "Learning", "Test", "How it was trained", "Use it again"} <= set(page.words)
+
+
+def test_a_tested_run(tmp_path):
+    run = pictures_run(tmp_path, classes=("dark", "grey", "light"))
+    scores = evaluation.test(run)
+    path = write_report(run)
+    assert path == tmp_path / "report.html"
+    page = read(path)
+    assert (
+        f"answers {100 * scores.accuracy:.1f} % of 40 images that it has not seen correctly (95 % interval" in page.text
+    )
+    assert "Always giving the commonest answer would reach" in page.text
+    for heading in (
+        "What is taken for what",
+        "Class by class",
+        "Can its confidence be believed?",
+        "Worst mistakes",
+        "Shifted, turned, scaled",
+    ):
+        assert heading in page.words
+    assert page.text.count("chance") >= 3
+    assert "1.0 s" not in page.text and "12 s" in page.text
+    assert sum("dark, 90" in image["alt"] or "is " in image["alt"] for image in page.images) == len(scores.worst)
+    again = write_report(run)
+    assert again.read_text("utf-8") == page.source
+
+
+@pytest.mark.parametrize("make", [labels_run, numbers_run])
+def test_other_tasks(tmp_path, make):
+    run = make(tmp_path)
+    evaluation.test(run)
+    page = read(write_report(run))
+    assert ("of the labels right" in page.text) == (run.task == "labels")
+    assert ("of the variance (R²)" in page.text) == (run.task == "numbers")
+
+
+def test_hostile_names_are_text(tmp_path):
+    names = [f"{HOSTILE}\x1b[31m\n\"'&{row}\udcff" for row in range(60)]
+    run = pictures_run(
+        tmp_path / "runs", classes=("dark", HOSTILE), names=names, source=f"/data/{HOSTILE}", model=f"custom:{HOSTILE}"
+    )
+    run.folder.mkdir()
+    evaluation.test(run)
+    page = read(write_report(run))
+    assert HOSTILE not in page.source and "\x1b" not in page.source
+    assert HOSTILE in page.text
+    assert not any(image["src"] == "x" for image in page.images)
+
+
+def test_images_that_are_gone(tmp_path):
+    run = pictures_run(tmp_path)
+    evaluation.test(run)
+    gone = run.changed(missing=DataError("photos", "no such folder", code="data-missing"))
+    page = read(write_report(gone))
+    assert "The images are not where they were" in page.text and "photos: no such folder" in page.text
+    assert "Worst mistakes" in page.words
+
+
+def test_many_classes(tmp_path):
+    run = pictures_run(tmp_path, classes=tuple(f"class {k}" for k in range(120)), images=720)
+    evaluation.test(run, invariance=False)
+    path = write_report(run)
+    page = read(path)
+    assert "120 classes, one cell for each pair" in page.text and "The first 24 of 120 are shown." in page.text
+    assert path.stat().st_size < 1_000_000
+    assert "Shifted" not in page.text
+
+
+def test_stored_mistakes_are_decoded_not_copied(tmp_path):
+    run = pictures_run(tmp_path)
+    scores = evaluation.test(run, invariance=False)
+    (tmp_path / "test" / "worst" / "01.png").write_text("<svg onload=alert(1)>")
+    (tmp_path / "test" / "worst" / "02.png").unlink()
+    page = read(write_report(run))
+    assert page.source.count("taken for") or page.images
+    assert page.source.count('<figure title="') == len(scores.worst) - 2
+
+
+def test_a_path_out_of_the_test_folder_is_not_followed(tmp_path):
+    Image.new("L", (3, 3)).save(tmp_path / "secret.png")
+    run = pictures_run(tmp_path)
+    scores = evaluation.test(run, invariance=False)
+    file = tmp_path / "test" / "scores.json"
+    file.write_text(file.read_text().replace("worst/01.png", "../secret.png"))
+    assert read(write_report(run)).source.count('<figure title="') == len(scores.worst) - 1
+
+
+def test_first_filters_in_colour(tmp_path):
+    from torch import nn
+
+    run = pictures_run(tmp_path, module=nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU()))
+    page = read(write_report(run))
+    assert "5 filters of 3 × 3, each of 3 kernels" in page.text
+    assert sum(image["alt"].startswith("filter ") for image in page.images) == 5
+    dense = pictures_run(tmp_path, module=nn.Sequential(nn.Flatten(), nn.Linear(12 * 12 * 3, 4)))
+    assert "4 neurons, each with one weight for each pixel and channel." in read(write_report(dense)).text
+    assert "First layer" not in read(write_report(pictures_run(tmp_path, module=nn.Sequential(nn.Flatten())))).words
+
+
+def test_filters_blue_is_negative_red_is_positive():
+    import torch
+    from torch import nn
+
+    from convoscope.evaluation.pictures import filter_image, first_filters
+
+    layer = nn.Conv2d(2, 1, 2)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([[[[-1.0, 0.0], [0.5, 1.0]], [[0.0, 0.0], [0.0, -0.5]]]])
+    kind, weights = first_filters(nn.Sequential(layer), (8, 8, 2))
+    assert kind == "convolution" and weights.shape == (1, 2, 2, 2)
+    pixels = np.asarray(filter_image(weights[0], 1.0)).astype(int)
+    assert pixels.shape == (2, 5, 4)  # two kernels and a clear column between
+    assert pixels[0, 0, 3] == 255 and pixels[0, 0, 2] > pixels[0, 0, 0]  # -1 blue
+    assert pixels[1, 1, 3] == 255 and pixels[1, 1, 0] > pixels[1, 1, 2]  # 1 red
+    assert pixels[0, 1, 3] == 0 and (pixels[:, 2, 3] == 0).all()  # 0 clear
+    assert pixels[1, 0, 3] == pixels[1, 4, 3] == 128  # halves
+
+
+def test_a_layer_table_for_a_text(tmp_path):
+    run = pictures_run(tmp_path, model="conv(4) relu flatten dense")
+    page = read(write_report(run))
+    assert "3 × 3 × 3 × 4 + 4" in page.text and "conv" in page.text
+    assert "no table of layers" in read(write_report(pictures_run(tmp_path))).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.004, "0.00 s"), (3.14, "3.1 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7510, "2 h 5 min")]
+)
+def test_durations(seconds, words):
+    assert seconds_text(seconds) == words
