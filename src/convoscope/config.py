@@ -1,0 +1,100 @@
+"""Options from a TOML file and from `--set key=value`. A run's own `run.toml` can be given back as it is."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError, printable
+from .files import machine_error, size_text
+
+_KEYS: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "model": (str,),
+    "seed": (int,),
+    "size": (str, int),
+    "channels": (int,),
+    "resize": (str,),
+    "layout": (str,),
+    "validation": (float, int),
+    "test": (float, int),
+    "strict": (bool,),
+    "recipe": (dict,),
+    "record": (dict,),
+}
+_MAX_BYTES = 1_000_000
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options and the recipe of a TOML file; a run's `[record]` is passed over.
+
+    Raises:
+        UsageError: the file is missing, is no TOML (with line and column), or has unknown or wrong keys; all are named.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(
+                path, f"a configuration of more than {size_text(_MAX_BYTES)} is not read", code="config-too-large"
+            )
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except FileNotFoundError:
+        raise UsageError(path, "there is no such file", code="config-missing") from None
+    except OSError as error:
+        raise machine_error(path, error) from error
+    try:
+        values = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            path, f"line {line}: not UTF-8 text", hint="save it as UTF-8", code="config-malformed"
+        ) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(
+            path, f"not valid TOML: {printable(error)}", hint="see https://toml.io", code="config-malformed"
+        ) from None
+    faults = []
+    for key, value in values.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            faults.append(f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
+        elif not isinstance(value, _KEYS[key]) or isinstance(value, bool) != (_KEYS[key] == (bool,)):
+            faults.append(f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {value!r}")
+    recipe = values.pop("recipe", {}) if isinstance(values.get("recipe", {}), dict) else {}
+    values.pop("record", None)
+    faults += _recipe_faults(recipe)
+    if faults:
+        raise UsageError(path, "; ".join(faults), hint="keys: " + ", ".join(_KEYS), code="config-invalid")
+    return values, recipe
+
+
+def _recipe_faults(recipe: dict[str, Any]) -> list[str]:
+    from .training import Recipe
+
+    try:
+        Recipe.read(recipe)
+    except UsageError as error:
+        return [f"recipe: {error.reason}"]
+    return []
+
+
+def read_assignments(pairs: list[str]) -> dict[str, Any]:
+    """`--set key=value ...` as a dictionary; values are TOML values, or text where they are none.
+
+    Raises:
+        UsageError: a pair has no `=`, or a key stands twice.
+    """
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise UsageError("--set", f"expected key=value; received {printable(pair)}", code="set-malformed")
+        if key in result:
+            raise UsageError("--set", f"{key} is given twice: {result[key]} and {printable(text)}", code="option-twice")
+        try:
+            result[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            result[key] = text.strip()
+    return result

@@ -1,0 +1,137 @@
+"""What a person sees while something runs: progress bars on a terminal or in a notebook, one plain line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import printable
+from .training.report import Reporter, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+
+class TerminalReporter(Reporter):
+    """Tells a training's story on a console.
+
+    A console that cannot be written to any more (closed, its disk full) never ends a training: the story just stops.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lively = console.is_terminal or console.is_jupyter
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._job = ""
+        self._epochs = 0
+        self._begin = 0.0
+        self._drawn = 0.0
+        self._mute = False
+
+    def say(self, text: str) -> None:
+        self._print(text, style="dim")
+
+    def warn(self, text: str) -> None:
+        self._print("warning: " + text, style="yellow")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if self._lively:
+            self._draw(self._show_progress, what, done, total)
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
+        if self._progress is None or self._job != what:
+            self._close()
+            self._open(what)
+        assert self._progress is not None
+        assert self._task is not None
+        self._progress.update(self._task, completed=done, total=total, note="")
+        if done >= total:
+            self._close()
+
+    def start(self, folder: Path, epochs: int) -> None:
+        self._close()
+        self._epochs = epochs
+        self._print(f"training in {printable(folder)}; Ctrl-C saves and stops")
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        now = time.monotonic()
+        if step == 1:
+            self._begin = now
+        if not self._lively or (now - self._drawn < 0.1 and step < steps):
+            return
+        self._drawn = now
+        self._draw(self._show_step, epoch, step, steps, loss, now)
+
+    def _show_step(self, epoch: int, step: int, steps: int, loss: float, now: float) -> None:
+        if self._progress is None:
+            self._open("training")
+        assert self._progress is not None
+        assert self._task is not None
+        rate = f"{(step - 1) / (now - self._begin):.1f} batches/s" if step > 1 else ""
+        self._progress.update(
+            self._task,
+            completed=(epoch - 1) * steps + step,
+            total=self._epochs * steps,
+            description=f"epoch {epoch}/{self._epochs}",
+            note=f"{rate}  loss {loss:.3f}",
+        )
+
+    def epoch(self, row: Row, best: bool) -> None:
+        self._print(epoch_line(row, self._epochs, best))
+
+    def end(self) -> None:
+        self._close()
+
+    def _open(self, what: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._job = what
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        self._progress = Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+        self._progress.start()
+        self._task = self._progress.add_task(what, total=None, note="")
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            progress, self._progress = self._progress, None
+            self._draw(progress.stop)
+
+    def _print(self, text: str, **style: Any) -> None:
+        self._draw(self._console.print, text, markup=False, highlight=False, soft_wrap=True, **style)
+
+    def _draw(self, action: Callable[..., object], *arguments: Any, **options: Any) -> None:
+        """Do something with the console; if that fails, be silent from then on."""
+        if self._mute:
+            return
+        try:
+            action(*arguments, **options)
+        except (OSError, ValueError):
+            self._mute = True
+
+
+def epoch_line(row: Row, epochs: int, best: bool) -> str:
+    """One epoch in one line, columns aligned."""
+    width = len(str(epochs))
+    text = f"epoch {row['epoch']:>{width}}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
+    if row["val_loss"] is not None:
+        text += f"   validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
+    return text + f"   {row['seconds']:.1f} s" + ("  best" if best else "")
+
+
+def default_reporter() -> Reporter:
+    """For Python: a console in a notebook or on a terminal, silence elsewhere."""
+    from rich.console import Console
+
+    console = Console(file=None if "ipykernel" in sys.modules else sys.stderr)
+    return TerminalReporter(console) if console.is_terminal or console.is_jupyter else Reporter()

@@ -1,0 +1,481 @@
+"""The command line as a user and a script meet it: output, exit codes, messages."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convoscope.cli import run as cli
+
+MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two class folders of 60 pictures with lying and standing bars."""
+    root = tmp_path_factory.mktemp("data") / "bars"
+    rng = np.random.default_rng(0)
+    for name in ("lying", "standing"):
+        (root / name).mkdir(parents=True)
+        for number in range(60):
+            picture = rng.integers(0, 60, (12, 12), dtype=np.uint8)
+            place = int(rng.integers(1, 10))
+            if name == "lying":
+                picture[place : place + 2] = 230
+            else:
+                picture[:, place : place + 2] = 230
+            Image.fromarray(picture).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, trained and tested by the command."""
+    folder = tmp_path_factory.mktemp("runs") / "bars"
+    code = cli(
+        [
+            "train",
+            str(pictures),
+            "--model",
+            MODEL,
+            "--epochs",
+            "6",
+            "--set",
+            "learning_rate=0.03",
+            "--set",
+            "batch_size=16",
+            "--output",
+            str(folder),
+        ]
+    )
+    assert code == 0
+    return folder
+
+
+def value_of(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> Any:
+    """What a command with --json prints; nothing else may stand on standard output."""
+    capsys.readouterr()
+    code = cli(arguments)
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
+    """The exit code and the message; standard output stays empty and there is no traceback."""
+    capsys.readouterr()
+    code = cli(arguments)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert captured.err.lstrip().startswith("error: ") or "\nerror: " in captured.err
+    return code, captured.err
+
+
+def test_help_is_quick_and_names_the_commands() -> None:
+    begin = time.perf_counter()
+    result = subprocess.run([sys.executable, "-m", "convoscope", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - begin < 20
+    for command in ("data", "model", "train", "test", "predict", "compare"):
+        assert command in result.stdout
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "convoscope", "--help"], capture_output=True, text=True, check=True
+    ).stderr
+    for heavy in ("torch", "numpy", "PIL", "pydantic", "timm", "matplotlib"):
+        assert f" {heavy}\n" not in imported, f"--help imports {heavy}"
+
+
+@pytest.mark.parametrize("command", ["data", "model", "train", "test", "predict", "compare"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli([command, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == "0.1.0"
+
+
+def test_model_json(capsys: pytest.CaptureFixture[str]) -> None:
+    value = value_of(capsys, ["model", "fashion", "--input", "28x28x1", "--classes", "10", "--json"])
+    assert value["parameters"] == 421_642
+    assert {"parameters", "multiply_adds", "layers"} <= value.keys()
+    for layer in value["layers"]:
+        assert {"name", "kind", "output", "parameters", "multiply_adds", "receptive_field"} <= layer.keys()
+    assert value_of(capsys, ["model", "tiny", "--json"])["parameters"] == 19
+
+
+def test_model_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["model", "fashion", "--input", "28x28x1", "--classes", "10"]) == 0
+    text = capsys.readouterr().out
+    assert "3x3x32x64 + 64" in text
+    assert "421,642 parameters" in text
+
+
+def test_data_json(pictures: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    value = value_of(capsys, ["data", str(pictures), "--json", "--sheet", str(tmp_path / "sheet.png")])
+    assert value["classes"] == ["lying", "standing"]
+    assert sum(counts["lying"] for counts in value["counts"].values()) == 60
+    assert {"layout", "classes", "counts", "skipped", "duplicates", "leaks"} <= value.keys()
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 200
+
+
+def test_data_table(pictures: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli(["data", str(pictures), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    text = capsys.readouterr().out
+    assert "lying" in text
+    assert "sheet.png" in text
+
+
+def test_train_tests_and_reports(trained: Path) -> None:
+    assert (trained / "report.html").is_file()
+    scores = json.loads((trained / "test" / "scores.json").read_text("utf-8"))
+    assert {"accuracy", "loss", "classes", "per_class", "confusion", "invariance"} <= scores.keys()
+    assert scores["accuracy"] > 0.8
+
+
+def test_train_json(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = value_of(
+        capsys, ["train", str(pictures), "--model", MODEL, "--epochs", "1", "--output", str(tmp_path / "run"), "--json"]
+    )
+    assert set(value) == {"run", "best_epoch", "val_accuracy", "seconds"}
+    assert value["run"] == str(tmp_path / "run")
+    assert value["best_epoch"] == 1
+
+
+def test_train_without_a_terminal_prints_a_line_an_epoch(pictures: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "convoscope", "train", str(pictures), "--model", MODEL, "--epochs", "3", "--output", str(tmp_path / "run")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert [line.split()[1] for line in result.stderr.splitlines() if line.startswith("epoch ")] == [
+        "1/3",
+        "2/3",
+        "3/3",
+    ]
+    assert "\x1b" not in result.stderr + result.stdout
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in result.stdout
+
+
+def test_runs_get_names_of_their_own(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", str(pictures), "--model", "tiny", "--size", "5", "--epochs", "1", "--no-test", "--json"]
+    names = [value_of(capsys, arguments)["run"] for _ in range(2)]
+    assert names == ["runs/bars-tiny-1", "runs/bars-tiny-2"]
+
+
+def test_a_runs_toml_trains_the_same_again(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "again"
+    value_of(capsys, ["train", "--config", str(trained / "run.toml"), "--output", str(copy), "--no-test", "--json"])
+    one, two = (tomllib.loads((folder / "run.toml").read_text("utf-8")) for folder in (trained, copy))
+    assert one["recipe"] == two["recipe"]
+    assert [line.split(",")[:5] for line in (copy / "metrics.csv").read_text().splitlines()] == [
+        line.split(",")[:5] for line in (trained / "metrics.csv").read_text().splitlines()
+    ]
+
+
+def test_the_command_line_overrules_the_file_and_says_so(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "train",
+        "--config",
+        str(trained / "run.toml"),
+        "--epochs",
+        "2",
+        "--output",
+        str(tmp_path / "run"),
+        "--no-test",
+    ]
+    assert cli(arguments) == 0
+    assert "recipe.epochs: the command line overrules" in capsys.readouterr().err
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    value = value_of(capsys, ["train", "--resume", str(folder), "--epochs", "8", "--json"])
+    assert value["run"] == str(folder)
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 9
+    code, message = refused(capsys, ["train", "--resume", str(folder), "--seed", "3", "--set", "flip=true"])
+    assert code == 2
+    assert "--seed, --set flip" in message
+
+
+def test_test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = value_of(capsys, ["test", str(trained), "--json"])
+    assert value["classes"] == ["lying", "standing"]
+    assert value == json.loads((trained / "test" / "scores.json").read_text("utf-8"))
+
+
+def test_predict_as_table_csv_and_json(trained: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(pictures / "lying" / "3.png")
+    value = value_of(capsys, ["predict", str(trained), image, "--json"])
+    assert set(value[0]) == {"path", "label", "confidence", "scores"}
+    assert value[0]["label"] == "lying"
+    assert value[0]["confidence"] == max(value[0]["scores"].values())
+    assert cli(["predict", str(trained), image, "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0]["path"] == image
+    assert float(rows[0]["lying"]) == pytest.approx(value[0]["scores"]["lying"], rel=1e-4)
+    assert cli(["predict", str(trained), image]) == 0
+    assert "lying" in capsys.readouterr().out
+
+
+def test_predict_takes_folders_patterns_and_a_list(
+    trained: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(value_of(capsys, ["predict", str(trained), str(pictures), "--json"])) == 120
+    assert len(value_of(capsys, ["predict", str(trained), str(pictures / "lying" / "1*.png"), "--json"])) == 11
+
+    class Input:
+        buffer = io.BytesIO(
+            b"\n".join(os.fsencode(pictures / "lying" / f"{number}.png") for number in range(3)) + b"\n"
+        )
+
+    monkeypatch.setattr(sys, "stdin", Input)
+    assert len(value_of(capsys, ["predict", str(trained), "-", "--json"])) == 3
+
+
+def test_predict_goes_on_after_a_bad_file(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "evil\x1b[31m\n.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    capsys.readouterr()
+    assert (
+        cli(
+            ["predict", str(trained), str(bad), str(pictures / "lying" / "3.png"), str(tmp_path / "none.png"), "--json"]
+        )
+        == 0
+    )
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 1
+    assert "skipped: " in captured.err
+    assert "\x1b[31m" not in captured.err
+    assert "evil\\x1b[31m\\n.jpg" in captured.err
+    assert "there is no such file" in captured.err
+    capsys.readouterr()
+    assert cli(["predict", str(trained), str(bad)]) == 3
+    assert "error: none of 1 images could be read" in capsys.readouterr().err
+
+
+def test_compare(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "comparison.html"
+    value = value_of(capsys, ["compare", str(trained), str(trained), "--html", str(page), "--json"])
+    assert len(value["runs"]) == 2
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    assert cli(["compare", str(trained), str(trained)]) == 0
+    assert "bars" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["numbers", "labels"])
+def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["path,x,y" if task == "numbers" else "path,labels"]
+    for number in range(80):
+        picture = rng.integers(0, 30, (12, 12), dtype=np.uint8)
+        y, x = (int(v) for v in rng.integers(0, 10, 2))
+        picture[y : y + 2, x : x + 2] = 250
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        names = ["left"] * (x < 5) + ["top"] * (y < 5)
+        rows.append(f"{number}.png,{x * 1.5},{y * 10}" if task == "numbers" else f"{number}.png,{';'.join(names)}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    folder = str(tmp_path / "run")
+    arguments = [
+        "train",
+        str(tmp_path / "table.csv"),
+        "--model",
+        "flatten dense(32) relu dense",
+        "--epochs",
+        "40",
+        "--output",
+        folder,
+    ]
+    value_of(capsys, [*arguments, "--set", "learning_rate=0.01", "--json"])
+    scores = value_of(capsys, ["test", folder, "--json"])
+    assert scores["task"] == task
+    answer = value_of(capsys, ["predict", folder, str(tmp_path / "0.png"), "--json"])[0]
+    if task == "numbers":
+        assert scores["mae"] > 0
+        assert set(scores["per_class"]) == {"x", "y"}
+        assert set(answer["scores"]) == {"x", "y"}
+    else:
+        assert scores["exact_match"] > 0.3
+        assert set(answer["scores"]) == {"left", "top"}
+    assert cli(["predict", folder, str(tmp_path / "0.png")]) == 0
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train"], 2, "SOURCE"),
+        (["train", "{pictures}", "--epoch", "3"], 2, "epoch"),
+        (["train", "{pictures}", "--epochs", "many"], 2, "many"),
+        (["train", "{pictures}", "--set", "learning_rte=1"], 2, "did you mean learning_rate?"),
+        (["train", "{pictures}", "--set", "learning_rate"], 2, "expected key=value"),
+        (["train", "{pictures}", "--set", "epochs=1", "--epochs", "2"], 2, "given twice"),
+        (["train", "{pictures}", "--set", "flip=true", "--set", "flip=false"], 2, "given twice"),
+        (["train", "{pictures}", "--size", "wide"], 2, "expected pixels"),
+        (["train", "{pictures}", "--size", "3x4x5"], 2, "expected pixels"),
+        (["train", "{pictures}", "--model", "resnet-smal"], 2, "resnet-small"),
+        (["train", "{pictures}", "--model", "conv(3) rleu dense"], 2, "column 9"),
+        (["train", "{pictures}", "--device", "cuda:9"], 5, "no such device"),
+        (["train", "{nowhere}"], 3, "nowhere"),
+        (["train", "--resume", "{nowhere}"], 4, "no such run"),
+        (["train", "--config", "{nowhere}"], 2, "no such file"),
+        (["model", "conv(3"], 2, "line 1"),
+        (["model", "fashion", "--input", "big"], 2, "--input"),
+        (["data", "{nowhere}"], 3, "nowhere"),
+        (["test", "{nowhere}"], 4, "nowhere"),
+        (["predict", "{nowhere}", "x.png"], 4, "nowhere"),
+        (["compare", "{nowhere}"], 4, "nowhere"),
+        (["flatten"], 2, "flatten"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_refusals(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled = [argument.format(pictures=pictures, nowhere=tmp_path / "nowhere") for argument in arguments]
+    got, message = refused(capsys, filled)
+    assert got == code, message
+    assert words in message
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'sorce = "x"', "sorce: no such key; did you mean source?"),
+        (b"seed = 1\nseed = 2\nsource = 3", "line 2"),
+        (b'source = "caf\xe9"', "line 1: not UTF-8"),
+        (b"seed = 'one'", "seed: expected int; received 'one'"),
+        (b"strict = 1", "strict: expected bool; received 1"),
+        (b"seed = true", "seed: expected int; received True"),
+        (b"[recipe]\nepochs = 0\nflipp = 1", "epochs"),
+        (b"x = " + b"[" * 100_000, "not valid TOML"),
+    ],
+    ids=range(8),
+)
+def test_configurations_that_cannot_be_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    code, message = refused(capsys, ["train", "--config", str(path)])
+    assert code == 2
+    assert words in message
+
+
+def test_a_configuration_of_ten_megabytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"# " + b"x" * 10_000_000)
+    code, message = refused(capsys, ["train", "--config", str(path)])
+    assert code == 2
+    assert "more than 1.0 MB" in message
+
+
+def test_byte_order_marks_and_windows_line_ends_are_read(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    text = f"source = '{pictures}'\r\nmodel = '{MODEL}'\r\nseed = 5\r\n[recipe]\r\nepochs = 1\r\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    value = value_of(capsys, ["train", "--config", str(path), "--output", str(tmp_path / "run"), "--no-test", "--json"])
+    assert tomllib.loads((Path(value["run"]) / "run.toml").read_text("utf-8"))["seed"] == 5
+
+
+def test_a_bug_of_ours_prints_one_line_and_keeps_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convoscope import models
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(models, "table", broken)
+    code, message = refused(capsys, ["model", "tiny"])
+    assert code == 1
+    assert "ZeroDivisionError: a bug" in message
+    log = Path(message.split("with the file ")[1].strip())
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code"),
+    [(">/dev/full 2>/dev/full", 5), (">/dev/null 2>/dev/full", 0), (">&- 2>&-", 0)],
+    ids=["full", "errors full", "closed"],
+)
+def test_output_that_cannot_be_written_does_not_end_a_training(
+    pictures: Path, tmp_path: Path, redirect: str, code: int
+) -> None:
+    folder = tmp_path / "run"
+    command = f"{sys.executable} -m convoscope train '{pictures}' --model tiny --size 5 --epochs 2 --output '{folder}'"
+    result = subprocess.run(["sh", "-c", f"{command} {redirect}"], check=False)
+    assert result.returncode == code
+    assert (folder / "report.html").is_file()
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_full_standard_output_is_named(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "convoscope", "model", "tiny"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 5
+    assert "error: standard output: cannot be written to: No space left on device" in result.stderr
+
+
+def test_ctrl_c_saves(pictures: Path, tmp_path: Path) -> None:
+    import signal
+
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convoscope", "train", str(pictures), "--model", MODEL, "--epochs", "100000", "--output", str(folder)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch") and line.split()[1] == "2/100000":
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 130
+    assert "stopped; the state is saved" in rest
+    assert f"hint: go on with: convoscope train --resume {folder}" in rest
+    assert (folder / "last.safetensors").is_file()

@@ -1,0 +1,60 @@
+"""The README and the handbook: every Python example runs, every command line is one that the program understands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from convoscope.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "python.md", ROOT / "README.md"], ids=lambda page: page.name)
+def test_python_examples_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks(page, "python"))
+    assert code
+    exec(compile(code, page.name, "exec"), {"__name__": "example"})
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_understood(page: Path) -> None:
+    lines = [
+        line.partition("  #")[0] for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()
+    ]
+    for line in lines:
+        if line.startswith("convoscope "):
+            try:
+                app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+            except CycloptsError as error:
+                pytest.fail(f"{page.name}: {line}: {error}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_table_of_settings_is_the_recipe() -> None:
+    from convoscope.training import Recipe
+
+    page = (ROOT / "docs" / "training.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
+    fields = [
+        (name, str(field.default).lower() if isinstance(field.default, bool) else str(field.default), field.description)
+        for name, field in Recipe.model_fields.items()
+    ]
+    assert rows == fields
