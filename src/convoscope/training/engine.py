@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ..errors import MachineError, UsageError
+from .recipe import Recipe
 
 _WORTH = 1.15
 """How much faster an arithmetic must be before it is preferred to plain float32."""
@@ -35,7 +36,7 @@ class Engine(BaseModel):
 
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = False
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     threads: int = 1
     reason: str = ""
 
@@ -48,7 +49,7 @@ class Engine(BaseModel):
     @property
     def words(self) -> str:
         """For people: `bfloat16, channels-last, 2 threads`."""
-        order = ", channels-last" if self.channels_last else ""
+        order = ", channels-last" if self.memory_format == "channels_last" else ""
         return f"{self.precision}{order}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     @contextlib.contextmanager
@@ -63,12 +64,15 @@ class Engine(BaseModel):
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network on the device, its weights in the memory order that this engine wants."""
-        order = torch.channels_last if self.channels_last else torch.contiguous_format
-        return network.to(self.device).to(memory_format=order)
+        return network.to(self.device).to(memory_format=self._order)
 
     def arrange(self, batch: Tensor) -> Tensor:
         """A batch `(N, C, H, W)` in the memory order that this engine wants."""
-        return batch.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        return batch.contiguous(memory_format=self._order)
+
+    @property
+    def _order(self) -> torch.memory_format:
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
 
 def pick_device(wanted: str) -> str:
@@ -99,35 +103,45 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def choose_engine(
-    network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], *, device: str, precision: str
-) -> Engine:
-    """Pick precision, memory order and threads by timed steps of copies of the network, in turn, so that noise hits all alike.
+def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], recipe: Recipe) -> Engine:
+    """Pick precision, memory format and threads by timed steps of copies of the network, in turn, so that noise hits all alike.
+
+    A recipe that names a precision is taken at its word and nothing is timed: so the resolved recipe of a run, given again,
+    computes the very same numbers.
 
     Args:
         network: on the device.
         batch: a real batch `(N, C, H, W)`, normalised.
         loss: from the network's scores to a scalar.
-        device: from `pick_device`.
-        precision: `auto`, or the one to use.
+        recipe: its `device`, `precision`, `memory_format` and `threads`.
     """
-    threads = torch.get_num_threads()
+    device = pick_device(recipe.device)
+    threads = recipe.threads or torch.get_num_threads()
     plain = Engine(device=device, threads=threads)
-    if precision != "auto":
-        last = device != "cpu" or precision == "bfloat16"
-        reason = f"{precision} as asked for"
-        return plain.model_copy(update={"precision": precision, "channels_last": last, "reason": reason})
-    if device == "mps":
-        return plain.model_copy(update={"reason": "float32 on mps"})
+    if recipe.precision != "auto" or device == "mps":
+        precision = "float32" if recipe.precision == "auto" else recipe.precision
+        order = recipe.memory_format
+        if order == "auto":
+            order = "channels_last" if device.startswith("cuda") or precision == "bfloat16" else "contiguous"
+        engine = plain.model_copy(update={"precision": precision, "memory_format": order})
+        why = f" on {device}" if recipe.precision == "auto" else ", as asked for"
+        return engine.model_copy(update={"reason": engine.words + why})
+    orders = ("contiguous", "channels_last") if recipe.memory_format == "auto" else (recipe.memory_format,)
+    plain = plain.model_copy(update={"memory_format": orders[0]})
     first = _Trial(network, batch, loss, plain)
     first.step()
     trials = [first]
-    if device == "cpu" and threads > 1 and first.seconds < _SMALL:
+
+    def also_try(**changes: Any) -> None:
+        engine = plain.model_copy(update=changes)
+        if engine != plain:
+            trials.append(_Trial(network, batch, loss, engine))
+
+    if device == "cpu" and not recipe.threads and first.seconds < _SMALL:
         # In small steps threads mostly wait for each other, and much more so when other programs want the processor.
-        trials.append(_Trial(network, batch, loss, plain.model_copy(update={"threads": 1})))
-    for kind in ("float32", "bfloat16"):
-        engine = plain.model_copy(update={"precision": kind, "channels_last": True})
-        trials.append(_Trial(network, batch, loss, engine))
+        also_try(threads=1)
+    also_try(memory_format=orders[-1])
+    also_try(memory_format=orders[-1], precision="bfloat16")
     for _ in range(_ROUNDS if first.seconds < 0.5 else 2):
         for trial in trials:
             trial.step()

@@ -66,7 +66,15 @@ class Recipe(BaseModel):
     save_every: float = Field(10.0, ge=0, le=86_400, description="seconds between two checkpoints; 0: after every step")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: the faster of the two if they agree"
+        "auto",
+        description="auto: what a timed probe of the network finds fastest, if its gradients agree with float32's",
+    )
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        "auto",
+        description="order of the numbers in memory; auto: as the probe finds, or what suits a precision that is given",
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of the processor; 0: as the probe finds, or all if a precision is given"
     )
 
     @classmethod

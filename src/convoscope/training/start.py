@@ -260,6 +260,7 @@ def _make_job(
         pick_device(engine.device)
     else:
         engine = _probe(network, parts["train"], scaling, objective, recipe, seed)
+        recipe = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
         reporter.say(f"computing on {engine.device} in {engine.reason}")
     for split in ("train", "validation"):
         if not len(rows[split]) and split == "validation":
@@ -312,13 +313,7 @@ def _probe(network: nn.Module, part: Part, scaling: Scaling, objective: Objectiv
     batch = np.arange(min(recipe.batch_size, len(part)))
     pixels, targets = load_batch(part, batch, device)
     images = scaling(augment(pixels, part.rows[batch], seed=seed, epoch=0, recipe=recipe))
-    return choose_engine(
-        network.to(device),
-        images,
-        lambda scores: objective.loss(scores, targets),
-        device=device,
-        precision=recipe.precision,
-    )
+    return choose_engine(network.to(device), images, lambda scores: objective.loss(scores, targets), recipe)
 
 
 def measure_scaling(pixels: NDArray[np.uint8], rows: NDArray[np.int64], *, at_most: int = 10_000) -> Scaling:
