@@ -12,7 +12,19 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.models import PRESETS, build, check, model_text, parse, pool_first, read_size, table, to_text
+from convoscope.models import (
+    KERNELS,
+    PRESETS,
+    build,
+    check,
+    kernel_text,
+    model_text,
+    parse,
+    pool_first,
+    read_size,
+    table,
+    to_text,
+)
 
 from .texts import model_texts, sides
 
@@ -80,15 +92,18 @@ def test_two_classes_may_share_one_score():
 
 def test_the_front_door():
     assert models.__all__ == [
+        "KERNELS",
         "LAYERS",
         "PRESETS",
         "Item",
+        "Kernel",
         "LayerRow",
         "ModelTable",
         "Preset",
         "build",
         "check",
         "from_json",
+        "kernel_text",
         "model_text",
         "parse",
         "pool_first",
@@ -196,6 +211,86 @@ def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilat
             part = window if groups == 1 else window[k // 2 : k // 2 + 1]
             expected[k, i, j] = (part * weight[k]).sum() + bias[k]
     np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(
+    st.tuples(sides, sides),
+    st.integers(1, 5),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from(["same", "valid", "2"]),
+    st.sampled_from(["zeros", "reflect", "replicate"]),
+    st.data(),
+)
+def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data):
+    before, after = {"same": ((side - 1) // 2, side // 2), "valid": (0, 0), "2": (2, 2)}[padding]
+    assume(all(n + before + after >= side for n in shape) and (border != "reflect" or after < min(shape)))
+    values = data.draw(st.lists(st.integers(-4, 4), min_size=side**2, max_size=side**2))
+    numbers = ", ".join(map(str, values))
+    text = f"kernel({numbers}, stride={stride[0]}x{stride[1]}, padding={padding}, border={border})"
+    network = layer_of(text, (*shape, 3)).double()
+    image = torch.randint(-9, 10, (3, *shape)).double()
+    made = network(image[None])[0].numpy()
+    expected = np.full_like(made, np.nan)
+    cells = padded(image.numpy(), before, after, before, after, border)
+    for i, j, window in places(cells, (side, side), stride):
+        expected[:, i, j] = (window * np.reshape(values, (side, side))).sum(axis=(1, 2))
+    np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_named_kernel_is_its_numbers(name):
+    numbers = np.array(KERNELS[name].rows)
+    weight = build(f"kernel({name}) globalavg", (7, 7, 3), 3).kernel1.weight
+    assert weight.dtype == torch.float32 and (weight.numpy() == numbers.astype(np.float32)).all()
+    named, plain = (layer_of(text, (7, 7, 1)) for text in (f"kernel({name})", kernel_text(numbers)))
+    image = torch.randn(1, 1, 7, 7)
+    assert torch.equal(named(image), plain(image))
+
+
+def test_named_kernels_do_what_they_say():
+    rising = torch.arange(5.0).expand(1, 1, 5, 5)  # brighter to the right
+
+    def middle(name, image):
+        return layer_of(f"kernel({name})", (5, 5, 1))(image)[0, 0, 2, 2].item()
+
+    assert middle("sobel_x", rising) == 8 and middle("sobel_y", rising) == 0
+    assert middle("sobel_y", rising.mT) == 8 and middle("sobel_x", rising.mT) == 0
+    for name in ("identity", "blur", "gaussian", "gaussian5", "sharpen"):
+        assert sum(KERNELS[name].values) == pytest.approx(1) and middle(name, rising) == pytest.approx(2)
+    for name in ("laplacian", "outline"):
+        assert sum(KERNELS[name].values) == 0 and middle(name, rising) == 0
+    assert KERNELS["gaussian"].rows[0] == (1 / 16, 2 / 16, 1 / 16) and KERNELS["gaussian5"].rows[2][2] == 36 / 256
+
+
+def test_a_kernel_has_a_buffer_and_no_parameters():
+    network = build("kernel(sobel_x) flatten dense", (6, 6, 3), 2)
+    assert [name for name, _ in network.named_parameters()] == ["dense1.weight", "dense1.bias"]
+    assert [(name, value.shape) for name, value in network.named_buffers()] == [("kernel1.weight", (3, 1, 3, 3))]
+    assert "kernel1.weight" in network.state_dict()
+    row = table("kernel(sobel_x, padding=valid) flatten dense", (6, 7, 3), 2).layers[0]
+    assert (row.kind, row.output, row.parameters, row.formula, row.multiply_adds, row.receptive_field) == (
+        "kernel", (4, 5, 3), 0, "", 4 * 5 * 3 * 9, 3,
+    )  # fmt: skip
+    copies = copy.deepcopy(network)
+    assert torch.equal(copies.kernel1.weight, network.kernel1.weight)
+    assert "FixedKernel(3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), border=zeros)" in repr(network)
+
+
+def test_a_kernel_runs_as_one_ordinary_convolution():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    calls = []
+
+    class Watcher(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append((func._overloadpacket.__name__, args))
+            return func(*args, **(kwargs or {}))
+
+    network, image = layer_of("kernel(sobel_x)", (6, 6, 4)), torch.zeros(1, 4, 6, 6)
+    with Watcher():
+        network(image)
+    ((name, arguments),) = calls
+    assert name == "convolution" and arguments[1].shape == (4, 1, 3, 3) and arguments[8] == 4
 
 
 @given(
@@ -310,6 +405,24 @@ def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, chann
             "residual1.body.maxpool2 (item 4, line 1 column 28): a 3x3 window does not fit into 2x2",
             "make the image at least 9x9",
             "model-size",
+        ),
+        (
+            "kernel(gaussian5) maxpool kernel(gaussian5, padding=valid) flatten dense",
+            "kernel2 (item 3, line 1 column 27): a 5x5 window does not fit into 3x3",
+            "make the image at least 10x10",
+            "model-size",
+        ),
+        (
+            "maxpool(3) kernel(gaussian5, border=reflect) flatten dense",
+            "kernel1 (item 2, line 1 column 12): a reflected border of 2 needs a larger map than 2x2",
+            "make the image at least 9x9, or use border=replicate",
+            "model-size",
+        ),
+        (
+            "flatten kernel(blur)",
+            "kernel1 (item 2, line 1 column 9): needs feature maps, but a vector of 36 numbers",
+            "put it before",
+            "model-shape",
         ),
         (
             "conv(3, 15, border=reflect) flatten dense",

@@ -1,13 +1,15 @@
 """The handbook's page on models: every example on it runs, and its tables say what the catalogue says."""
 
 import doctest
+import math
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from convoscope.errors import UsageError
-from convoscope.models import LAYERS, PRESETS, build, parse, table
+from convoscope.models import KERNELS, LAYERS, PRESETS, build, parse, table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -55,7 +57,18 @@ def preset_lines():
         yield f"| `{preset.name}` | {preset.about} | {size} | {outputs} | {made.parameters:,} | {made.multiply_adds:,} |"
 
 
-@pytest.mark.parametrize("lines", [layer_lines, argument_lines, preset_lines])
+def kernel_lines():
+    """The table of kernels as the page must have it."""
+    for kernel in KERNELS.values():
+        fractions = [Fraction(value).limit_denominator(1000) for value in kernel.values]
+        whole = math.lcm(*(fraction.denominator for fraction in fractions))
+        side = len(kernel.rows)
+        rows = [" ".join(str(f * whole) for f in fractions[n * side : (n + 1) * side]) for n in range(side)]
+        over = f", over {whole}" if whole > 1 else ""
+        yield f"| `{kernel.name}` | {' / '.join(rows)}{over} | {kernel.about} |"
+
+
+@pytest.mark.parametrize("lines", [layer_lines, argument_lines, preset_lines, kernel_lines])
 def test_tables_say_what_the_code_says(lines):
     wanted = "\n".join(lines())
     assert wanted in PAGE, f"docs/models.md should have these lines:\n{wanted}"

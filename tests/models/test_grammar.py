@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convoscope.errors import UsageError
-from convoscope.models import LAYERS, PRESETS, Item, from_json, parse, to_json, to_text
+from convoscope.models import LAYERS, PRESETS, Item, from_json, kernel_text, parse, to_json, to_text
 from convoscope.models.grammar import DEEPEST, LONGEST_TEXT, MOST_LAYERS
 
 from .texts import any_items
@@ -46,6 +47,67 @@ def test_places_are_kept_and_do_not_count_in_comparisons():
     items = parse("relu\n  residual(\n   conv(3))")
     assert [(item.line, item.column) for item in (*items, items[1].branches[0][0])] == [(1, 1), (2, 3), (3, 4)]
     assert Item("relu", line=7) == Item("relu")
+
+
+def test_kernels_by_name_and_by_numbers():
+    assert parse("kernel(sobel_x)")[0].given == (("values", "sobel_x"),)
+    item = parse("kernel(1, 0, -1, 2, 0, -2, 1.5, -0, -1e-3, stride=2, padding=valid, border=reflect)")[0]
+    assert item.arguments() == {
+        "values": (1, 0, -1, 2, 0, -2, 1.5, 0, -0.001),
+        "stride": 2,
+        "padding": "valid",
+        "border": "reflect",
+    }
+    assert to_text([item]) == "kernel(1, 0, -1, 2, 0, -2, 1.5, 0, -0.001, stride=2, padding=valid, border=reflect)"
+    assert to_json([item])[0]["arguments"]["values"] == [1, 0, -1, 2, 0, -2, 1.5, 0, -0.001]
+    assert parse("kernel(blur, 2, valid)") == parse("kernel(stride=2, padding=valid, values=blur)")
+    assert parse("kernel(values=2)") == parse("kernel(2)") and parse("kernel(2)")[0].given == (("values", (2.0,)),)
+    # Nothing is left of the sign of zero, so that text and JSON give the same bits.
+    assert str(parse("kernel(-0.0)")[0].given[0][1]) == "(0.0,)"
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([np.float32, np.float64]), st.data())
+def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data):
+    floats = st.floats(-1e6, 1e6, width=32 if dtype == np.float32 else 64)
+    rows = st.lists(floats, min_size=width, max_size=width)
+    kernel = np.array(data.draw(st.lists(rows, min_size=height, max_size=height)), dtype)
+    text = kernel_text(kernel)
+    ((_, values),) = parse(text)[0].given
+    side = max(height, width)
+    top, left = ((side - 1) // 2 - (cells - 1) // 2 for cells in (height, width))
+    square = np.array(values, dtype).reshape(side, side)
+    assert (square[top : top + height, left : left + width] == kernel).all()
+    assert np.count_nonzero(square) == np.count_nonzero(kernel)
+    assert to_text(parse(text)) == text
+
+
+def test_kernel_text_is_short_and_takes_tensors():
+    import torch
+
+    assert kernel_text(np.float32([[0.1, 1e-5], [-3, 0]])) == "kernel(0.1, 1e-05, -3, 0)"
+    assert kernel_text([[1, 2, 3]]) == "kernel(0, 0, 0, 1, 2, 3, 0, 0, 0)"
+    weight = torch.nn.Parameter(torch.tensor([[0.1]]))
+    assert kernel_text(weight) == kernel_text(weight.double().float()) == "kernel(0.1)"
+    assert kernel_text(weight.bfloat16()) == "kernel(0.100097656)"
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "code"),
+    [
+        ([1, 2], "expected rows and columns, from 1 to 31 of each, got shape (2,)", "kernel-shape"),
+        (np.zeros((3, 3, 1)), "got shape (3, 3, 1)", "kernel-shape"),
+        (np.zeros((0, 3)), "got shape (0, 3)", "kernel-shape"),
+        (np.zeros((3, 32)), "got shape (3, 32)", "kernel-shape"),
+        ([["a"]], "expected real numbers, got <U1", "kernel-numbers"),
+        ([[1j]], "expected real numbers, got complex128", "kernel-numbers"),
+        ([[1, float("nan")]], "expected numbers from -1,000,000 to 1,000,000, got nan", "kernel-numbers"),
+        ([[-2e6, 0]], "got -2e+06", "kernel-numbers"),
+    ],
+)
+def test_what_kernel_text_refuses(values, message, code):
+    with pytest.raises(UsageError) as caught:
+        kernel_text(values)
+    assert message in str(caught.value) and caught.value.code == code
 
 
 def test_layers_that_hold_others():
@@ -128,6 +190,44 @@ def test_json_of_a_tree():
         ),
         ("conv(8, bias=1)", "line 1, column 14", "bias to be true or false", "`1`", "model-argument"),
         ("conv(8, padding=full)", "line 1, column 17", "or same or valid", "`full`", "model-argument"),
+        (
+            "kernel",
+            "line 1, column 1",
+            "kernel with values (the kernel's numbers, or",
+            "kernel without",
+            "model-argument",
+        ),
+        (
+            "kernel(sobel)",
+            "line 1, column 8",
+            "values to be the numbers of a square, row by row (1, 4, 9, ... or 961 of them, from -1,000,000 to 1,000,000) or "
+            "identity or blur or",
+            "`sobel`",
+            "model-argument",
+        ),
+        (
+            "relu\nkernel( 1, 2,\n3)",
+            "line 2, column 9",
+            "values to be the numbers of a square",
+            "3 numbers",
+            "model-argument",
+        ),
+        ("kernel(" + "0, " * 1023 + "0)", "line 1, column 8", "values to be", "1024 numbers", "model-argument"),
+        ("kernel(1, 2, 3, 1e7)", "line 1, column 17", "values to be", "`1e7`", "model-argument"),
+        ("kernel(1, 2e999, 3, 4)", "line 1, column 11", "values to be", "`2e999`", "model-argument"),
+        ("kernel(1, 0, 0, -1, 2x3)", "line 1, column 21", "values to be", "`2x3`", "model-argument"),
+        ("kernel(3x3)", "line 1, column 8", "values to be", "`3x3`", "model-argument"),
+        ("kernel(1, 2 | 3, 4)", "line 1, column 1", "no `|` inside kernel", "2 branches", "model-syntax"),
+        ("kernel(1, 2, 3, 4, 5)", "line 1, column 8", "values to be", "5 numbers", "model-argument"),
+        ("kernel(blur, blur)", "line 1, column 14", "stride to be a size", "`blur`", "model-argument"),
+        (
+            "kernel(1, stride=2, values=1)",
+            "line 1, column 21",
+            "each argument of kernel once",
+            "`values` again",
+            "model-argument",
+        ),
+        ("kernel(blur, padding=1.5)", "line 1, column 22", "padding to be a size", "`1.5`", "model-argument"),
         ("dropout(1)", "line 1, column 9", "p to be a number from 0 to 0.999", "`1`", "model-argument"),
         ("dropout(nan)", "line 1, column 9", "p to be a number from 0 to 0.999", "`nan`", "model-argument"),
         ("dropout(1e999)", "line 1, column 9", "p to be a number from 0 to 0.999", "`1e999`", "model-argument"),
@@ -186,6 +286,10 @@ def test_errors_say_where_what_was_expected_and_what_came(text, place, expected,
         ("Conv(3)", "did you mean conv?"),
         ("conv(3, siez=3)", "did you mean size?"),
         ("relu\nresidual(conv(3)", "the `(` of line 2, column 9 is not closed"),
+        ("kernel(Sobel_X)", "did you mean sobel_x?"),
+        ("kernel(1, 2, 3)", "1x1 has 1 and 2x2 has 4 numbers"),
+        ("kernel(" + "0, " * 1023 + "0)", "the largest kernel is 31x31"),
+        ("kernel", "write for instance kernel(sobel_x), or kernel(1, 0, -1,"),
         ("conv", "write for instance conv(filters, size=3, stride=1, padding=same,"),
         ("parallel(conv(3))", "parallel(conv(16, 1) | conv(16, 3))"),
         ("repeat(2)", "repeat(2, conv(32) relu)"),
@@ -278,6 +382,16 @@ def deep_tree(levels):
             "model[0].arguments.p: expected a number",
             "model-json",
         ),
+        (
+            [{"kind": "kernel", "arguments": {"values": [1, 2, 3]}}],
+            "model[0].arguments.values: expected the numbers of a square",
+            "model-json",
+        ),
+        ([{"kind": "kernel", "arguments": {"values": [[1]]}}], "arguments.values: expected the numbers", "model-json"),
+        ([{"kind": "kernel", "arguments": {"values": [True]}}], "arguments.values: expected the numbers", "model-json"),
+        ([{"kind": "kernel", "arguments": {"values": [float("nan")]}}], "values: expected the numbers", "model-json"),
+        ([{"kind": "kernel", "arguments": {"values": "sobel"}}], "or emboss, got 'sobel'", "model-json"),
+        ([{"kind": "kernel"}], "model[0].arguments: expected kernel with values, got []", "model-json"),
         ([{"kind": "conv", "arguments": {"filter": 3}}], "expected arguments of conv (filters, size", "model-json"),
         ([{"kind": "relu", "branches": [[]]}], "model[0].branches: expected relu without branches", "model-json"),
         ([{"kind": "relu", "branches": 3}], "model[0].branches: expected a list of chains, got 3", "model-json"),

@@ -76,6 +76,7 @@ def test_measured_presets(preset):
         "conv(2, stride=2) residual(conv(3, stride=2)) conv(2, 1x3)",
         "conv(2) parallel(conv(2, 5) | conv(2, 3x1) | ) conv(1)",
         "residual(conv(2, 1) parallel(conv(1, 2) | conv(1, 5))) avgpool(2)",
+        "kernel(blur) conv(2, 3, stride=2) kernel(1, 2, 3, 4, stride=1x2) parallel(kernel(gaussian5) | kernel(7))",
     ],
 )
 def test_receptive_fields_equal_the_reach_of_gradients(text):

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from convoscope.models import LAYERS, Item
+from convoscope.models import KERNELS, LAYERS, Item
 
 sides = st.integers(1, 9)
 
@@ -20,6 +20,11 @@ def value_of(argument):
             st.integers(low, high), st.tuples(st.integers(low, high), st.integers(low, high)).map(normal)
         ),
         "number": st.floats(argument.minimum, argument.maximum),
+        "numbers": st.integers(1, 4).flatmap(
+            lambda side: st.lists(
+                st.floats(argument.minimum, argument.maximum), min_size=side**2, max_size=side**2
+            ).map(lambda numbers: tuple(number + 0.0 for number in numbers))
+        ),
         "flag": st.booleans(),
         "word": st.nothing(),
     }[argument.kind]
@@ -65,6 +70,18 @@ def convolution(draw, *, keep_size=False):
 
 
 @st.composite
+def kernel(draw, *, keep_size=False):
+    side = draw(st.integers(1, 4))
+    numbers = draw(st.lists(st.integers(-3, 3).map(lambda n: n / 2), min_size=side**2, max_size=side**2))
+    arguments = [draw(st.sampled_from([*KERNELS, ", ".join(map(str, numbers))]))]
+    if not keep_size:
+        arguments.append(f"stride={draw(st.integers(1, 2))}x{draw(st.integers(1, 3))}")
+        arguments.append(draw(st.sampled_from(["padding=same", "padding=valid", "padding=1", "padding=0x2"])))
+    arguments.append(f"border={draw(st.sampled_from(['zeros', 'replicate', 'reflect']))}")
+    return f"kernel({', '.join(arguments)})"
+
+
+@st.composite
 def pooling(draw):
     kind = draw(st.sampled_from(["maxpool", "avgpool", "sumpool"]))
     height, width = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -81,10 +98,15 @@ def model_texts(draw):
     """Texts of models that mostly fit images of 12 to 24 pixels."""
     parts = []
     for _ in range(draw(st.integers(0, 4))):
-        kind = draw(st.sampled_from(["conv", "conv", "pool", "plain", "residual", "strided", "parallel", "repeat"]))
-        same = " ".join(draw(st.lists(st.one_of(convolution(keep_size=True), plain), min_size=1, max_size=3)))
+        kind = draw(
+            st.sampled_from(["conv", "conv", "kernel", "pool", "plain", "residual", "strided", "parallel", "repeat"])
+        )
+        inside = st.one_of(convolution(keep_size=True), kernel(keep_size=True), plain)
+        same = " ".join(draw(st.lists(inside, min_size=1, max_size=3)))
         if kind == "conv":
             parts.append(draw(convolution()))
+        elif kind == "kernel":
+            parts.append(draw(kernel()))
         elif kind == "pool":
             parts.append(draw(pooling()))
         elif kind == "plain":

@@ -4,22 +4,26 @@ Importing this room imports no torch: reading a text and its table need none.
 """
 
 from .build import build, check, model_text, pool_first
-from .grammar import Item, from_json, parse, to_json, to_text
+from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
+from .kernels import KERNELS, Kernel
 from .layers import LAYERS
 from .plan import read_size
 from .presets import PRESETS, Preset
 from .table import LayerRow, ModelTable, table
 
 __all__ = [
+    "KERNELS",
     "LAYERS",
     "PRESETS",
     "Item",
+    "Kernel",
     "LayerRow",
     "ModelTable",
     "Preset",
     "build",
     "check",
     "from_json",
+    "kernel_text",
     "model_text",
     "parse",
     "pool_first",

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UsageError, printable
-from .layers import LAYERS, Argument, Layer, Value
+from .layers import LARGEST_KERNEL, LAYERS, Argument, Layer, Value, size_text
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
+    from numpy.typing import ArrayLike
+    from torch import Tensor
 
 LONGEST_TEXT = 20_000
 DEEPEST = 50
@@ -213,7 +217,9 @@ class _Reader:
         else:
             if len(branches) > 1:
                 self.fail(line, column, f"no `|` inside {layer.kind}", f"{len(branches)} branches")
-            for position, entry in enumerate(branches[0] if branches else []):
+            entries = branches[0] if branches else []
+            taken = self.numbers(layer, entries, given)
+            for position, entry in enumerate(entries[taken:], min(taken, 1)):
                 self.argument(layer, entry, position, given)
         self.check_required(layer, given, line, column)
         ordered = tuple((a.name, given[a.name]) for a in layer.arguments if a.name in given)
@@ -241,6 +247,38 @@ class _Reader:
             self.fail(line, column, *problem, advice=_form(layer))
         return chains
 
+    def numbers(self, layer: Layer, entries: list[Tree[Token]], given: dict[str, Value]) -> int:
+        """The leading numbers as one argument, where the layer takes such a list. Returns how many entries they are."""
+        argument = layer.arguments[0] if layer.arguments else None
+        words: list[Token] = []
+        if argument is not None and argument.kind == "numbers":
+            scalars = itertools.takewhile(lambda entry: entry.data == "scalar", entries)
+            words = [entry.children[0] for entry in scalars]  # type: ignore[misc]
+        if argument is None or not words:
+            return 0
+        values = [_value(word) for word in words]
+        for word, value in zip(words, values, strict=True):
+            if argument.accept(value) is None:
+                self.refuse(argument, word)
+        accepted = argument.accept(values)
+        if accepted is None:
+            got = f"{len(words)} number{'s' if len(words) != 1 else ''}"
+            self.refuse(argument, words[0], got=got, advice=_square_advice(len(words)))
+        given[argument.name] = accepted
+        return len(words)
+
+    def refuse(self, argument: Argument, word: Token, *, got: str = "", advice: str = "") -> NoReturn:
+        """A value that the argument does not take."""
+        meant = nearest(word, argument.words) if word.type == "NAME" else ""
+        self.fail(
+            word.line or 0,
+            word.column or 0,
+            f"{argument.name} to be {argument.expected}",
+            got or f"`{printable(word[:40])}`",
+            advice=f"did you mean {meant}?" if meant else advice,
+            code="model-argument",
+        )
+
     def argument(self, layer: Layer, entry: Tree[Token], position: int, given: dict[str, Value]) -> None:
         line, column = self.place(entry)
         if entry.data == "keyword":
@@ -255,7 +293,6 @@ class _Reader:
             argument = layer.arguments[known.index(name)]
             if name in given:
                 self.fail(line, column, f"each argument of {layer.kind} once", f"`{name}` again", code="model-argument")
-            line, column = word.line or line, word.column or column
         else:
             if position >= len(layer.arguments):
                 most = len(layer.arguments)
@@ -290,13 +327,7 @@ class _Reader:
                 word = entry.children[0]  # type: ignore[assignment]
         value = argument.accept(_value(word))
         if value is None:
-            self.fail(
-                line,
-                column,
-                f"{argument.name} to be {argument.expected}",
-                f"`{printable(word[:40])}`",
-                code="model-argument",
-            )
+            self.refuse(argument, word)
         given[argument.name] = value
 
     def check_required(self, layer: Layer, given: dict[str, Value], line: int, column: int) -> None:
@@ -340,12 +371,23 @@ def _form(layer: Layer) -> str:
         return "residual(conv(32) relu conv(32))"
     if layer.kind == "parallel":
         return "parallel(conv(16, 1) | conv(16, 3))"
+    if layer.kind == "kernel":
+        return "kernel(sobel_x), or kernel(1, 0, -1, 2, 0, -2, 1, 0, -1)"
     inside = [
         a.name if a.required else f"{a.name}={_text(a.default)}"
         for a in layer.arguments
         if a.required or a.default is not None
     ]
     return f"{layer.kind}({', '.join(inside)})" if inside else layer.kind
+
+
+def _square_advice(count: int) -> str:
+    """What a list of `count` numbers lacks or has too many to be a square."""
+    side = math.isqrt(count)
+    if side >= LARGEST_KERNEL:
+        return f"the largest kernel is {size_text((LARGEST_KERNEL, LARGEST_KERNEL))}"
+    sides = [size_text((n, n)) + f" has {n * n}" for n in (side, side + 1)]
+    return " and ".join(sides) + " numbers"
 
 
 def _chain_problem(layer: Layer, chains: Sequence[tuple[Item, ...]]) -> tuple[str, str] | None:
@@ -404,10 +446,61 @@ def _text(value: Value | None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return f"{value[0]}x{value[1]}"
+        return (", " if isinstance(value[0], float) else "x").join(map(_text, value))
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     return str(value)
+
+
+def kernel_text(values: ArrayLike | Tensor) -> str:
+    """The item that slides `values` over every map: the kernel of a learned filter, say, as a part of a text.
+
+    The numbers are written in as few digits as give the same float32 or float64 back. A kernel that is not square gets rows or
+    columns of zeros, at the side where `padding=same` leaves its results as they are.
+
+    Args:
+        values: `(height, width)`, sides from 1 to 31, each number from -1,000,000 to 1,000,000. Of a learned filter one
+            channel: `filters(network, "conv1")[5, 0]`.
+
+    Raises:
+        UsageError: `kernel-shape`, `kernel-numbers`.
+
+    Example:
+        >>> kernel_text([[1, -1], [0.5, 0]])
+        'kernel(1, -1, 0.5, 0)'
+    """
+    import numpy as np
+
+    if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
+        tensor: Tensor = values.detach().cpu()
+        values = (tensor.float() if tensor.element_size() < 8 else tensor).numpy()
+    array = np.asarray(values)
+    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= LARGEST_KERNEL:
+        raise UsageError(
+            "kernel",
+            f"expected rows and columns, from 1 to {LARGEST_KERNEL} of each, got shape {array.shape}",
+            code="kernel-shape",
+            hint="of a filter give one channel, for instance filters(network, 'conv1')[0, 0]",
+        )
+    if array.dtype.kind not in "iuf":
+        raise UsageError("kernel", f"expected real numbers, got {array.dtype}", code="kernel-numbers")
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    largest = max(array.shape)
+    before = [(largest - 1) // 2 - (side - 1) // 2 for side in array.shape]
+    square = np.pad(array, [(b, largest - side - b) for b, side in zip(before, array.shape, strict=True)])
+    # Through text: the shortest digits of a float32 are not those of the float64 that is equal to it.
+    numbers = [float(str(value)) for value in square.flat]
+    argument = LAYERS["kernel"].arguments[0]
+    bad = [number for number in numbers if argument.accept(number) is None]
+    if bad:
+        low, high = argument.minimum, argument.maximum
+        raise UsageError(
+            "kernel", f"expected numbers from {low:,.0f} to {high:,.0f}, got {bad[0]:g}", code="kernel-numbers"
+        )
+    accepted = argument.accept(numbers)
+    assert accepted is not None
+    return to_text([Item("kernel", (("values", accepted),))])
 
 
 def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:

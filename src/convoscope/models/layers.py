@@ -9,15 +9,17 @@ Shapes: maps are `(height, width, channels)`, vectors are `(n,)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+from .kernels import KERNELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-Value = int | float | bool | str | tuple[int, int]
-"""An argument's value: a count, a number, a flag, a word, or a size of two sides (height, width)."""
+Value = int | float | bool | str | tuple[int, int] | tuple[float, ...]
+"""An argument's value: a count, a number, a flag, a word, a size of two sides (height, width), or floats row by row."""
 
 Arguments = Mapping[str, Value | None]
 """All arguments of a layer by name, with the defaults filled in."""
@@ -26,6 +28,7 @@ Shape = tuple[int, ...]
 
 LARGEST_SIZE = 20_000
 LARGEST_COUNT = 1_000_000
+LARGEST_KERNEL = 31
 
 
 class Unfit(Exception):  # Never leaves this room; `plan` turns it into a UsageError that names the layer
@@ -42,12 +45,13 @@ class Argument:
 
     Attributes:
         kind: `count`: a whole number; `size`: `3`, or `3x5` for height 3 and width 5; `number`; `flag`: true or false;
-            `word`: one of `words`. A count or size may also be one of `words`.
+            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, size or numbers may also be one
+            of `words`.
         default: None where `meaning` says what stands in, or where the argument is required.
     """
 
     name: str
-    kind: Literal["count", "size", "number", "flag", "word"]
+    kind: Literal["count", "size", "number", "numbers", "flag", "word"]
     meaning: str
     default: Value | None = None
     required: bool = False
@@ -58,11 +62,12 @@ class Argument:
     @property
     def expected(self) -> str:
         """What may stand here, in words."""
-        low, high = f"{self.minimum:g}", f"{self.maximum:,.15g}"
+        low, high = f"{self.minimum:,.15g}", f"{self.maximum:,.15g}"
         what = {
             "count": f"a whole number from {low} to {high}",
             "size": f"a size such as 3 or 3x5 (sides from {low} to {high})",
             "number": f"a number from {low} to {high}",
+            "numbers": f"the numbers of a square, row by row (1, 4, 9, ... or {LARGEST_KERNEL**2} of them, from {low} to {high})",
             "flag": "true or false",
             "word": "",
         }[self.kind]
@@ -76,6 +81,8 @@ class Argument:
             return value if self.kind == "flag" and isinstance(value, bool) else None
         if self.kind == "number" and isinstance(value, int | float):
             return float(value) if self.minimum <= value <= self.maximum else None
+        if self.kind == "numbers" and isinstance(value, int | float | tuple | list):
+            return self._accept_numbers(value if isinstance(value, tuple | list) else (value,))
         if self.kind in ("count", "size") and isinstance(value, int):
             return value if self.minimum <= value <= self.maximum else None
         if self.kind == "size" and isinstance(value, tuple | list) and len(value) == 2:
@@ -84,11 +91,24 @@ class Argument:
             return value[0] if value[0] == value[1] else (value[0], value[1])
         return None
 
+    def _accept_numbers(self, values: Sequence[object]) -> tuple[float, ...] | None:
+        if not 1 <= len(values) <= LARGEST_KERNEL**2 or math.isqrt(len(values)) ** 2 != len(values):
+            return None
+        accepted = []
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return None
+            if not self.minimum <= value <= self.maximum:
+                return None
+            accepted.append(float(value) + 0.0)  # no -0, which an int in a text could not tell from 0
+        return tuple(accepted)
+
 
 def pair(value: Value | None) -> tuple[int, int]:
     """A size as (height, width)."""
     if isinstance(value, tuple):
-        return value
+        height, width = value
+        return int(height), int(width)
     assert isinstance(value, int)
     return value, value
 
@@ -184,8 +204,56 @@ def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> t
 # Layers with weights.
 
 
+class Sliding(Layer):
+    """What convolutions share, whether their numbers are learned or given."""
+
+    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
+        padding = arguments["padding"]
+        if padding == "valid":
+            return 0, 0, 0, 0
+        if padding == "same":
+            # An even window cannot stand in the middle: the extra cell is at the bottom and at the right, as in torch.
+            window = self.window(arguments, ())
+            assert window is not None
+            (height, width), (down, across) = window.size, window.dilation
+            rows, columns = (height - 1) * down, (width - 1) * across
+            return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
+        rows, columns = pair(padding)
+        return rows, rows, columns, columns
+
+    def places(self, arguments: Arguments, shape: Shape) -> tuple[int, int]:
+        """Height and width that come out. Raises Unfit."""
+        padding, window = self.padding(arguments), self.window(arguments, shape)
+        assert window is not None
+        if arguments["border"] == "reflect" and (max(padding[:2]) >= shape[0] or max(padding[2:]) >= shape[1]):
+            raise Unfit(
+                f"a reflected border of {max(padding)} needs a larger map than {size_text(shape[:2])}",
+                "use border=replicate or border=zeros",
+                too_small=True,
+            )
+        return slide(window, shape, padding)
+
+
+_STRIDE = Argument(name="stride", kind="size", default=1, minimum=1, maximum=1000, meaning="step of the window")
+_PADDING = Argument(
+    name="padding",
+    kind="size",
+    default="same",
+    words=("same", "valid"),
+    maximum=1000,
+    meaning="cells added at each side; same: the size stays (with stride s: size / s, rounded up); valid: none",
+)
+_BORDER = Argument(
+    name="border",
+    kind="word",
+    default="zeros",
+    words=("zeros", "reflect", "replicate"),
+    meaning="what the added cells hold",
+)
+
+
 @layer
-class Conv(Layer):
+class Conv(Sliding):
     """2-D convolution (cross-correlation, as everywhere in deep learning)."""
 
     kind = "conv"
@@ -194,22 +262,9 @@ class Conv(Layer):
     arguments = (
         Argument(name="filters", kind="count", required=True, minimum=1, maximum=65_536, meaning="maps that come out"),
         Argument(name="size", kind="size", default=3, minimum=1, maximum=1000, meaning="window, height x width"),
-        Argument(name="stride", kind="size", default=1, minimum=1, maximum=1000, meaning="step of the window"),
-        Argument(
-            name="padding",
-            kind="size",
-            default="same",
-            words=("same", "valid"),
-            maximum=1000,
-            meaning="cells added at each side; same: the size stays (with stride s: size / s, rounded up); valid: none",
-        ),
-        Argument(
-            name="border",
-            kind="word",
-            default="zeros",
-            words=("zeros", "reflect", "replicate"),
-            meaning="what the added cells hold",
-        ),
+        _STRIDE,
+        _PADDING,
+        _BORDER,
         Argument(
             name="dilation", kind="size", default=1, minimum=1, maximum=1000, meaning="distance of the window's cells"
         ),
@@ -227,18 +282,6 @@ class Conv(Layer):
     def window(self, arguments: Arguments, shape: Shape) -> Window:
         return Window(pair(arguments["size"]), pair(arguments["stride"]), pair(arguments["dilation"]))
 
-    def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
-        padding = arguments["padding"]
-        if padding == "valid":
-            return 0, 0, 0, 0
-        if padding == "same":
-            # An even window cannot stand in the middle: the extra cell is at the bottom and at the right, as in torch.
-            (height, width), (down, across) = pair(arguments["size"]), pair(arguments["dilation"])
-            rows, columns = (height - 1) * down, (width - 1) * across
-            return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
-        rows, columns = pair(padding)
-        return rows, rows, columns, columns
-
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
         need_maps(shape)
         filters, groups = arguments["filters"], arguments["groups"]
@@ -248,14 +291,7 @@ class Conv(Layer):
                 f"groups must divide the channels that come in and the filters; received groups={groups}, "
                 f"{shape[2]} channels, {filters} filters"
             )
-        padding = self.padding(arguments)
-        if arguments["border"] == "reflect" and (max(padding[:2]) >= shape[0] or max(padding[2:]) >= shape[1]):
-            raise Unfit(
-                f"a reflected border of {max(padding)} needs a larger map than {size_text(shape[:2])}",
-                "use border=replicate or border=zeros",
-                too_small=True,
-            )
-        return (*slide(self.window(arguments, shape), shape, padding), filters)
+        return (*self.places(arguments, shape), filters)
 
     def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
         filters, groups = arguments["filters"], arguments["groups"]
@@ -340,6 +376,64 @@ class Norm(Layer):
         from torch import nn
 
         return nn.BatchNorm2d(shape[2]) if len(shape) == 3 else nn.BatchNorm1d(shape[0])
+
+
+# A convolution whose numbers are given.
+
+
+@layer
+class GivenKernel(Sliding):
+    """One kernel over every channel by itself. Its numbers stand in the text and training leaves them alone."""
+
+    kind = "kernel"
+    meaning = "slides one kernel of given numbers over each map by itself; nothing is learned"
+    arguments = (
+        Argument(
+            name="values",
+            kind="numbers",
+            required=True,
+            minimum=-1_000_000,
+            maximum=1_000_000,
+            words=tuple(KERNELS),
+            meaning="the kernel's numbers, or its name",
+        ),
+        _STRIDE,
+        _PADDING,
+        _BORDER,
+    )
+
+    @staticmethod
+    def values(arguments: Arguments) -> tuple[float, ...]:
+        """The numbers, row by row."""
+        given = arguments["values"]
+        if isinstance(given, str):
+            return KERNELS[given].values
+        assert isinstance(given, tuple)
+        return given
+
+    def window(self, arguments: Arguments, shape: Shape) -> Window:
+        return Window(pair(math.isqrt(len(self.values(arguments)))), pair(arguments["stride"]))
+
+    def output(self, arguments: Arguments, shape: Shape) -> Shape:
+        need_maps(shape)
+        return (*self.places(arguments, shape), shape[2])
+
+    def multiply_adds(self, arguments: Arguments, shape: Shape) -> int:
+        return math.prod(self.output(arguments, shape)) * len(self.values(arguments))
+
+    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
+        from .network import FixedKernel
+
+        top, bottom, left, right = self.padding(arguments)
+        window = self.window(arguments, shape)
+        # `plan` puts a pad layer before a kernel whose padding is not the same on both sides.
+        return FixedKernel(
+            self.values(arguments),
+            channels=shape[2],
+            stride=window.stride,
+            padding=(top, left) if (top, left) == (bottom, right) else (0, 0),
+            border=str(arguments["border"]),
+        )
 
 
 # Pooling.
@@ -580,7 +674,10 @@ class Repeat(Layer):
 
 
 class Pad(Layer):
-    """Padding that is not the same on both sides, put before an even-sized convolution. Not for the text."""
+    """Padding that is not the same on both sides, put before an even-sized convolution. Not for the text.
+
+    Its arguments are the convolution's own, `size` and `dilation` always among them.
+    """
 
     kind = "pad"
     meaning = "cells added at the border"

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from .layers import Window
-from .network import GlobalAverage, Parallel, Residual
+from .network import FixedKernel, GlobalAverage, Parallel, Residual
 from .plan import Field
 from .table import LayerRow, formula, side
 
@@ -32,6 +32,7 @@ _KINDS: dict[type[nn.Module], str] = {
     nn.ReflectionPad2d: "pad",
     nn.ReplicationPad2d: "pad",
     GlobalAverage: "globalavg",
+    FixedKernel: "kernel",
 }
 
 # Operations whose units see what the units of their inputs in the same place see.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -88,3 +90,36 @@ class GlobalAverage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))
+
+
+class FixedKernel(nn.Module):
+    """One square kernel of given numbers over every channel by itself: `(N, C, H, W)` to `(N, C, H', W')`.
+
+    Attributes:
+        weight: `(C, 1, side, side)`, the same numbers for each channel. A buffer: optimisers and weight decay do not see it,
+            checkpoints keep it.
+        kernel_size, stride, padding: as (height, width), like those of `nn.Conv2d`.
+        groups: C.
+        border: what the padding holds: `zeros`, `reflect` or `replicate`.
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self, values: Sequence[float], *, channels: int, stride: tuple[int, int], padding: tuple[int, int], border: str
+    ) -> None:
+        super().__init__()
+        side = math.isqrt(len(values))
+        self.register_buffer("weight", torch.tensor(values).reshape(1, 1, side, side).repeat(channels, 1, 1, 1))
+        self.kernel_size, self.stride, self.padding = (side, side), stride, padding
+        self.groups, self.border = channels, border
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.padding
+        if self.border != "zeros" and any(padding):
+            rows, columns = padding
+            x, padding = F.pad(x, (columns, columns, rows, rows), mode=self.border), (0, 0)
+        return F.conv2d(x, self.weight, None, self.stride, padding, 1, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, border={self.border}"

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 
 from ..errors import UsageError, printable
 from .grammar import Item
-from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, Unfit, Value, Window, size_text
+from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, Sliding, Unfit, Value, Window, size_text
 
 MOST_PARAMETERS = 2_000_000_000
 MOST_CELLS = 2_000_000_000
@@ -294,16 +294,17 @@ class _Planner:
                 )
             arguments["n"] = self.outputs
         try:
-            output = layer.output(arguments, shape)
-            if item.kind == "conv":
+            output, window = layer.output(arguments, shape), layer.window(arguments, shape)
+            if isinstance(layer, Sliding):
                 top, bottom, left, right = layer.padding(arguments)
                 if (top, left) != (bottom, right):
                     counts["pad"] += 1
-                    padded = PAD.output(arguments, shape)
-                    yield Step(f"{path}pad{counts['pad']}", PAD, arguments, shape, padded, (), 0, field)
+                    assert window is not None
+                    given = {**arguments, "size": window.size, "dilation": window.dilation}
+                    padded = PAD.output(given, shape)
+                    yield Step(f"{path}pad{counts['pad']}", PAD, given, shape, padded, (), 0, field)
                     shape, arguments = padded, {**arguments, "padding": "valid"}
             weights = layer.weights(arguments, shape)
-            window = layer.window(arguments, shape)
             if window is not None:
                 after = field.through(window)
             elif item.kind == "flatten" and len(shape) == 3:
