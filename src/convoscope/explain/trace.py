@@ -1,0 +1,552 @@
+"""What happened when one image went through a network: every operation's inputs and output, in the order of execution.
+
+The operations are watched from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing depends on the
+names or the classes of layers: functional calls, additions, concatenations, modules used twice and in-place operations are
+seen as they run. The modules only give the names. What the arithmetic of one number is stands in `why.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..errors import UsageError, printable
+from ..models.network import Parallel, Residual
+
+if TYPE_CHECKING:
+    from .why import Why
+
+IMAGE = "image"
+"""The name of what goes into the network."""
+PIXELS = "pixels"
+"""The name of the image's pixels, 0..255, where the trace knows how they were normalised."""
+
+_SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
+"""Operations that give the same numbers in the same places: no steps of their own."""
+_RESHAPING = frozenset({"view", "_unsafe_view", "reshape", "expand", "squeeze", "unsqueeze", "_reshape_alias"})
+_FIRST_ONLY = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit"})
+_FIRST_ONLY |= {"cudnn_batch_norm", "_batch_norm_no_update", "_batch_norm_with_update", "native_layer_norm"}
+_FIRST_ONLY |= {"native_group_norm", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d"}
+_FIRST_ONLY |= {"native_dropout"}
+"""Operations whose other results are by-products."""
+_READING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "equal", "nonzero", "masked_select"})
+"""Operations by which a program looks at a number and may decide what to do next."""
+
+_KINDS = {
+    "convolution": "conv",
+    "addmm": "dense",
+    "mm": "dense",
+    "linear": "dense",
+    "bmm": "matmul",
+    "native_layer_norm": "layernorm",
+    "native_group_norm": "groupnorm",
+    "max_pool2d_with_indices": "maxpool",
+    "max_pool2d": "maxpool",
+    "avg_pool2d": "avgpool",
+    "_adaptive_avg_pool2d": "avgpool",
+    "adaptive_max_pool2d": "maxpool",
+    "leaky_relu": "leakyrelu",
+    "mul": "multiply",
+    "sub": "subtract",
+    "div": "divide",
+    "cat": "concat",
+    "constant_pad_nd": "pad",
+    "reflection_pad2d": "pad",
+    "replication_pad2d": "pad",
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "transpose": "transpose",
+    "permute": "transpose",
+    "t": "transpose",
+    "split": "slice",
+    "split_with_sizes": "slice",
+    "unbind": "slice",
+    "select": "slice",
+    "slice": "slice",
+    "chunk": "slice",
+}
+
+
+@dataclass(frozen=True)
+class Ref:
+    """In a step's arguments: the output of an earlier step."""
+
+    step: int
+
+
+@dataclass(eq=False)
+class Step:
+    """One operation on one image.
+
+    Attributes:
+        name: unique; a module's path (`layer1.0.conv2`) where the module does just this, else the path and the kind
+            (`layer1.0.add`), with `#2` and so on where it comes again.
+        kind: `conv`, `dense`, `norm`, `maxpool`, `avgpool`, `sumpool`, `relu`, `add`, `concat`, ...; torch's own name of the
+            operation where the catalogue has none.
+        module: the path of the innermost module that was running; empty for the network itself.
+        output: what came out, as it was computed, batch axis included.
+        inputs: the names of the steps whose outputs went in.
+        opaque: why its arithmetic cannot be opened, or an empty text.
+    """
+
+    number: int
+    kind: str
+    module: str
+    output: Tensor
+    operation: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    name: str = ""
+    inputs: tuple[str, ...] = ()
+    opaque: str = ""
+    piece: int = 0
+    """Which of several outputs this is."""
+    function: Any = None
+    """The operation itself, to be run again on other numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch axis is left out."""
+        return unit_axes(self.output)
+
+    def value(self, index: Sequence[int]) -> float:
+        """The recorded number of one unit."""
+        return float(self.output.reshape(self.shape)[tuple(index)])
+
+    def references(self) -> list[int]:
+        """The numbers of the steps that went in, in the order of the arguments."""
+        return [leaf.step for leaf in tree_leaves((self.arguments, self.keywords)) if isinstance(leaf, Ref)]
+
+
+def unit_axes(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape without a leading batch axis of one."""
+    return tuple(tensor.shape[1:]) if tensor.ndim > 1 and tensor.shape[0] == 1 else tuple(tensor.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """All steps of one image through one network.
+
+    Attributes:
+        steps: in the order of execution; the first is the image (`image`; before it `pixels`, where the run's normalisation is known).
+        notes: what could not be followed, one plain sentence each.
+        classes: names of the scores, if known.
+    """
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    _numbers: dict[str, int] = field(default_factory=dict, repr=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._numbers.update({step.name: step.number for step in self.steps})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps' names in the order of execution."""
+        return tuple(self._numbers)
+
+    @property
+    def output(self) -> Tensor:
+        """The network's scores, raw, `(1, K)` for classifiers."""
+        return self.steps[-1].output
+
+    def __getitem__(self, name: str) -> Step:
+        """The step of that name.
+
+        Raises:
+            UsageError: there is none (`layer-unknown`); the nearest names are listed.
+        """
+        number = self._numbers.get(name)
+        if number is not None:
+            return self.steps[number]
+        folded = {known.casefold(): known for known in self._numbers}
+        near = [folded[match] for match in difflib.get_close_matches(name.casefold()[:200], folded, 5, 0.4)]
+        near = near or [step.name for step in self.steps if step.kind in ("conv", "dense")][:5]
+        raise UsageError(
+            "layer",
+            f"this network has no layer {printable(name)!r}",
+            hint="the nearest: " + ", ".join(near),
+            code="layer-unknown",
+        )
+
+    def why(self, layer: str, *index: int) -> Why:
+        """The arithmetic of one unit.
+
+        Args:
+            layer: a step's name.
+            *index: channel, y, x of a map; the number of a unit of a vector; else one number for each axis of `Step.shape`.
+
+        Raises:
+            UsageError: `layer-unknown`, `unit-unknown`.
+        """
+        from .why import explain
+
+        return explain(self, self[layer], index)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How pixels became the network's input: (pixel / 255 - mean) / std, channel by channel.
+
+    Attributes:
+        pixels: the image in 0..255, `(1, C, H, W)`.
+        mean, std: C numbers in 0..1.
+    """
+
+    pixels: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def trace(
+    model: nn.Module, image: Tensor, *, normalisation: Normalisation | None = None, classes: Sequence[str] = ()
+) -> Trace:
+    """Send one image through a network in eval mode and record every operation.
+
+    The network is left as it was found: no hooks, the same modes, gradients and weights, the same state of chance.
+
+    Args:
+        model: any module that takes `(1, C, H, W)`.
+        image: float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training.
+        normalisation: of this image, if the trace is to reach down to pixels.
+        classes: names of the scores.
+
+    Returns:
+        The trace; its tensors share memory with nothing that the caller holds.
+
+    Raises:
+        UsageError: the network fails on this image (`model-module`), or the image has no such shape (`image-shape`).
+    """
+    if image.ndim == 3:
+        image = image[None]
+    if image.ndim != 4 or image.shape[0] != 1 or not image.numel():
+        raise UsageError(
+            "image", f"expected one image (C, H, W); received shape {tuple(image.shape)}", code="image-shape"
+        )
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    image = image.detach().to(weight.device, weight.dtype, copy=True)
+    watcher = _Watcher(model)
+    if normalisation is not None:
+        watcher.begin(PIXELS, normalisation.pixels.detach().to(image.device, image.dtype, copy=True))
+        watcher.normalised(image, normalisation)
+    else:
+        watcher.begin(IMAGE, image)
+    with left_as_found(model), torch.no_grad():
+        try:
+            with watcher.hooks(), watcher:
+                output = model(image)
+        except UsageError:
+            raise
+        except Exception as error:
+            first = printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__
+            _, channels, height, width = image.shape
+            raise UsageError(
+                f"model {type(model).__name__}",
+                f"it fails on an image of {height}x{width}x{channels}: {first}",
+                hint="give the image in the network's own input size",
+                code="model-module",
+            ) from error
+    watcher.finish(output)
+    return Trace(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
+
+
+@contextlib.contextmanager
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """Eval mode and plain attention inside; on the way out the modes, the state of chance and torch's switches as before."""
+    modes = {part: part.training for part in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
+        model.eval()
+        with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for part, training in modes.items():
+            part.training = training
+
+
+@dataclass(eq=False)
+class _Call:
+    """One run of one module."""
+
+    path: str
+    whole: bool
+    """Whether what it gives bears its name: a module without others inside, or one of the catalogue's (residual, parallel)."""
+    first: int
+    steps: list[Step] = field(default_factory=list)
+    """Those that ran while it was the innermost module."""
+    result: Step | None = None
+
+
+class _Watcher(TorchDispatchMode):
+    """Turns operations into steps. Tensors are known by identity, and kept, so that no identity is used twice."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[Step] = []
+        self.notes: list[str] = []
+        self._paths = {part: path for path, part in model.named_modules()}
+        self._running = [_Call("", False, 0)]
+        self._calls: list[_Call] = [self._running[0]]
+        self._image = torch.empty(0)
+        self._known: dict[int, tuple[Step, Tensor]] = {}
+        self._aliases: dict[int, set[int]] = {}
+        """Storage to the known tensors that look at it."""
+        self._homes: dict[int, list[Step]] = {}
+        """Storage to the steps whose outputs lie in it."""
+        self._changed: dict[int, list[Step]] = {}
+        """Storage to the steps that changed it in place, where others still look at it."""
+
+    # --- modules ---
+
+    @contextlib.contextmanager
+    def hooks(self) -> Iterator[None]:
+        handles = []
+        try:
+            for part in self._paths:
+                with contextlib.suppress(RuntimeError):  # some compiled modules take no hooks
+                    handles.append(part.register_forward_pre_hook(self._enter))
+                    handles.append(part.register_forward_hook(self._leave))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, part: nn.Module, _: object) -> None:
+        if not self._paths[part]:
+            return
+        whole = isinstance(part, Residual | Parallel) or not list(part.children())
+        call = _Call(self._paths[part], whole, len(self.steps))
+        self._running.append(call)
+        self._calls.append(call)
+
+    def _leave(self, part: nn.Module, inputs: object, output: object) -> None:
+        path = self._paths[part]
+        if not path:
+            return
+        call = self._running.pop()
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        given = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and self._step_of(leaf) is not None]
+        if len(tensors) != 1 or not given:
+            return
+        step = self._step_of(tensors[0])
+        if step is None:
+            call.result = self._opaque(
+                tensors[0], given, type(part).__name__.lower(), call, "its result comes from outside torch's operations"
+            )
+            return
+        if step.number < call.first and isinstance(part, nn.modules.dropout._DropoutNd):
+            # In eval mode dropout passes its input on: a step that people look for, though nothing is computed.
+            step = self._add("dropout", tensors[0], "identity", (Ref(step.number),), {}, call)
+            self._know(tensors[0], step)
+        call.result = step
+
+    # --- operations ---
+
+    def begin(self, name: str, tensor: Tensor) -> None:
+        step = Step(len(self.steps), name, "", tensor, "", (), {}, name=name)
+        self.steps.append(step)
+        self._image = tensor
+        self._know(tensor, step)
+
+    def normalised(self, image: Tensor, how: Normalisation) -> None:
+        """The network's input as a step behind the pixels."""
+        numbers = {"mean": tuple(how.mean), "std": tuple(how.std)}
+        step = Step(len(self.steps), "normalise", "", image, "normalise", (Ref(0),), numbers, name=IMAGE)
+        self.steps.append(step)
+        self._image = image
+        self._know(image, step)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        known = [leaf for leaf in given if self._step_of(leaf) is not None or _storage(leaf) in self._changed]
+        if not known:
+            return func(*args, **kwargs)
+        name = func._overloadpacket.__name__
+        changed = _changed_by(func, args, kwargs)
+        refs = {id(leaf): Ref(self._current(leaf).number) for leaf in known}
+        arguments, keywords = tree_map(lambda leaf: _reference(leaf, refs), (tuple(args), dict(kwargs)))
+        if changed:
+            self._keep_before_change(changed)
+        result = func(*args, **kwargs)
+        if name in _READING:
+            self._note(
+                f"{self._running[-1].path or 'the network'} looks at a number and may decide by it: "
+                "the trace shows the way that this image took"
+            )
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if len(known) == 1 and len(outputs) == 1 and self._is_same(name, known[0], outputs[0]):
+            self._know(outputs[0], self._current(known[0]))
+            return result
+        plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        for piece, output in enumerate(outputs[:1] if plain in _FIRST_ONLY else outputs):
+            kind = _kind(plain, arguments, keywords, known[0], output)
+            step = self._add(kind, output, plain, arguments, keywords, self._running[-1], func, piece)
+            self._know(output, step)
+            for tensor in changed:
+                self._after_change(tensor, output, step)
+        return result
+
+    def finish(self, output: object) -> None:
+        """The last step is the network's output; then everything gets its name."""
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        if tensors:
+            step = self._step_of(tensors[0])
+            if step is None:
+                step = self._opaque(
+                    tensors[0],
+                    [self._image],
+                    "output",
+                    self._calls[0],
+                    "its result comes from outside torch's operations",
+                )
+            elif step.number != len(self.steps) - 1:
+                step = self._add("output", tensors[0], "identity", (Ref(step.number),), {}, self._calls[0])
+            self._calls[0].result = step
+        self._name_all()
+
+    def _is_same(self, name: str, taken: Tensor, made: Tensor) -> bool:
+        if name in _SAME:
+            return taken.dtype == made.dtype
+        return name in _RESHAPING and taken.shape == made.shape
+
+    def _add(
+        self,
+        kind: str,
+        output: Tensor,
+        operation: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        call: _Call,
+        function: Any = None,
+        piece: int = 0,
+    ) -> Step:
+        step = Step(
+            len(self.steps), kind, call.path, output, operation, arguments, keywords, piece=piece, function=function
+        )
+        self.steps.append(step)
+        call.steps.append(step)
+        return step
+
+    def _opaque(self, output: Tensor, given: Sequence[Tensor], kind: str, call: _Call, reason: str) -> Step:
+        refs = tuple(Ref(self._current(tensor).number) for tensor in given)
+        step = self._add(kind, output, "", refs, {}, call)
+        step.opaque = reason
+        self._note(f"{call.path or 'the network'}: {reason}; its inputs and outputs are given")
+        self._know(output, step)
+        return step
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    # --- who is who ---
+
+    def _know(self, tensor: Tensor, step: Step) -> None:
+        self._known[id(tensor)] = (step, tensor)
+        self._homes.setdefault(_storage(tensor), []).append(step)
+        self._aliases.setdefault(_storage(tensor), set()).add(id(tensor))
+
+    def _step_of(self, tensor: Tensor) -> Step | None:
+        return self._known.get(id(tensor), (None, None))[0]
+
+    def _current(self, tensor: Tensor) -> Step:
+        """The step that made what `tensor` holds now."""
+        changers = self._changed.get(_storage(tensor))
+        step = self._step_of(tensor)
+        if changers is None or (step is not None and step.number >= changers[-1].number):
+            assert step is not None
+            return step
+        # Another view of this memory was changed in place since: what it holds is known, the way there is not.
+        refs = tuple(Ref(other.number) for other in ([step] if step else []) + changers)
+        stale = self._add("changed in place", tensor.detach().clone(), "", refs, {}, self._running[-1])
+        stale.opaque = "it was changed in place through another view of the same memory"
+        self._note(
+            f"{self._running[-1].path or 'the network'} changes memory in place that is seen from elsewhere; its values are given"
+        )
+        self._known[id(tensor)] = (stale, tensor)
+        return stale
+
+    def _keep_before_change(self, changed: Sequence[Tensor]) -> None:
+        """Steps whose outputs lie in memory that is about to change get a copy of their own."""
+        for tensor in changed:
+            for step in self._homes.pop(_storage(tensor), []):
+                step.output = step.output.detach().clone()
+
+    def _after_change(self, tensor: Tensor, output: Tensor, step: Step) -> None:
+        others = self._aliases.get(_storage(tensor), set()) - {id(tensor), id(output)}
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        if others or tensor._is_view() or not whole:
+            self._changed.setdefault(_storage(tensor), []).append(step)
+
+    # --- names ---
+
+    def _name_all(self) -> None:
+        used: Counter[str] = Counter()
+        self._calls[0].steps = [step for step in self._calls[0].steps if not step.name]
+        for call in self._calls:
+            own = call.steps
+            for step in own:
+                whole = call.path and call.whole and (len(own) == 1 or step is call.result)
+                step.name = call.path if whole else ".".join(filter(None, (call.path, step.kind)))
+        for step in self.steps:
+            used[step.name] += 1
+            if used[step.name] > 1:
+                step.name += f"#{used[step.name]}"
+        for step in self.steps:
+            step.inputs = tuple(dict.fromkeys(self.steps[number].name for number in step.references()))
+
+
+def _reference(leaf: Any, refs: dict[int, Ref]) -> Any:
+    if isinstance(leaf, Tensor):
+        return refs.get(id(leaf), leaf)
+    return leaf
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _changed_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation writes to, by its own schema."""
+    if not func._schema.is_mutable:
+        return []
+    changed = []
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = args[position] if position < len(args) else kwargs.get(argument.name)
+            changed += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    return changed
+
+
+def _kind(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], taken: Tensor, made: Tensor) -> str:
+    if "batch_norm" in name:
+        return "norm"
+    if name == "avg_pool2d" and len(arguments) > 6 and arguments[6] == 1:
+        return "sumpool"
+    if name == "mean" and taken.ndim == 4 and math.prod(made.shape) == math.prod(taken.shape[:2]):
+        return "globalavg"
+    if name == "hardtanh":
+        bounds = (*arguments[1:], *keywords.values())
+        return "relu6" if tuple(map(float, bounds)) == (0.0, 6.0) else "hardtanh"
+    if name in _RESHAPING:
+        return "flatten" if made.ndim == 2 and taken.ndim > 2 else "reshape"
+    return _KINDS.get(name, name.strip("_"))
