@@ -182,7 +182,8 @@ def test_filters_blue_is_negative_red_is_positive():
     import torch
     from torch import nn
 
-    from convoscope.evaluation.pictures import filter_image, first_filters
+    from convoscope.evaluation.pictures import first_filters
+    from convoscope.pixels import filter_image
 
     layer = nn.Conv2d(2, 1, 2)
     with torch.no_grad():

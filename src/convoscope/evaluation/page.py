@@ -12,8 +12,8 @@ from importlib import resources
 
 from PIL import Image
 
+from ..drawing import COLOURS, Drawing
 from ..errors import printable
-from .drawing import COLOURS, Drawing
 from .pictures import data_uri
 
 
@@ -131,6 +131,12 @@ def picture(image: Image.Image, description: str, *, sharp: bool) -> str:
     return (
         f'<img src="{data_uri(image)}" width="{image.width}" height="{image.height}" alt="{text(description)}"{kind}>'
     )
+
+
+def sheet(image: Image.Image, description: str) -> str:
+    """A drawn sheet on its own white ground, exact; it scrolls on a narrow screen."""
+    shown = f'<img src="{data_uri(image, exact=True)}" width="{image.width}" height="{image.height}" alt="{text(description)}">'
+    return f'<div class="scroll sheet" tabindex="0">{shown}</div>'
 
 
 def beside(markups: Sequence[str]) -> str:

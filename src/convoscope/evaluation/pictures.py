@@ -1,45 +1,26 @@
-"""Images of a test as images: sheets of mistakes, samples of classes, first-layer filters; and the way into a page."""
+"""Images of a test: sheets of mistakes, samples of classes, first-layer filters; and the way into a page."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import printable
-from .drawing import COLOURS, font, png_bytes
+from ..drawing import COLOURS, fitting, font, png_bytes
+from ..pixels import Pixels, enlarge, to_image
 
 if TYPE_CHECKING:
     from torch import nn
 
-Pixels = NDArray[np.uint8]
 
-
-def to_image(pixels: Pixels) -> Image.Image:
-    """One image `(H, W, C)` as a grey or RGB picture; of another number of channels the first one or three are shown."""
-    if pixels.shape[2] < 3:
-        return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]), "L")
-    return Image.fromarray(np.ascontiguousarray(pixels[:, :, :3]), "RGB")
-
-
-def enlarge(image: Image.Image, side: int) -> Image.Image:
-    """Fit the longer side to `side`: small images in whole, sharp pixels, large ones smoothly."""
-    longest = max(image.size)
-    if longest <= side:
-        factor = max(1, side // longest)
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    width, height = (max(1, round(length * side / longest)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def data_uri(image: Image.Image) -> str:
-    """An image inside a page: PNG where that is exact and small, JPEG for photographs."""
-    if image.mode == "RGB" and image.width * image.height > 64 * 64:
+def data_uri(image: Image.Image, *, exact: bool = False) -> str:
+    """An image inside a page: PNG where that is small or must be `exact`, JPEG for photographs."""
+    if image.mode == "RGB" and image.width * image.height > 64 * 64 and not exact:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=88)
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -80,28 +61,6 @@ def mistakes_sheet(images: Sequence[Pixels], captions: Sequence[tuple[str, str]]
     return sheet
 
 
-def fitting(text: str, width: float, size: int) -> str:
-    """As much of a text as fits into `width` pixels, in one safe line."""
-    text = printable(text)
-    face = font(size)
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def signed_image(values: NDArray[np.floating[Any]], reach: float) -> Image.Image:
-    """Signed numbers `(H, W)` as colour: blue negative, red positive, transparent zero, full colour at `reach`."""
-    result = np.zeros((*values.shape, 4), np.uint8)
-    negative = np.frombuffer(bytes.fromhex("1f5fbf"), np.uint8)
-    positive = np.frombuffer(bytes.fromhex("c22a35"), np.uint8)
-    result[..., :3] = np.where((values < 0)[..., None], negative, positive)
-    share = np.abs(values) / reach if reach > 0 else np.zeros_like(values)
-    result[..., 3] = np.round(np.clip(share, 0, 1) * 255)
-    return Image.fromarray(result, "RGBA")
-
-
 def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str, NDArray[np.float32]] | None:
     """The first layer's weights as images: what kind of layer, and float32 `(filters, channels, height, width)`.
 
@@ -121,12 +80,3 @@ def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str,
             return "dense", weights.reshape(-1, channels, height, width)
         return None
     return None
-
-
-def filter_image(weights: NDArray[np.float32], reach: float) -> Image.Image:
-    """One filter `(channels, height, width)`: its kernels side by side, one transparent column between them."""
-    channels, height, width = weights.shape
-    sheet = Image.new("RGBA", (channels * (width + 1) - 1, height))
-    for channel in range(channels):
-        sheet.paste(signed_image(weights[channel], reach), (channel * (width + 1), 0))
-    return sheet

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from .. import geometry
 from ..data.dataset import SPLITS
 from ..errors import ConvoscopeError, printable
 from ..files import write_text
-from . import charts, invariance, pictures
+from ..pixels import enlarge, filter_image, to_image
+from . import charts, pictures
 from .charts import Curve, line_chart
 from .page import Section, beside, code, facts, figure, figures, note, page, pairs, paragraph, picture, table, text
 from .scores import Scores, number_text, percent
@@ -27,8 +29,12 @@ MOST_CLASSES_SHOWN = 24
 MOST_FILTERS_SHOWN = 64
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | None = None) -> Path:
     """Write the run's page from its files, its images and, if it was tested, its scores.
+
+    Args:
+        run: the run.
+        chapters: gives further sections, which stand behind the first layer's filters.
 
     Returns:
         The path of `report.html` in the run's folder.
@@ -51,6 +57,8 @@ def write_report(run: Run) -> Path:
     filters = _filters(run)
     if filters:
         sections.append(Section("filters", "First layer", filters))
+    if chapters is not None:
+        sections += chapters(run)
     sections += [
         Section("training", "How it was trained", _training(run)),
         Section("use", "Use it again", _use(run)),
@@ -251,8 +259,8 @@ def _spread(rows: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
 
 def thumbnail(pixels: np.ndarray[Any, Any], description: str, side: int) -> str:
     """One image on a page, at most `side` pixels large in the file."""
-    image = pictures.to_image(pixels)
-    small = image if max(image.size) <= side else pictures.enlarge(image, side)
+    image = to_image(pixels)
+    small = image if max(image.size) <= side else enlarge(image, side)
     return picture(small, description, sharp=max(image.size) <= 64)
 
 
@@ -464,7 +472,7 @@ def _mistakes(scores: Scores) -> str:
         if image is None:
             continue
         truth, answer = caption(mistake, scores.task)
-        small = image if max(image.size) <= 240 else pictures.enlarge(image, 240)
+        small = image if max(image.size) <= 240 else enlarge(image, 240)
         shown = picture(small, f"{truth}; {answer}", sharp=max(image.size) <= 64)
         tiles.append(
             f'<figure title="{text(mistake["path"])}">{shown}<figcaption>{text(truth)}<br><b>{text(answer)}</b></figcaption></figure>'
@@ -530,9 +538,9 @@ def _moved(entry: dict[str, Any], prepared: Prepared | None, scores: Scores) -> 
     image = np.array(prepared.pixels[rows[:1]])
     reach = max(row["pixels"] for row in entry["shift"])
     moved = (
-        [invariance.shift(image, right=step) for step in (-reach, -(reach // 2), 0, reach // 2, reach)],
-        [invariance.turn(image, degrees) for degrees in (-180, -90, 0, 90, 180)],
-        [invariance.scale(image, factor) for factor in (0.5, 0.75, 1.0, 1.25, 1.5)],
+        [geometry.shift(image, right=step) for step in (-reach, -(reach // 2), 0, reach // 2, reach)],
+        [geometry.turn(image, degrees) for degrees in (-180, -90, 0, 90, 180)],
+        [geometry.scale(image, factor) for factor in (0.5, 0.75, 1.0, 1.25, 1.5)],
     )
     return [
         '<div class="moved">' + "".join(thumbnail(step[0], "a test image, moved", 96) for step in steps) + "</div>"
@@ -552,7 +560,7 @@ def _filters(run: Run) -> str:
     count, channels, height, width = weights.shape
     most = MOST_FILTERS_SHOWN if kind == "convolution" else MOST_FILTERS_SHOWN // 2
     images = "".join(
-        picture(pictures.filter_image(filter_weights, reach), f"filter {position}", sharp=True)
+        picture(filter_image(filter_weights, reach), f"filter {position}", sharp=True)
         for position, filter_weights in enumerate(weights[:most], 1)
     )
     if kind == "convolution":

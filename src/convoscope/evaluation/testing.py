@@ -24,11 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .. import geometry
 from ..data import SPLITS, Dataset, InputFormat, escape_cell
+from ..drawing import png_bytes
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
 from ..files import FolderLock, machine_error, write_bytes, write_json, write_text
+from ..pixels import to_image
 from . import charts, invariance, pictures
-from .drawing import png_bytes
 from .scores import (
     THRESHOLD,
     Floats,
@@ -302,7 +304,7 @@ def _answers(run: Run, images: _Images, count: Callable[[int], None], batch: int
     return answers
 
 
-def _sample(run: Run, images: _Images) -> tuple[NDArray[np.int64], invariance.Grid]:
+def _sample(run: Run, images: _Images) -> tuple[NDArray[np.int64], geometry.Grid]:
     """The rows whose curves are measured, seeded and stratified, and the curves' points."""
     _, height, width, _ = images.pixels.shape
     table = table_of(run)
@@ -314,7 +316,7 @@ def _curves(
     run: Run,
     images: _Images,
     rows: NDArray[np.int64],
-    points: invariance.Grid,
+    points: geometry.Grid,
     chance: float,
     count: Callable[[int], None],
 ) -> dict[str, Any]:
@@ -416,7 +418,7 @@ def _write(
             write_bytes(stage / name, png_bytes(picture))
         pixels = [images.pixels[images.rows[row]] for row in worst]
         for mistake, image in zip(scores.worst, pixels, strict=True):
-            write_bytes(stage / mistake["image"], png_bytes(pictures.to_image(image)))
+            write_bytes(stage / mistake["image"], png_bytes(to_image(image)))
         if pixels:
             captions = [caption(mistake, scores.task) for mistake in scores.worst]
             write_bytes(stage / "worst" / "sheet.png", png_bytes(pictures.mistakes_sheet(pixels, captions)))

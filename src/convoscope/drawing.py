@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import printable
+from .errors import printable
 
 COLOURS: dict[str, tuple[str, str]] = {
     # One neutral grey family.
@@ -198,6 +198,17 @@ def shorten(text: str, length: int) -> str:
     """At most `length` characters in one safe line; what is cut is marked."""
     text = printable(text)
     return text if len(text) <= length else text[: max(1, length - 1)] + "…"
+
+
+def fitting(text: str, width: float, size: int, bold: bool = False) -> str:
+    """As much of a text as fits into `width` pixels, in one safe line."""
+    text = printable(text)
+    face = font(size, bold)
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def text_width(text: str, size: float) -> float:
