@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from .data import load
     from .errors import ConvoscopeError
     from .evaluation import compare, test
+    from .explain import look
     from .models import build
     from .training import Recipe, Run, resume, train
 
-__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "resume", "test", "train"]
+__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "look", "resume", "test", "train"]
 
 _ROOMS = {
     "ConvoscopeError": ".errors",
@@ -27,6 +28,7 @@ _ROOMS = {
     "build": ".models",
     "compare": ".evaluation",
     "load": ".data",
+    "look": ".explain",
     "resume": ".api",
     "test": ".api",
     "train": ".api",

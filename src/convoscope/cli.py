@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import json as jsonlib
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from .errors import ConvoscopeError, Interrupted, MachineError, UsageError, printable
+from .errors import ConvoscopeError, DataError, Interrupted, MachineError, UsageError, printable
+from .files import json_bytes, lies_in, machine_error
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = App(
     name="convoscope",
-    help="Train an image classifier on your own pictures, and see every number in it.",
+    help="""Train an image classifier on your own pictures, and see every number in it.
+
+    For instance, with one folder of pictures for each class in photos/:
+
+    convoscope data photos/
+
+    convoscope train photos/
+
+    convoscope predict runs/photos-small-1 new.jpg
+
+    Without pictures of your own, begin with: convoscope train builtin:drawings/apple,banana
+    """,
     version_flags=["--version"],
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 
-JsonFlag = Annotated[bool, Parameter(name="--json", help="Print one JSON value and nothing else.")]
-Layout = Annotated[
-    str, Parameter(help="How to read SOURCE, if the guess is wrong; `convoscope data --help` lists the layouts.")
-]
+JsonFlag = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
+_SOURCE = "A folder, a file or a name of images; `convoscope data --help` says what can be read."
+_RUN = "A run's folder, or one of its .safetensors files."
+_LAYOUT = """How to read SOURCE, if the guess is wrong: folders, flat, idx, arrays, quickdraw, csv, csv:classes, csv:labels or
+    csv:numbers."""
 
 
 def main() -> NoReturn:
@@ -36,6 +50,7 @@ def main() -> NoReturn:
     # Closed streams (`>&-`) are None in Python; whoever closed them does not want to read, which is no reason to fail.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    warnings.showwarning = _warn
     arguments = sys.argv[1:]
     if arguments[:1] == ["train"]:
         _use_quick_allocator()
@@ -57,9 +72,8 @@ def run(arguments: list[str]) -> int:
         plain = ["/dev/stdin" if argument == "-" else argument for argument in arguments]
         app(plain, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        words = " ".join(str(error).split())
-        _complain(UsageError("", words, hint=f"convoscope {_command_of(arguments)}--help", code="usage"))
-        return 2
+        _complain(_usage(error, arguments))
+        return UsageError.exit_code
     except ConvoscopeError as error:
         _complain(error)
         return error.exit_code
@@ -74,7 +88,7 @@ def run(arguments: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except OSError as error:
-        _complain(_unwritable(error))
+        _complain(_unwritable(error) if error.filename is None else machine_error(error.filename, error))
         return MachineError.exit_code
     except Exception:
         return _own_fault()
@@ -86,6 +100,35 @@ def _complain(error: ConvoscopeError) -> None:
         print(f"error: {error}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning in one line, without the place in our code that Python prints."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"warning: {printable(message)}", file=sys.stderr)
+
+
+def _usage(error: CycloptsError, arguments: list[str]) -> UsageError:
+    """What was typed and cannot be understood, in our own rhythm."""
+    path, reason, hint = "", " ".join(str(error).split()), f"convoscope {_command_of(arguments)}--help"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        path, more = error.unused_tokens[0], len(error.unused_tokens) - 1
+        reason = "one argument too many" + (f", and {more} more" if more else "")
+    elif isinstance(error, MissingArgumentError) and error.argument is not None:
+        path = error.argument.name
+        reason = "expected a value behind it" if path.startswith("-") else "missing"
+    elif isinstance(error, UnknownOptionError):
+        from .training import Recipe
+
+        option = (error.token.keyword or error.token.value).partition("=")[0]
+        setting = option.lstrip("-").replace("-", "_")
+        if setting in Recipe.model_fields:
+            path, reason, hint = (
+                option,
+                "no option, but a setting of the recipe",
+                f"convoscope train ... --set {setting}=VALUE",
+            )
+    return UsageError(path, reason, hint=hint, code="usage")
 
 
 def _unwritable(error: OSError) -> MachineError:
@@ -135,17 +178,16 @@ def _console(*, error: bool = False) -> Console:
 
 
 def _print_json(value: Any) -> None:
-    text = jsonlib.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.buffer.write(json_bytes(value))
 
 
-@app.command
+@app.command(sort_key=1)
 def data(
-    source: str,
+    source: Annotated[str, Parameter(help="A folder, a file or a name of images.")],
     /,
     *,
-    layout: Layout = "auto",
-    seed: int = 0,
+    layout: Annotated[str, Parameter(help=_LAYOUT)] = "auto",
+    seed: Annotated[int, Parameter(help="Draws the split, where SOURCE does not give one.")] = 0,
     sheet: Annotated[
         Path | None, Parameter(help="Where the contact sheet goes; by default contact-sheets/NAME.png.")
     ] = None,
@@ -153,10 +195,10 @@ def data(
 ) -> None:
     """Say what is in SOURCE: classes, counts, sizes, files that cannot be read, duplicates, leaks; and draw a contact sheet.
 
-    SOURCE is a folder, a file or a name. Layouts: class-folders (one folder a class, with or without train, val and test
-    folders around them), flat (cat.0.jpg), idx (MNIST's files), arrays (.npy, .npz), quickdraw (one .npy a class),
-    csv (path and label, labels or numbers). Names: builtin:lines, builtin:shapes, builtin:fruits, builtin:drawings,
-    builtin:drawings/apple,banana, mnist, fashion-mnist, quickdraw:apple,banana.
+    Nothing of yours is changed. Layouts that are told by themselves: folders (one folder a class, with or without train,
+    val and test folders around them), flat (cat.0.jpg), idx (MNIST's files), arrays (.npy, .npz), quickdraw (one .npy a
+    class), csv (path and label, labels or numbers). Names: builtin:lines, builtin:shapes, builtin:fruits,
+    builtin:drawings, builtin:drawings/apple,banana, mnist, fashion-mnist, quickdraw:apple,banana.
     """
     from . import data as room
     from .terminal import TerminalReporter
@@ -166,35 +208,56 @@ def data(
     inspection = room.inspect(dataset, progress=lambda done, total: reporter.progress("reading", done, total))
     reporter.end()
     path = sheet or Path("contact-sheets") / f"{_file_stem(source)}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    form, _ = room.suggest_format(dataset)
-    room.contact_sheet(room.prepare(dataset, form), path)
+    drawn, told, trouble = (
+        None,
+        "no contact sheet: it would lie among the images; --sheet FILE.png says where else",
+        None,
+    )
+    if sheet is not None or not lies_in(path, source):
+        try:
+            form, _ = room.suggest_format(dataset)
+            prepared = room.prepare(dataset, form)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            room.contact_sheet(prepared, path)
+            drawn, told = str(path), f"contact sheet: {printable(path)}"
+        except DataError as error:  # too many bad images: now above all they are to be listed
+            told, trouble = "no contact sheet: too few good images", error
     if json:
-        _print_json(inspection.to_json() | {"contact_sheet": str(path)})
-        return
-    from .tables import print_inspection
+        _print_json(inspection.to_json() | {"contact_sheet": drawn})
+    else:
+        from .tables import print_inspection
 
-    console = _console()
-    print_inspection(console, inspection)
-    console.print(f"contact sheet: {printable(path)}", markup=False, highlight=False)
+        console = _console()
+        print_inspection(console, inspection)
+        console.print(told, markup=False, highlight=False)
+    if trouble is not None:
+        sys.stdout.flush()
+        raise trouble
 
 
-@app.command
+@app.command(sort_key=2)
 def model(
-    text: str,
+    text: Annotated[str, Parameter(help="A model text, a preset's name, torchvision:NAME or timm:NAME.")],
     /,
     *,
     input: Annotated[
         str,
-        Parameter(name="--input", help="Height x width x channels; by default what a preset was made for, or 28x28x1."),
+        Parameter(
+            name="--input",
+            show_default=False,
+            help="Height x width x channels; by default what a preset was made for, or 28x28x1.",
+        ),
     ] = "",
-    classes: Annotated[int, Parameter(help="Outputs of the last layer.")] = 0,
+    classes: Annotated[
+        int, Parameter(show_default=False, help="Outputs of the last layer; by default 10, for tiny and catsdogs 2.")
+    ] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Show a network layer by layer: output shape, parameters as a product, multiply-adds, receptive field.
 
     TEXT is a model text such as "conv(32) relu maxpool(2) flatten dense", a preset's name (tiny, mlp, mnist-mlp,
-    fashion-mlp, fashion, quickdraw, catsdogs, lenet, vgg-small, resnet-small, inception-small), torchvision:NAME or timm:NAME.
+    fashion-mlp, fashion, quickdraw, lenet, catsdogs, small, vgg-small, resnet-small, inception-small), torchvision:NAME or
+    timm:NAME.
     """
     from . import models
 
@@ -210,9 +273,12 @@ def model(
     print_model(_console(), text, preset.text if preset else None, shape, outputs, table)
 
 
-@app.command
+@app.command(
+    sort_key=3,
+    usage="Usage: convoscope train SOURCE [OPTIONS]\n       convoscope train --resume RUN [--epochs N]",
+)
 def train(
-    source: str | None = None,
+    source: Annotated[str | None, Parameter(help=_SOURCE)] = None,
     /,
     *,
     model: Annotated[
@@ -234,23 +300,32 @@ def train(
         Literal["fit", "crop", "stretch"] | None,
         Parameter(help="Whole image with a border, cut to fill, or stretched."),
     ] = None,
-    layout: Annotated[str | None, Parameter(help="How to read SOURCE, if the guess is wrong.")] = None,
+    layout: Annotated[str | None, Parameter(help=_LAYOUT)] = None,
     validation: Annotated[
-        float | None, Parameter(help="Share of the images for validation, if SOURCE has no such part.")
+        float | None, Parameter(help="Share of the images for validation, such as 0.1, if SOURCE has no such part.")
     ] = None,
     test: Annotated[
-        float | None, Parameter(help="Share of the images for the test, if SOURCE has no such part.")
+        float | None, Parameter(help="Share of the images for the test, such as 0.1, if SOURCE has no such part.")
     ] = None,
     device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     set: Annotated[
-        list[str] | None, Parameter(name="--set", help="key=value for any setting of the recipe, see docs/training.md.")
+        list[str] | None,
+        Parameter(
+            name="--set",
+            help="key=value, such as flip=true, for a setting of the recipe; may be repeated. Settings: "
+            "epochs, batch_size, optimizer, learning_rate, muon_learning_rate, momentum, beta2, weight_decay, schedule, warmup, "
+            "label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour, start_size, "
+            "end_size, ema, patience, save_every, device, precision, memory_format, threads.",
+        ),
     ] = None,
     config: Annotated[
         Path | None, Parameter(help="A TOML file with any of these options; a run's run.toml is one.")
     ] = None,
-    strict: Annotated[bool, Parameter(help="An image that cannot be read is an error.")] = False,
-    accept_data_change: Annotated[bool, Parameter(help="With --resume: go on although images have changed.")] = False,
-    no_test: Annotated[bool, Parameter(help="Stop after training: no test, no report.")] = False,
+    strict: Annotated[bool, Parameter(show_default=False, help="An image that cannot be read is an error.")] = False,
+    accept_data_change: Annotated[
+        bool, Parameter(show_default=False, help="With --resume: go on although images have changed.")
+    ] = False,
+    no_test: Annotated[bool, Parameter(show_default=False, help="Stop after training: no test, no report.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Train a network on SOURCE, test it on images it has not seen, and write a report. All of it lies in the run's folder.
@@ -266,7 +341,12 @@ def train(
         "layout": layout, "validation": validation, "test": test, "strict": strict or None,
     }  # fmt: skip
     given = {key: value for key, value in given.items() if value is not None}
+    typed = ["SOURCE" if key == "source" else f"--{key}" for key in given]
+    typed += (
+        ["--output"] * (output is not None) + ["--config"] * (config is not None) + ["--device"] * (device is not None)
+    )
     recipe = read_assignments(set or [])
+    typed += [f"--set {key}" for key in recipe if key != "epochs"]
     for key, value in (("epochs", epochs), ("device", device)):
         if value is not None:
             if key in recipe:
@@ -275,12 +355,10 @@ def train(
                 )
             recipe[key] = value
     if resume is not None:
-        extra = [f"--{key}" for key in given] + [f"--set {key}" for key in recipe if key != "epochs"]
-        extra += ["--output"] * (output is not None) + ["--config"] * (config is not None)
-        if extra:
+        if typed:
             raise UsageError(
                 "--resume",
-                f"a resumed run keeps its settings; received {', '.join(extra)} as well",
+                f"a resumed run keeps its settings; received {', '.join(typed)} as well",
                 hint="only --epochs, --accept-data-change, --no-test and --json go with --resume",
                 code="resume-with-settings",
             )
@@ -288,6 +366,13 @@ def train(
 
         finished = go_on(resume, epochs=recipe.get("epochs"), accept_data_change=accept_data_change, reporter=reporter)
     else:
+        if accept_data_change:
+            raise UsageError(
+                "--accept-data-change",
+                "only goes with --resume: a new run takes the images as they are",
+                hint="leave it out, or name the run: --resume RUN",
+                code="option-without-resume",
+            )
         if config is not None:
             from_file, recipe_from_file = read_config(config)
             for key in from_file.keys() & given.keys() | {
@@ -322,10 +407,10 @@ def train(
         _console().print(f"run: {printable(finished.folder)}", markup=False, highlight=False)
 
 
-@app.command
+@app.command(sort_key=4, usage="Usage: convoscope test RUN [SOURCE] [OPTIONS]")
 def test(
-    run: Path,
-    source: str | None = None,
+    run: Annotated[Path, Parameter(help=_RUN)],
+    source: Annotated[str | None, Parameter(help="Other images of the same classes; by default the run's own.")] = None,
     /,
     *,
     split: Annotated[
@@ -345,7 +430,9 @@ def test(
         opened, source, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
     )
     reporter.end()
-    report = evaluation.write_report(opened)
+    from .explain import chapters
+
+    report = evaluation.write_report(opened, chapters=chapters)
     if json:
         _print_json(scores.to_json())
         return
@@ -364,7 +451,9 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool) -> None:
             finished, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
         )
         reporter.end()
-    report = evaluation.write_report(finished)
+    from .explain import chapters
+
+    report = evaluation.write_report(finished, chapters=chapters)
     if not quiet:
         console = _console()
         if scores is not None:
@@ -372,28 +461,31 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool) -> None:
         console.print(f"run: {printable(finished.folder)}\nreport: {printable(report)}", markup=False, highlight=False)
 
 
-@app.command
+@app.command(sort_key=5, usage="Usage: convoscope predict RUN IMAGES... [OPTIONS]")
 def predict(
-    run: Path,
-    paths: Annotated[
+    run: Annotated[Path, Parameter(help=_RUN)],
+    images: Annotated[
         list[str], Parameter(help="Images, folders, patterns such as 'new/*.jpg', or - for a list on standard input.")
     ],
     /,
     *,
-    format: Annotated[Literal["table", "csv", "json"], Parameter(help="How to print.")] = "table",
-    json: JsonFlag = False,
+    format: Annotated[
+        Literal["table", "csv", "json"] | None, Parameter(help="How to print; by default as a table.")
+    ] = None,
+    json: Annotated[bool, Parameter(name="--json", show_default=False, help="The same as --format json.")] = False,
 ) -> None:
     """Label images with RUN: the label, its confidence and the scores of all classes."""
+    if json and format not in (None, "json"):
+        raise UsageError("--json", f"contradicts --format {format}", hint="leave one of them out", code="option-twice")
     from .predicting import collect, print_predictions
     from .training import Run
 
     opened = Run.open(run)
-    images, skipped = collect(paths)
-    predictions = opened.predict(images, skipped=skipped)
-    print_predictions(_console(), _console(error=True), opened, predictions, skipped, "json" if json else format)
+    found, skipped = collect(images)
+    predictions = opened.predict(found, skipped=skipped)
+    form = "json" if json else format or "table"
+    print_predictions(_console(), _console(error=True), opened, predictions, skipped, form)
     if not predictions:
-        from .errors import DataError
-
         raise DataError(
             "",
             f"none of {len(skipped)} images could be read",
@@ -402,9 +494,9 @@ def predict(
         )
 
 
-@app.command
+@app.command(sort_key=6, usage="Usage: convoscope compare RUN RUN... [OPTIONS]")
 def compare(
-    runs: list[Path],
+    runs: Annotated[list[Path], Parameter(help="Folders of tested runs.")],
     /,
     *,
     html: Annotated[Path | None, Parameter(help="Write the comparison with its curves as one HTML file.")] = None,
@@ -424,6 +516,71 @@ def compare(
         print_comparison(_console(), comparison)
         if html is not None:
             _console().print(f"page: {printable(html)}", markup=False, highlight=False)
+
+
+@app.command
+def look(
+    run: Path,
+    picture: Annotated[
+        str | None, Parameter(help="An image of any size. Left out: the run's own filters and what excites them.")
+    ] = None,
+    /,
+    *,
+    layer: Annotated[str | None, Parameter(help="Only this layer's feature maps.")] = None,
+    why: Annotated[
+        str | None,
+        Parameter(
+            help="The arithmetic of one number, as LAYER:CHANNEL,Y,X, such as conv2:5,3,4; of a dense layer LAYER:UNIT."
+        ),
+    ] = None,
+    all: Annotated[bool, Parameter(help="With --why: every product, in full precision.")] = False,
+    cam: Annotated[
+        bool, Parameter(help="Which part decides: Grad-CAM and its kin, each beside the same from shuffled weights.")
+    ] = False,
+    filters: Annotated[bool, Parameter(help="The filters of every convolution.")] = False,
+    out: Annotated[Path | None, Parameter(help="Where the images go; by default looks/RUN-PICTURE/.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Look inside RUN at one image: every layer's feature maps as images, and any number opened into its arithmetic.
+
+    Without an image: filters, the patches that excite them most, and how the classes lie in the last layer.
+    """
+    from . import explain
+    from .looks import print_look, print_why, save_sheets
+    from .training import Run
+
+    opened = Run.open(run)
+    folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
+    if picture is None:
+        if why is not None or layer is not None or cam:
+            raise UsageError(
+                "PICTURE",
+                "missing: these options look at one image",
+                hint="convoscope look --help",
+                code="picture-missing",
+            )
+        inside = explain.Inside.of(opened)
+        sheets = explain.filter_sheets(opened.network()) if inside is None else inside.sheets()
+        files = save_sheets(sheets, folder)
+        if json:
+            _print_json({"files": [str(path) for path in files]})
+        else:
+            _console().print(f"images: {printable(folder)} ({len(files)})", markup=False, highlight=False)
+        return
+    seen = explain.look(opened, picture)
+    if why is not None:
+        found = seen.why(*explain.read_unit(why))
+        files = save_sheets([("why.png", found.figure())], folder) if out is not None else []
+        if json:
+            _print_json(found.to_json())
+        else:
+            print_why(_console(), _console(error=True), seen, found, all=all, files=files)
+        return
+    files = save_sheets(seen.sheets(layer=layer, cam=cam, filters=filters), folder)
+    if json:
+        _print_json(seen.to_json() | {"files": [str(path) for path in files]})
+    else:
+        print_look(_console(), _console(error=True), seen, folder, files)
 
 
 def _file_stem(source: str) -> str:

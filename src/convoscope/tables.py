@@ -43,7 +43,7 @@ def print_inspection(console: Console, found: Inspection) -> None:
     """What `convoscope data` found."""
     _say(console, f"{printable(found.source)}: {found.layout}", style="bold")
     for note in found.notes:
-        _say(console, f"  {note}", style="dim")
+        _say(console, f"  {printable(note)}", style="dim")
     splits = [split for split, counts in found.counts.items() if sum(counts.values())]
     names = list(next(iter(found.counts.values())))
     table = _table(
@@ -89,7 +89,7 @@ def print_inspection(console: Console, found: Inspection) -> None:
         if len(found.skipped) > _FEW:
             _say(console, f"  and {len(found.skipped) - _FEW:,} more, all in --json", style="dim")
     for warning in found.warnings:
-        _say(console, f"warning: {warning}", style="yellow")
+        _say(console, f"warning: {printable(warning)}", style="yellow")
 
 
 def _print_groups(console: Console, title: str, groups: Sequence[Sequence[str]]) -> None:
@@ -145,6 +145,14 @@ def print_scores(console: Console, scores: Scores) -> None:
         _say(console, f"and {len(rows) - _MANY} more, all in test/scores.json", style="dim")
     for note in scores.notes:
         _say(console, note, style="dim")
+
+
+def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table, everything behind the second column to the right."""
+    table = _table(*headers, right=range(2, len(headers)))
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    console.print(table)
 
 
 def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:

@@ -5,11 +5,11 @@ Needs NumPy and Pillow only. What other rooms may use:
 
 from .contact_sheet import contact_sheet
 from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
-from .decode import open_image
+from .decode import open_image, picture_size
 from .form import suggest_format
-from .inspection import Inspection, inspect
+from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, from_arrays, load
-from .split import SplitRow, changed, escape_cell, read_split, write_split
+from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import Prepared, prepare
 
 __all__ = [
@@ -25,12 +25,15 @@ __all__ = [
     "SplitRow",
     "Task",
     "changed",
+    "check_seed",
+    "concerns",
     "contact_sheet",
     "escape_cell",
     "from_arrays",
     "inspect",
     "load",
     "open_image",
+    "picture_size",
     "prepare",
     "read_split",
     "suggest_format",

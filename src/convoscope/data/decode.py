@@ -405,6 +405,20 @@ def open_image(
     return decode_bytes(data, form, path=name, tiff=tiff).pixels
 
 
+def picture_size(source: str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image) -> tuple[int, int] | None:
+    """Height and width of a picture as `open_image` takes it, upright; None where only decoding could tell."""
+    if isinstance(source, np.ndarray):
+        return (source.shape[0], source.shape[1]) if source.ndim >= 2 else None
+    if isinstance(source, Image.Image):
+        return source.height, source.width
+    try:
+        content = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else read_picture(source)
+        header = read_header(content)
+    except (DataError, OSError):
+        return None
+    return header.height, header.width
+
+
 def _array_to_uint8(array: NDArray[Any]) -> Pixels:
     if array.ndim == 2:
         array = array[:, :, None]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from .trace import Ref, Step, Trace
 
 if TYPE_CHECKING:
@@ -273,6 +273,28 @@ class Why:
         from html import escape
 
         return f"<pre>{escape(self.text())}</pre>"
+
+
+def read_unit(text: str) -> tuple[Any, ...]:
+    """`conv2:5,3,4` as `("conv2", 5, 3, 4)`, the arguments of `Trace.why`.
+
+    Raises:
+        UsageError: it has another form (`unit-malformed`).
+    """
+    layer, colon, place = text.rpartition(":")
+    parts = [part.strip() for part in place.split(",")]
+    if (
+        not colon
+        or not layer.strip()
+        or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
+    ):
+        raise UsageError(
+            "--why",
+            f"expected LAYER:CHANNEL,Y,X, such as conv2:5,3,4, or LAYER:UNIT; received {printable(text)[:80]}",
+            hint="the layers' names stand in the table of: convoscope look RUN IMAGE",
+            code="unit-malformed",
+        )
+    return layer.strip(), *map(int, parts)
 
 
 def explain(trace: Trace, step: Step, index: Sequence[int]) -> Why:

@@ -40,6 +40,7 @@ def _where(index: tuple[int, ...]) -> str:
 
 def number(value: float, all: bool = False) -> str:
     """Short: five digits; in full: nine, which is every digit of float32."""
+    value += 0.0  # no minus before a zero
     return f"{value:.9g}" if all else f"{value:.5g}"
 
 

@@ -1,0 +1,438 @@
+"""A run and an image: everything there is to see, as pictures, tables and numbers. `convoscope look` and the report's chapter stand on it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import data
+from ..errors import printable
+from ..evaluation import Section, paragraph, sheet
+from ..training import Prediction, Run
+from . import figures
+from .attribution import METHODS, Attribution, attribute, shuffled
+from .blocks import column
+from .features import feature_vectors, pca
+from .moving import MovedScores, moved_scores
+from .seeking import Example, exciting, grown
+from .trace import Normalisation, Step, Trace, trace
+from .why import Why
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+_PASSING = frozenset({"flatten", "reshape", "dropout", "transpose", "slice", "output"})
+"""Steps that only pass numbers on: no sheet of their own."""
+_CHAPTER_WORK = 4e10
+"""Multiply-adds that a chapter of the report may cost for each of its parts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One image inside one run's network.
+
+    Attributes:
+        run: the run.
+        name: the image's path, or a word where it has none.
+        pixels: uint8 `(H, W, C)`, as the network gets it.
+        trace: every layer's output, down to the pixels.
+        prediction: the run's answer.
+        notes: what was done to the image, and what could not be followed; one plain sentence each.
+    """
+
+    run: Run
+    name: str
+    pixels: Pixels
+    trace: Trace
+    prediction: Prediction
+    notes: tuple[str, ...]
+
+    def why(self, layer: str, *index: int) -> Why:
+        """The arithmetic of one unit, see `Trace.why`."""
+        return self.trace.why(layer, *index)
+
+    @cached_property
+    def _input(self) -> Tensor:
+        return self.run.input_tensor(self.pixels[None])
+
+    @cached_property
+    def _shuffled(self) -> nn.Module:
+        return shuffled(self.run.network())
+
+    def methods(self) -> tuple[str, ...]:
+        """The attributions that suit this image and task; none for numbers."""
+        if self.run.task == "numbers":
+            return ()
+        small = max(self.pixels.shape[:2]) <= 28
+        maps = any(
+            step.kind != "image" and len(step.shape) == 3 and step.shape[1] * step.shape[2] > 1
+            for step in self.trace.steps[2:]
+        )
+        return tuple(name for name in METHODS if (name != "pixel_flips" or small) and (name != "grad_cam" or maps))
+
+    def attribution(self, method: str, target: int | None = None) -> Attribution:
+        """Which part decides: one of `METHODS`, and beside it the same from the network with shuffled weights."""
+        return attribute(method, self.run.network(), self._input, target, control=self._shuffled)
+
+    def moved(self) -> MovedScores:
+        """The scores while the image is shifted, turned and scaled."""
+        return moved_scores(self.run.scores, self.pixels)
+
+    # --- as pictures ---
+
+    def image_sheet(self) -> Image.Image:
+        """The image as the network gets it, its channels and grey."""
+        return figures.image_sheet(self.pixels, title=f"{Path(self.name).name}, as the network gets it")
+
+    def overview(self) -> Image.Image:
+        """Every layer on one sheet."""
+        return figures.overview(self.trace, title=f"{Path(self.name).name}: {self.prediction.label}")
+
+    def map_sheet(self, layer: str) -> Image.Image:
+        """All feature maps of one layer."""
+        step = self.trace[layer]
+        names = self.run.classes if step is self.trace.steps[-1] and len(self.run.classes) == step.shape[-1] else ()
+        return figures.map_sheet(step, statistics=len(step.shape) == 3 and step.shape[0] <= 16, names=names)
+
+    def scores_bars(self) -> Image.Image:
+        """The class scores and what becomes of them."""
+        shares = None if self.run.task == "numbers" else list(self.prediction.scores.values())
+        if shares is not None and self.trace.output.numel() != len(shares):
+            shares = None
+        return figures.scores_bars(
+            self.trace.output, self.run.classes, probabilities=shares, title=self.prediction.label
+        )
+
+    def attribution_sheet(self, methods: Sequence[str] | None = None) -> Image.Image:
+        """The attributions side by side, each above its control."""
+        found = [self.attribution(method) for method in (self.methods() if methods is None else methods)]
+        controls = [
+            None if each.control is None or each.similarity is None else (each.control.map, each.similarity)
+            for each in found
+        ]
+        names = [each.method.replace("_", "-") + (f" ({each.layer})" if each.layer else "") for each in found]
+        target = self._target_name(found[0].target) if found else ""
+        return figures.attribution_sheet(
+            self.pixels,
+            list(zip(names, (each.map for each in found), strict=True)),
+            controls,
+            title=f"Which part speaks for {target}",
+        )
+
+    def _target_name(self, target: int) -> str:
+        return self.run.classes[target] if target < len(self.run.classes) else str(target)
+
+    def layers(self) -> list[Step]:
+        """The steps that change numbers, in the order of execution."""
+        return [step for step in self.trace.steps if step.kind not in _PASSING and step.shape]
+
+    def sheets(
+        self, *, layer: str | None = None, cam: bool = False, filters: bool = False
+    ) -> Iterator[tuple[str, Image.Image]]:
+        """File names and images: what `convoscope look` writes.
+
+        Args:
+            layer: only this layer's maps.
+            cam: the attributions too.
+            filters: the filters of every convolution too.
+        """
+        if layer is None:
+            yield "image.png", self.image_sheet()
+            yield "overview.png", self.overview()
+            yield "scores.png", self.scores_bars()
+            for number, step in enumerate(self.layers()):
+                if step.kind not in ("pixels", "image"):
+                    yield f"layers/{number:02}-{file_name(step.name)}.png", self.map_sheet(step.name)
+        else:
+            yield f"{file_name(layer)}.png", self.map_sheet(layer)
+        if cam and self.methods():
+            yield "attributions.png", self.attribution_sheet()
+        if filters:
+            yield from filter_sheets(self.run.network())
+
+    # --- as words ---
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the table of layers."""
+        header = ["layer", "kind", "shape", "mean", "spread", "range", "at or below 0"]
+        lines = []
+        for step in self.layers():
+            found = _summary(step)
+            lines.append([
+                printable(step.name), step.kind, _shape_text(step.shape), f"{found['mean']:.4g}", f"{found['spread']:.4g}",
+                f"{found['minimum']:.4g} to {found['maximum']:.4g}", f"{100 * found['zero_share']:.0f} %",
+            ])  # fmt: skip
+        return header, lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Prediction, notes, and each layer with its statistics."""
+        return self.prediction.to_json() | {
+            "notes": list(self.notes),
+            "input": list(self.pixels.shape),
+            "layers": [
+                {
+                    "layer": step.name,
+                    "kind": step.kind,
+                    "shape": list(step.shape),
+                    "from": list(step.inputs),
+                    **_summary(step),
+                }
+                for step in self.layers()
+            ],
+        }
+
+    def _repr_html_(self) -> str:
+        said = "".join(paragraph(sentence) for sentence in self.notes)
+        return said + sheet(self.overview(), f"the layers of {printable(self.name)}")
+
+
+def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
+    """Open a run's network on one image; any size and mode goes through the same preparation as in training.
+
+    Args:
+        run: a run, or its folder.
+        image: a path, encoded bytes, a Pillow image, or an array `(H, W)` or `(H, W, C)`.
+
+    Raises:
+        ModelFileError: the run cannot be read.
+        DataError: the image cannot be read.
+    """
+    opened = run if isinstance(run, Run) else Run.open(run)
+    form = opened.settings.input
+    pixels = data.open_image(image, form)
+    is_path = isinstance(image, str | os.PathLike)
+    name = os.fspath(image) if is_path else "image"
+    notes = []
+    size = data.picture_size(image)
+    if size is not None and size != (form.height, form.width):
+        how = {"fit": "fitted in whole", "crop": "cut to fill the frame", "stretch": "stretched"}[form.resize]
+        notes.append(
+            f"the image has {size[0]}x{size[1]} pixels; the network gets {form.height}x{form.width}, {how}, as in training"
+        )
+    scores = opened.scores(pixels[None])[0]
+    numbers = opened.input_tensor(pixels[None])
+    import torch
+
+    plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    how_normalised = Normalisation(plain, opened.settings.mean, opened.settings.std)
+    found = trace(opened.network(), numbers, normalisation=how_normalised, classes=opened.classes)
+    return Look(
+        opened, os.fsdecode(name), pixels, found, opened.prediction(os.fsdecode(name), scores), (*notes, *found.notes)
+    )
+
+
+def file_name(name: str) -> str:
+    """A layer's name that may be a file's."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "layer"
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} of {shape[1]}x{shape[2]}" if len(shape) == 3 else "x".join(map(str, shape))
+
+
+def _summary(step: Step) -> dict[str, float]:
+    values = step.output.detach().double()
+    finite = values[values.isfinite()]
+    if not finite.numel():
+        finite = values.new_zeros(1)
+    return {
+        "mean": float(finite.mean()),
+        "spread": float(finite.std(correction=0)),
+        "minimum": float(finite.min()),
+        "maximum": float(finite.max()),
+        "zero_share": float((finite <= 0).double().mean()),
+    }
+
+
+# --- a run by itself ---------------------------------------------------------------------------------------------------
+
+
+def filter_sheets(network: nn.Module) -> Iterator[tuple[str, Image.Image]]:
+    """The filters of every convolution: file names and images."""
+    number = 0
+    for name, part in network.named_modules():
+        if isinstance(part, nn.Conv2d):
+            number += 1
+            yield (
+                f"filters/{number:02}-{file_name(name or 'conv')}.png",
+                figures.filter_sheet(part.weight, name or "conv"),
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """A run's network by itself, and what the images of its own set do in it.
+
+    Attributes:
+        run: the run.
+        pixels: uint8 `(N, H, W, C)`: images of its test part, or of validation, spread evenly.
+        targets: their labels.
+    """
+
+    run: Run
+    pixels: Pixels
+    targets: NDArray[Any]
+
+    @classmethod
+    def of(cls, run: Run, *, at_most: int = 500) -> Inside | None:
+        """With up to so many of the run's own images; None where it has none."""
+        prepared = run.prepared()
+        for split in reversed(data.SPLITS):
+            rows = prepared.dataset.indices(split)
+            if len(rows):
+                chosen = rows[np.linspace(0, len(rows) - 1, min(at_most, len(rows))).astype(np.int64)]
+                return cls(run, np.take(prepared.pixels, chosen, axis=0), prepared.dataset.targets[chosen])
+        return None
+
+    def batches(self) -> Iterator[Tensor]:
+        """The images, normalised, some at a time."""
+        for begin in range(0, len(self.pixels), 64):
+            yield self.run.input_tensor(self.pixels[begin : begin + 64])
+
+    def to_pixels(self, image: Tensor) -> Pixels:
+        """A normalised image `(C, h, w)` as uint8 `(h, w, C)`; what lies beyond black and white is cut off."""
+        mean, std = np.array(self.run.settings.mean), np.array(self.run.settings.std)
+        levels = image.detach().cpu().double().numpy().transpose(1, 2, 0) * std + mean
+        whole: Pixels = np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
+        return whole
+
+    def depths(self, count: int = 3) -> list[str]:
+        """Convolutions from the first to the last, evenly spread: where levels of abstraction are looked for."""
+        order = [
+            step for step in self._trace.steps if step.kind == "conv" and step.shape[0] > 1 and "#" not in step.name
+        ]
+        names = dict.fromkeys(order[round(k)].name for k in np.linspace(0, len(order) - 1, count)) if order else {}
+        return list(names)
+
+    @cached_property
+    def _trace(self) -> Trace:
+        return trace(self.run.network(), self.run.input_tensor(self.pixels[:1]))
+
+    def exciting(self, layer: str, channels: int = 4, top: int = 7) -> dict[int, tuple[Example, ...]]:
+        """The channels that answer most, and the images, with the patches in them, that excite each most."""
+        found = exciting(self.run.network(), self.batches(), layer, top=top)
+        strongest = sorted(found, key=lambda channel: -found[channel][0].value)[:channels]
+        return {channel: found[channel] for channel in sorted(strongest)}
+
+    def levels_sheet(self, *, depths: int = 3, channels: int = 3, grow: bool = True) -> Image.Image | None:
+        """From edges to parts: for some depths the patches that excite some channels most, and inputs grown to excite them."""
+        rows, inputs = [], []
+        network = self.run.network()
+        shape = (self.pixels.shape[3], *self.pixels.shape[1:3])
+        for layer in self.depths(depths):
+            for channel, examples in self.exciting(layer, channels).items():
+                patches = [(self.to_pixels(each.patch), each.value) for each in examples]
+                rows.append((f"{layer} · {channel}", patches))
+                if grow:
+                    made = grown(network, layer, channel, shape, steps=64)
+                    inputs.append((f"{layer} · {channel}", made))
+        if not rows:
+            return None
+        parts = [
+            figures.patches_sheet(rows, title="What excites these channels most, from the first layer to the last")
+        ]
+        if inputs:
+            by_layer: dict[str, list[tuple[Pixels, float]]] = {}
+            for name, made in inputs:
+                by_layer.setdefault(name.split(" · ")[0], []).append((self.to_pixels(made.image), made.after))
+            parts.append(
+                figures.patches_sheet(
+                    list(by_layer.items()),
+                    title="Inputs grown from noise to excite the same channels",
+                    about="under each the mean of the channel's map",
+                )
+            )
+        return column(parts, gap=0)
+
+    def features_sheet(self) -> Image.Image | None:
+        """The inputs of the last layer in two dimensions, coloured by class; None where an image has no single class."""
+        if self.run.task != "classes" or len(self.pixels) < 3:
+            return None
+        found = feature_vectors(self.run.network(), self.batches())
+        flat = pca(found.vectors)
+        return figures.scatter(
+            flat.coordinates,
+            self.targets,
+            self.run.classes,
+            flat.shares.tolist(),
+            title=f"What goes into {found.layer or 'the last layer'}",
+        )
+
+    def sheets(self) -> Iterator[tuple[str, Image.Image]]:
+        """File names and images: what `convoscope look RUN` writes without an image."""
+        yield from filter_sheets(self.run.network())
+        levels = self.levels_sheet(depths=4)
+        if levels is not None:
+            yield "levels.png", levels
+        features = self.features_sheet()
+        if features is not None:
+            yield "features.png", features
+
+
+def chapters(run: Run) -> list[Section]:
+    """The report's part on what happens inside. Empty where the run's images are gone."""
+    from ..errors import ConvoscopeError
+
+    try:
+        inside = Inside.of(run, at_most=300)
+        network = run.network()
+    except ConvoscopeError:
+        return []
+    if inside is None:
+        return []
+    found = look(run, np.array(inside.pixels[0]))
+    form = run.settings.input
+    from ..models import table
+
+    work = table(network, (form.height, form.width, form.channels), len(run.classes)).multiply_adds
+    markup = [
+        paragraph(
+            "One image on its way through every layer. Blue is negative, red positive, white zero. Any of these numbers opens into its "
+            "arithmetic with: convoscope look RUN IMAGE --why LAYER:CHANNEL,Y,X"
+        ),
+        sheet(found.overview(), "one image in every layer"),
+    ]
+    names = [name for name in found.methods() if name in ("grad_cam", "saliency", "occlusion")]
+    if names and work * 600 <= _CHAPTER_WORK * 3:
+        markup += [
+            "<h3>Which part decides</h3>",
+            paragraph(
+                "Above each method's answer, below it the same from a network whose weights were shuffled: where both look alike, the map "
+                "says nothing about what was learned."
+            ),
+            *(
+                sheet(look(run, np.array(pixels)).attribution_sheet(names), "which part of an image decides")
+                for pixels in inside.pixels[:: max(1, len(inside.pixels) // 2)][:2]
+            ),
+        ]
+    if work * len(inside.pixels) <= _CHAPTER_WORK * 2:
+        levels = inside.levels_sheet(channels=2, grow=work * 64 * 6 * 3 <= _CHAPTER_WORK)
+        features = inside.features_sheet()
+        if levels is not None:
+            markup += [
+                "<h3>From edges to parts</h3>",
+                paragraph(
+                    f"The patches of {len(inside.pixels):,} images that excite single channels most, from the first convolution to the last."
+                ),
+                sheet(levels, "patches that excite channels"),
+            ]
+        if features is not None:
+            markup += [
+                "<h3>How it tells them apart</h3>",
+                paragraph(
+                    "Each dot is an image, placed by what goes into the last layer, seen from the side of largest variance."
+                ),
+                sheet(features, "feature vectors in two dimensions"),
+            ]
+    return [Section("inside", "Inside", "".join(markup))]
