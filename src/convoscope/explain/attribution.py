@@ -11,13 +11,10 @@ https://arxiv.org/abs/1810.03292): a map that stays the same shows edges of the 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import difflib
 import inspect
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -27,7 +24,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError, printable
-from .trace import left_as_found
+from .running import (
+    find,
+    first_line,
+    hooked,
+    nearest,
+    one_image,
+    probabilities,
+    quiet,
+    run,
+    scores_of,
+    whole_number,
+)
 
 Answers = Callable[[Tensor], Tensor]
 """From raw scores `(N, outputs)` to what a person gets to see, `(N, K)`, such as `Objective.answers`."""
@@ -343,7 +351,7 @@ def attribute(
             "method",
             f"expected one of {', '.join(METHODS)}, got {printable(method)[:80]!r}",
             code="method-unknown",
-            hint=_nearest(method, METHODS),
+            hint=nearest(method, METHODS),
         )
     function = METHODS[method].function
     known = [name for name in inspect.signature(function).parameters if name not in ("model", "image", "target")]
@@ -385,7 +393,7 @@ def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
     except Exception as error:
         raise UsageError(
             f"model {type(model).__name__}",
-            f"it cannot be copied, which the control needs: {_first_line(error)}",
+            f"it cannot be copied, which the control needs: {first_line(error)}",
             code="model-copy",
             hint="go without the control: control=False",
         ) from error
@@ -423,13 +431,6 @@ def _ranks(values: Tensor) -> Tensor:
     last = counts.cumsum(0).double()
     mean: Tensor = last - (counts.double() - 1) / 2
     return mean[inverse]
-
-
-def probabilities(scores: Tensor) -> Tensor:
-    """Raw scores `(N, outputs)` as class probabilities `(N, K)`: softmax; for one output `(sigmoid(-s), sigmoid(s))`."""
-    if scores.shape[1] == 1:
-        return torch.sigmoid(torch.cat([-scores, scores], 1))
-    return torch.softmax(scores, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -478,137 +479,6 @@ class _Asked:
 
 
 # --- what the other files of this room share ---
-
-
-@contextlib.contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
-    """Eval mode with gradients inside, whatever the caller has switched off; on the way out everything as it was found."""
-    before = [
-        (part, name, buffer, buffer.detach().clone())
-        for part in model.modules()
-        for name, buffer in part._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        with left_as_found(model), torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for part, name, buffer, value in before:
-            part._buffers[name] = buffer
-            # Only what did change: writing would spoil a graph that the caller has not yet gone back through.
-            if not torch.equal(buffer, value):
-                with torch.no_grad():
-                    buffer.copy_(value)
-
-
-@contextlib.contextmanager
-def hooked(parts: Iterable[nn.Module], hook: Callable[..., Any], *, before: bool = False) -> Iterator[None]:
-    """`hook` after, or before, each run of each of the modules, for as long as this lasts."""
-    handles = []
-    try:
-        for part in parts:
-            handles.append(part.register_forward_pre_hook(hook) if before else part.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def find(model: nn.Module, layer: str) -> nn.Module:
-    """The module of that path.
-
-    Raises:
-        UsageError: `layer-unknown`; the nearest paths are listed.
-    """
-    with contextlib.suppress(AttributeError):
-        if layer:
-            return model.get_submodule(layer)
-    paths = [path for path, _ in model.named_modules() if path]
-    raise UsageError(
-        "layer",
-        f"this network has no layer {printable(layer)[:200]!r}",
-        code="layer-unknown",
-        hint=_nearest(layer, paths) or "it has " + (", ".join(paths[:5]) or "no parts with a name"),
-    )
-
-
-def one_image(model: nn.Module, image: Tensor) -> Tensor:
-    """A copy of the image as `(1, C, H, W)`, with the type and in the place of the model's weights.
-
-    Raises:
-        UsageError: `image-shape`, `image-values`.
-    """
-    if not isinstance(image, Tensor) or image.ndim not in (3, 4) or (image.ndim == 4 and len(image) != 1):
-        got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise UsageError("image", f"expected one image (C, H, W); received {got}", code="image-shape")
-    return normalised(model, image if image.ndim == 4 else image[None], "image")
-
-
-def normalised(model: nn.Module, images: Tensor, name: str) -> Tensor:
-    """A copy of images `(N, C, H, W)`, with the type and in the place of the model's weights.
-
-    Raises:
-        UsageError: `image-shape`: empty; `image-values`: no floats, or not finite.
-    """
-    if not images.numel():
-        raise UsageError(name, f"expected pixels; received shape {tuple(images.shape)}", code="image-shape")
-    if not images.is_floating_point():
-        raise UsageError(
-            name,
-            f"expected normalised floats; received {images.dtype}",
-            code="image-values",
-            hint="Run.input_tensor normalises pixels as in training",
-        )
-    if not images.isfinite().all():
-        count = int((~images.isfinite()).sum())
-        raise UsageError(name, f"expected finite numbers; {count:,} are NaN or infinite", code="image-values")
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    return images.detach().to(weight.device, weight.dtype, copy=True)
-
-
-def run(model: nn.Module, images: Tensor) -> Any:
-    """What the model gives for `(N, C, H, W)`.
-
-    Raises:
-        UsageError: `model-module`: it fails.
-    """
-    try:
-        return model(images)
-    except UsageError:
-        raise
-    except Exception as error:
-        _, channels, height, width = images.shape
-        raise UsageError(
-            f"model {type(model).__name__}",
-            f"it fails on an image of {height}x{width}x{channels}: {_first_line(error)}",
-            code="model-module",
-            hint="give images in the network's own input size",
-        ) from error
-
-
-def scores_of(model: nn.Module, images: Tensor) -> Tensor:
-    """The raw scores `(N, outputs)`. The model may change `images` in place: give a copy.
-
-    Raises:
-        UsageError: `model-module`: it fails or gives something else; `scores-not-finite`.
-    """
-    scores = run(model, images)
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images) or not scores.shape[1]:
-        got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-        raise UsageError(
-            f"model {type(model).__name__}",
-            f"expected raw scores ({len(images)}, K), got {got}",
-            code="model-module",
-            hint="return one tensor with one score for each output",
-        )
-    if not scores.isfinite().all():
-        raise UsageError(
-            f"model {type(model).__name__}",
-            "its scores are not finite",
-            code="scores-not-finite",
-            hint="its weights may hold NaN, or the image may not be normalised",
-        )
-    return scores
 
 
 def _is_map(output: object) -> bool:
@@ -712,26 +582,3 @@ def _size(name: str, value: Size, largest: tuple[int, int]) -> tuple[int, int]:
             code="window-size",
         )
     return both
-
-
-def whole_number(name: str, value: Any, least: int, most: int, code: str) -> int:
-    """`value`, if it is one in this range.
-
-    Raises:
-        UsageError: it is not; with the given code.
-    """
-    with contextlib.suppress(TypeError):
-        number = operator.index(value)
-        if least <= number <= most and not isinstance(value, bool):
-            return number
-    raise UsageError(name, f"expected a whole number from {least} to {most}, got {printable(value)[:80]}", code=code)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    folded = {name.casefold(): name for name in known}
-    near = [folded[match] for match in difflib.get_close_matches(str(word).casefold()[:200], folded, 5, 0.4)]
-    return f"the nearest: {', '.join(near)}" if near else ""
-
-
-def _first_line(error: Exception) -> str:
-    return printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .attribution import hooked, quiet, run, whole_number
+from .running import hooked, quiet, run, whole_number
 from .seeking import Images, batches
 
 

@@ -8,7 +8,6 @@ delta are recorded from the network's own run; the sum is made in float64 and co
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError, printable
-from .trace import Trace, left_as_found
+from .running import first_line, left_as_found, nearest, probabilities, quiet
+from .trace import Trace
 from .why import Unit
 
 Floats = NDArray[np.float64]
@@ -264,11 +264,10 @@ class Backward:
     def _gradient(self, parameter: str) -> Tensor:
         if parameter in self.gradients:
             return self.gradients[parameter]
-        near = difflib.get_close_matches(parameter[:200], list(self.gradients), 5, 0.4) or list(self.gradients)[:5]
         raise UsageError(
             "weight",
             f"this network learns no {printable(parameter)!r}",
-            hint="the nearest: " + ", ".join(near),
+            hint=nearest(parameter, self.gradients) or "it learns " + ", ".join(list(self.gradients)[:5]),
             code="parameter-unknown",
         )
 
@@ -313,12 +312,11 @@ def backward(
     function = loss if callable(loss) else _cross_entropy(loss)
     recorder = _Recorder()
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    buffers = {name: value.detach().clone() for name, value in model.named_buffers()}
-    with left_as_found(model):
+    with quiet(model):
         if training:
             model.train()
         try:
-            with torch.enable_grad(), recorder:
+            with recorder:
                 scores = model(images.detach())
                 value = function(scores)
             made = [use.made for use in recorder.uses]
@@ -326,14 +324,9 @@ def backward(
         except UsageError:
             raise
         except Exception as error:
-            first = printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__
             raise UsageError(
-                f"model {type(model).__name__}", f"it fails on these images: {first}", code="model-module"
+                f"model {type(model).__name__}", f"it fails on these images: {first_line(error)}", code="model-module"
             ) from error
-        finally:
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(buffers[name])
     gradients = {
         name: torch.zeros_like(parameter) if gradient is None else gradient
         for (name, parameter), gradient in zip(names.items(), found[: len(names)], strict=True)
@@ -537,10 +530,4 @@ def training_step(
             after[name] = parameter.detach().clone()
     with left_as_found(moved), torch.no_grad():
         loss_after = float(_cross_entropy(targets)(moved(images)))
-    scores = found.scores
-    if scores.shape[1] == 1:
-        second = torch.sigmoid(scores)
-        probabilities = torch.cat([1 - second, second], 1)
-    else:
-        probabilities = torch.softmax(scores, 1)
-    return TrainingStep(before, found, learning_rate, after, probabilities, loss_after)
+    return TrainingStep(before, found, learning_rate, after, probabilities(found.scores), loss_after)

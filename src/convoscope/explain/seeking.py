@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..errors import UsageError, printable
-from .attribution import find, hooked, normalised, quiet, run, whole_number
+from .running import find, hooked, normalised, quiet, run, whole_number
 
 Images = Tensor | ArrayLike | Iterable[Any]
 """Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that form."""

@@ -8,7 +8,6 @@ seen as they run. The modules only give the names. What the arithmetic of one nu
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UsageError, printable
 from ..models.network import Parallel, Residual
+from .running import first_line, left_as_found, nearest
 
 if TYPE_CHECKING:
     from .why import Why
@@ -171,13 +171,11 @@ class Trace:
         number = self._numbers.get(name)
         if number is not None:
             return self.steps[number]
-        folded = {known.casefold(): known for known in self._numbers}
-        near = [folded[match] for match in difflib.get_close_matches(name.casefold()[:200], folded, 5, 0.4)]
-        near = near or [step.name for step in self.steps if step.kind in ("conv", "dense")][:5]
+        some = [step.name for step in self.steps if step.kind in ("conv", "dense")][:5]
         raise UsageError(
             "layer",
             f"this network has no layer {printable(name)!r}",
-            hint="the nearest: " + ", ".join(near),
+            hint=nearest(name, self._numbers) or "it has " + ", ".join(some),
             code="layer-unknown",
         )
 
@@ -250,34 +248,15 @@ def trace(
         except UsageError:
             raise
         except Exception as error:
-            first = printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__
             _, channels, height, width = image.shape
             raise UsageError(
                 f"model {type(model).__name__}",
-                f"it fails on an image of {height}x{width}x{channels}: {first}",
+                f"it fails on an image of {height}x{width}x{channels}: {first_line(error)}",
                 hint="give the image in the network's own input size",
                 code="model-module",
             ) from error
     watcher.finish(output)
     return Trace(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
-
-
-@contextlib.contextmanager
-def left_as_found(model: nn.Module) -> Iterator[None]:
-    """Eval mode and plain attention inside; on the way out the modes, the state of chance and torch's switches as before."""
-    modes = {part: part.training for part in model.modules()}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
-        model.eval()
-        with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training in modes.items():
-            part.training = training
 
 
 @dataclass(eq=False)
