@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -98,7 +100,27 @@ def test_help_is_quick_and_names_the_commands() -> None:
 @pytest.mark.parametrize("command", ["data", "model", "train", "test", "predict", "compare"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli([command, "--help"]) == 0
-    assert "--json" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "--json" in text
+    for line in text.splitlines():  # each argument and option says what it is
+        if line.startswith(("│ --", "│ *  ")):
+            assert len(line.strip("│ ").split("  ")) > 1, line
+
+
+def test_help_lists_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    from convoscope.data import LAYOUTS
+    from convoscope.models import PRESETS
+    from convoscope.training import Recipe
+
+    def words_of(command: str) -> list[str]:
+        assert cli([command, "--help"]) == 0
+        return re.findall(r"[\w:-]+", capsys.readouterr().out.replace("│", " "))
+
+    training, data, model = words_of("train"), words_of("data"), words_of("model")
+    assert [setting for setting in Recipe.model_fields if setting not in training] == []
+    for words in (training, data):
+        assert [layout for layout in LAYOUTS if layout != "auto" and layout not in words] == []
+    assert [preset for preset in PRESETS if preset not in model] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +158,50 @@ def test_data_table(pictures: Path, capsys: pytest.CaptureFixture[str], tmp_path
     text = capsys.readouterr().out
     assert "lying" in text
     assert "sheet.png" in text
+
+
+def test_data_lists_every_bad_file_above_all_where_there_are_too_many(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pictures, "some")
+    for number in range(20):
+        (tmp_path / "some" / "lying" / f"{number}.png").write_bytes(b"%PDF-1.7")
+    shutil.copytree(pictures, "all")
+    for path in (tmp_path / "all").rglob("*.png"):
+        path.write_bytes(b"%PDF-1.7")
+    for name, count, words in (
+        ("some", 20, "more than 10%"),
+        ("all", 120, "none of the 96 images looked at can be decoded"),
+    ):
+        capsys.readouterr()
+        assert cli(["data", name, "--json"]) == 3
+        captured = capsys.readouterr()
+        value = json.loads(captured.out)
+        assert len(value["skipped"]) == count
+        assert value["contact_sheet"] is None
+        assert f"error: {name}: " in captured.err
+        assert words in captured.err
+        assert cli(["data", name]) == 3
+        assert "lying/0.png: is a PDF document" in capsys.readouterr().out
+    assert not (tmp_path / "contact-sheets").exists()
+
+
+def test_nothing_is_put_among_the_images(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """contact-sheets/ and runs/ would be two more classes for the next command."""
+    before = sorted(pictures.rglob("*"))
+    monkeypatch.chdir(pictures)
+    assert value_of(capsys, ["data", ".", "--json"])["contact_sheet"] is None
+    assert cli(["data", "."]) == 0
+    assert (
+        "no contact sheet: it would lie among the images; --sheet FILE.png says where else" in capsys.readouterr().out
+    )
+    code, message = refused(capsys, ["train", "."])
+    assert code == 2
+    assert "error: runs: the run would lie inside the data\nhint: say where else: --output FOLDER" in message
+    assert sorted(pictures.rglob("*")) == before
 
 
 def test_train_tests_and_reports(trained: Path) -> None:
@@ -206,16 +272,18 @@ def test_the_command_line_overrules_the_file_and_says_so(
 
 
 def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     value = value_of(capsys, ["train", "--resume", str(folder), "--epochs", "8", "--json"])
     assert value["run"] == str(folder)
     assert len((folder / "metrics.csv").read_text().splitlines()) == 9
-    code, message = refused(capsys, ["train", "--resume", str(folder), "--seed", "3", "--set", "flip=true"])
+    arguments = ["train", str(trained), "--resume", str(folder), "--seed", "3", "--device", "cpu", "--set", "flip=true"]
+    code, message = refused(capsys, arguments)
     assert code == 2
-    assert "--seed, --set flip" in message
+    assert "received SOURCE, --seed, --device, --set flip as well" in message
+    capsys.readouterr()
+    assert cli(["train", "--resume", str(folder), "--no-test"]) == 0
+    assert "all its 8 epochs are done; --epochs 16 would go on to twice as many" in capsys.readouterr().err
 
 
 def test_test_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,6 +342,37 @@ def test_predict_goes_on_after_a_bad_file(
     capsys.readouterr()
     assert cli(["predict", str(trained), str(bad)]) == 3
     assert "error: none of 1 images could be read" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text_are_valid_json(trained: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff\x1b[31m.png"
+    with open(name, "wb") as file:
+        Image.new("L", (12, 12), 99).save(file, "PNG")
+    command = [sys.executable, "-m", "convoscope", "predict", str(trained), name]
+    for form in ("json", "csv", "table"):
+        output = subprocess.run([*command, "--format", form], capture_output=True, check=True).stdout
+        assert b"\x1b" not in output
+        assert "\\udcff" in output.decode("utf-8")
+        if form == "json":
+            assert os.fsencode(json.loads(output)[0]["path"]) == name
+
+
+def test_warnings_are_one_plain_line(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    from convoscope.training import checkpoint
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    tensors, state = checkpoint.load(folder / "best.safetensors")
+    tensors["model.conv1.weight"][:] = float("nan")
+    checkpoint.save(folder / "best.safetensors", tensors, state)
+    command = [sys.executable, "-m", "convoscope", "predict", str(folder), str(pictures / "lying" / "3.png"), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        result.stderr
+        == f"warning: {folder / 'best.safetensors'}: some weights are not finite; its answers mean nothing\n"
+    )
+    answer = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))[0]
+    assert (answer["confidence"], set(answer["scores"].values())) == (None, {None})
 
 
 def test_compare(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -352,6 +451,29 @@ def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
         (["predict", "{nowhere}", "x.png"], 4, "nowhere"),
         (["compare", "{nowhere}"], 4, "nowhere"),
         (["flatten"], 2, "flatten"),
+        (["trian", "{pictures}"], 2, 'Did you mean "train"?'),
+        (["data"], 2, "error: SOURCE: missing\nhint: convoscope data --help"),
+        (["predict", "{nowhere}"], 2, "error: IMAGES: missing"),
+        (["train", "{pictures}", "more"], 2, "error: more: one argument too many\nhint: convoscope train --help"),
+        (["data", "{pictures}", "more", "and more"], 2, "error: more: one argument too many, and 1 more"),
+        (["train", "{pictures}", "--batch-size", "4"], 2, "hint: convoscope train ... --set batch_size=VALUE"),
+        (["train", "{pictures}", "--rotate=4"], 2, "error: --rotate: no option, but a setting of the recipe"),
+        (["train", "{pictures}", "--set"], 2, "error: --set: expected a value behind it"),
+        (["train", "{pictures}", "--accept-data-change"], 2, "only goes with --resume"),
+        (["train", "{pictures}", "--seed", "-1"], 2, "seed: must be a whole number from 0 to"),
+        (["data", "builtin:lines", "--seed", "-1"], 2, "seed: must be a whole number from 0 to"),
+        (["train", "{pictures}", "--channels", "2"], 2, "the images have 1, which can become 1 or 3; received 2"),
+        (["train", "{pictures}", "--epochs", "0"], 2, "hint: epochs: how often every training image is shown"),
+        (["train", "{pictures}", "--output", "{pictures}/run"], 2, "the run would lie inside the data"),
+        (["train", ""], 3, "error: '': there is no such file or folder"),
+        (["predict", "{nowhere}", "x", "--json", "--format", "csv"], 2, "--json: contradicts --format csv"),
+        (["predict", "{pictures}/lying/0.png", "x"], 4, "not a safetensors file\nhint: give a run's folder"),
+        (["predict", "{pictures}", "x"], 4, "no checkpoint in this folder"),
+        (
+            ["data", "{pictures}", "--sheet", "/proc/x/y.png"],
+            5,
+            "error: /proc/x: the system says: No such file or directory",
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
@@ -429,6 +551,19 @@ def test_a_bug_of_ours_prints_one_line_and_keeps_the_traceback(
     log = Path(message.split("with the file ")[1].strip())
     assert "Traceback" in log.read_text()
     log.unlink()
+
+
+def test_an_interruption_says_that_nothing_was_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convoscope import models
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "table", interrupted)
+    code, message = refused(capsys, ["model", "tiny"])
+    assert (code, message) == (130, "error: interrupted; nothing was lost\n")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def test_contradictions(tmp_path: Path) -> None:
     assert command("train") == "source-missing"
     assert command("train", "--resume", str(tmp_path), "--seed", "1") == "resume-with-settings"
     assert command("train", "x", "--epochs", "1", "--set", "epochs=2") == "option-twice"
+    assert command("train", "x", "--accept-data-change") == "option-without-resume"
+    assert command("predict", str(tmp_path), "x", "--json", "--format", "csv") == "option-twice"
 
 
 def test_a_usage_error_points_to_help(capsys: pytest.CaptureFixture[str]) -> None:

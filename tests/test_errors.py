@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convoscope import errors
-from convoscope.errors import ConvoscopeError, Interrupted, printable
+from convoscope.errors import ConvoscopeError, Interrupted, printable, shell_word
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,7 +16,7 @@ def test_every_code_is_named_in_a_test() -> None:
     """A code without a test that expects it may have a message nobody has ever read."""
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
-    codes = set(re.findall(r'code\s*=\s*"([a-z0-9-]+)"', source))
+    codes = set(re.findall(r'code\s*=\s*"([a-z0-9-]+)"', source)) | set(re.findall(r'"(image-[a-z-]+)"', source))
     assert len(codes) > 50
     assert {code for code in codes if f'"{code}"' not in tests} == set()
 
@@ -61,3 +61,11 @@ def test_errors_cross_process_borders() -> None:
 )
 def test_names_are_safe_to_print(name: str, shown: str) -> None:
     assert printable(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"),
+    [("runs/a-1", "runs/a-1"), ("my runs/a", "'my runs/a'"), ("a\x1b", "'a\\x1b'"), ("$(x)", "'$(x)'")],
+)
+def test_paths_in_commands_can_be_copied(path: str, typed: str) -> None:
+    assert shell_word(path) == typed

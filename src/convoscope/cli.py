@@ -123,11 +123,8 @@ def _usage(error: CycloptsError, arguments: list[str]) -> UsageError:
         option = (error.token.keyword or error.token.value).partition("=")[0]
         setting = option.lstrip("-").replace("-", "_")
         if setting in Recipe.model_fields:
-            path, reason, hint = (
-                option,
-                "no option, but a setting of the recipe",
-                f"convoscope train ... --set {setting}=VALUE",
-            )
+            path, reason = option, "no option, but a setting of the recipe"
+            hint = f"convoscope train ... --set {setting}=VALUE"
     return UsageError(path, reason, hint=hint, code="usage")
 
 
@@ -208,11 +205,9 @@ def data(
     inspection = room.inspect(dataset, progress=lambda done, total: reporter.progress("reading", done, total))
     reporter.end()
     path = sheet or Path("contact-sheets") / f"{_file_stem(source)}.png"
-    drawn, told, trouble = (
-        None,
-        "no contact sheet: it would lie among the images; --sheet FILE.png says where else",
-        None,
-    )
+    drawn: str | None = None
+    trouble: DataError | None = None
+    told = "no contact sheet: it would lie among the images; --sheet FILE.png says where else"
     if sheet is not None or not lies_in(path, source):
         try:
             form, _ = room.suggest_format(dataset)

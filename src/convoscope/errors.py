@@ -9,6 +9,7 @@ one safe `hint`, and a stable `code`. The command line prints them in one rhythm
 
 from __future__ import annotations
 
+import shlex
 from os import PathLike
 
 
@@ -21,6 +22,11 @@ def printable(name: object) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def shell_word(path: str | PathLike[str]) -> str:
+    """A path as it is typed in a command: quoted where it has to be, and safe to print."""
+    return printable(shlex.quote(str(path)))
 
 
 class ConvoscopeError(Exception):

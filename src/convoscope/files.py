@@ -19,6 +19,9 @@ from typing import Any, BinaryIO
 
 from .errors import ConvoscopeError, InUseError, MachineError, printable
 
+_NOT_OFFERED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""How file systems (exFAT, network shares) say that they have no such thing as a hard link or the sync of a folder."""
+
 
 def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes: int = 0) -> MachineError:
     """The operating system's refusal in plain words: which disk is full, which right is missing."""
@@ -30,13 +33,16 @@ def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes:
             return MachineError(
                 path,
                 f"the disk is full ({need}{size_text(free)} free)",
-                hint="make room on that disk, then go on with --resume",
+                hint="make room on that disk, then try again; a run goes on with --resume",
                 code="disk-full",
             )
         return MachineError(path, "the disk is full", hint="make room on that disk", code="disk-full")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(
-            path, f"no permission: {error.strerror}", hint="choose a place you may write to", code="no-permission"
+            path,
+            f"no permission: {error.strerror}",
+            hint="see whose it is, or choose another place",
+            code="no-permission",
         )
     return MachineError(path, f"the system says: {error.strerror or error}", code="system-error")
 
@@ -52,8 +58,11 @@ def size_text(count: int) -> str:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, needed_bytes: int = 0) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; on a clean exit it replaces `path`, on an error it is removed.
+
+    Args:
+        needed_bytes: how much will be written, to be told should the disk be full.
 
     Raises:
         MachineError: the disk is full, the folder may not be written to, or the system fails in another way.
@@ -71,13 +80,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError) and not isinstance(error, ConvoscopeError):
-            raise machine_error(target, error) from error
+            raise machine_error(target, error, needed_bytes=needed_bytes) from error
         raise
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Replace the file at `path` by `content`, atomically."""
-    with atomic_write(path) as file:
+    with atomic_write(path, needed_bytes=len(content)) as file:
         file.write(content)
 
 
@@ -88,7 +97,18 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Replace the file at `path` by `content` as JSON, atomically. NaN and infinity are refused."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    r"""JSON as UTF-8, for people and programs. Bytes of file names that are no text become `\udcff`, which JSON reads back exactly."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Whether `path` is or would be the folder or something in it, links followed."""
+    return Path(folder).is_dir() and Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,8 +116,34 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:  # some network disks cannot sync a folder
+            raise
     finally:
         os.close(descriptor)
+
+
+def keep_copy(path: Path, copy: Path) -> None:
+    """Make `copy` the file that `path` is now, atomically: a hard link, or a copy where the file system knows no links.
+
+    Raises:
+        MachineError: the disk is full, or the system fails in another way.
+    """
+    link = copy.with_name(f".{copy.name}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        try:
+            os.link(path, link)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+            write_bytes(link, path.read_bytes())
+        os.replace(link, copy)
+        link.unlink(missing_ok=True)  # where both were the same file already, replacing does nothing
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+        raise machine_error(copy, error) from error
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -115,24 +161,21 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / ".lock"
-        try:
-            self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held for the life of the lock
-        except OSError as error:
-            raise machine_error(self._path, error) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            owner = printable(self._file.read().strip()) or "another process"
-            self._file.close()
-            raise InUseError(
-                folder, f"in use by {owner}", hint="wait until it ends, or choose another folder", code="folder-in-use"
-            ) from None
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        self._file.flush()
+        path = folder / ".lock"
+        with contextlib.ExitStack() as undo:
+            try:
+                self._file = undo.enter_context(open(path, "a+b", buffering=0))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._file.truncate(0)
+                self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+            except BlockingIOError:
+                self._file.seek(0)
+                owner = printable(self._file.read(200).decode("utf-8", "replace").strip()) or "another process"
+                hint = "wait until it ends, or choose another folder"
+                raise InUseError(folder, f"in use by {owner}", hint=hint, code="folder-in-use") from None
+            except OSError as error:
+                raise machine_error(path, error) from error
+            undo.pop_all()
 
     def release(self) -> None:
         """Let the next process in."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .data import Skipped, escape_cell
 from .errors import DataError, printable
+from .files import json_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,8 +70,7 @@ def print_predictions(
 ) -> None:
     """Print as a table, CSV or JSON; what could not be read goes to standard error."""
     if form == "json":
-        text = json.dumps([each.to_json() for each in predictions], indent=2, ensure_ascii=False)
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        sys.stdout.buffer.write(json_bytes([each.to_json() for each in predictions]))
     elif form == "csv":
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")

@@ -108,7 +108,7 @@ class TerminalReporter(Reporter):
             self._draw(progress.stop)
 
     def _print(self, text: str, **style: Any) -> None:
-        self._draw(self._console.print, text, markup=False, highlight=False, soft_wrap=True, **style)
+        self._draw(self._console.print, printable(text), markup=False, highlight=False, soft_wrap=True, **style)
 
     def _draw(self, action: Callable[..., object], *arguments: Any, **options: Any) -> None:
         """Do something with the console; if that fails, be silent from then on."""

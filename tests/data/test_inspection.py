@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import class_folders, colourful, encoded
 from PIL import Image, ImageEnhance
 
+from convoscope.data import InputFormat, concerns, load, prepare
 from convoscope.data.dataset import Dataset, Skipped
 from convoscope.data.inspection import NEAR_CORRELATION, close_groups, inspect
 from convoscope.data.sources import ArrayImages, FileImages, Stack
@@ -108,6 +110,36 @@ def test_everything_that_is_wrong_with_a_folder_is_found(zoo: Dataset):
     assert found.notes[0] == "guessed: folders"
     assert any(note.startswith("2 images could go without loss") for note in found.notes)
     assert before == {entry.name: entry.stat().st_mtime_ns for entry in Path(zoo.source).iterdir()}
+
+
+def test_what_was_odd_about_accepted_pictures_is_said(tmp_path: Path):
+    dataset = of_files(tmp_path, {"b.png": (1, 0), "c.jpg": (0, 0), "d.jpg": (1, 0)}, notes=("guessed: folders",))
+    (tmp_path / "c.jpg").write_bytes(encoded(colourful(), "JPEG")[:-2])
+    (tmp_path / "d.jpg").write_bytes(encoded(colourful(seed=1), "WEBP"))
+    (tmp_path / "b.png").write_bytes(encoded(np.full((1, 1, 3), 9, np.uint8)))
+    assert inspect(dataset).notes[:4] == (
+        "guessed: folders",
+        "b.png: has one pixel only",
+        "c.jpg: the JPEG has no end marker; all its rows are there",
+        "d.jpg: is a WEBP picture, not what its ending .jpg says",
+    )
+
+
+def test_what_training_should_know(tmp_path: Path):
+    root = class_folders(tmp_path / "pictures", {"cat": 30, "dog": 30})
+    (root / "dog" / "0003.png").write_bytes((root / "cat" / "0003.png").read_bytes())
+    copies = ["cat/0004.png", *(f"cat/copy {number}.png" for number in range(9))]
+    for name in copies[1:]:
+        (root / name).write_bytes((root / "cat" / "0004.png").read_bytes())
+    prepared = prepare(load(root), InputFormat(height=6, width=6, channels=3))
+    leak, conflict = concerns(prepared)
+    assert leak.startswith("the same image stands in more than one split (")
+    assert conflict == "the same image has different labels (1 case): cat/0003.png as cat; dog/0003.png as dog"
+    uneven = prepare(of_array(np.zeros((203, 4, 4, 1), np.uint8), np.array([0] * 201 + [1] * 2)), prepared.form)
+    assert concerns(uneven)[-1].startswith(
+        "a has 100 times as many images as b (201 and 2): accuracy alone will say little"
+    )
+    assert concerns(prepare(load("builtin:shapes"), InputFormat(height=5, width=5, channels=1))) == []
 
 
 def test_json_has_the_keys_that_scripts_count_on(zoo: Dataset):

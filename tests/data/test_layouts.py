@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from pictures import class_folders, encoded, jpeg
 
@@ -190,6 +191,8 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert "builtin:shapes" in error.hint
     (tmp_path / "link").symlink_to("nowhere")
     assert refused(tmp_path / "link", "data-missing").reason == "is a link that leads nowhere"
+    # As from a shell's empty variable; it does not mean this folder.
+    assert str(refused("", "data-missing")) == "'': there is no such file or folder"
 
 
 def test_wrong_folders_show_what_is_accepted(tmp_path: Path) -> None:
@@ -220,9 +223,16 @@ def test_a_folder_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def denied(path: object) -> object:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(os, "scandir", denied)
-    with pytest.raises(MachineError, match="no permission"):
-        load(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", denied)
+        with pytest.raises(MachineError, match="no permission"):
+            load(tmp_path)
+    root = class_folders(tmp_path / "pictures", {"cat": 3, "dog": 3})
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: denied(path) if str(path).endswith("dog") else listed(path))
+    with pytest.raises(MachineError) as caught:
+        load(root)
+    assert caught.value.path == str(root / "dog")
 
 
 @pytest.mark.parametrize(
@@ -251,10 +261,17 @@ def test_one_level_too_high_names_the_folder(tmp_path: Path) -> None:
     assert "download/photos the folder you mean?" in refused(tmp_path / "download", "nested-folders").hint
 
 
-def test_uneven_classes_are_mentioned() -> None:
-    labels = np.array([0] * 606 + [1] * 6)
-    dataset = from_arrays(np.zeros((612, 4, 4), np.uint8), labels, ["many", "few"])
-    assert "the classes are very uneven: many has 606 images, few has 6" in dataset.notes
+def test_a_hundred_thousand_files_are_listed_in_seconds(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+        for number in range(1, 50_000):
+            os.link(tmp_path / name / "0.png", tmp_path / name / f"{number}.png")
+    process = psutil.Process()
+    before, begin = process.memory_info().rss, process.cpu_times().user
+    assert len(load(tmp_path)) == 100_000
+    assert process.cpu_times().user - begin < 6  # a minute for a million
+    assert process.memory_info().rss - before < 100_000_000
 
 
 # --- flat names --------------------------------------------------------------------------------------------------------
@@ -650,5 +667,7 @@ def test_long_pictures_are_kept_whole(tmp_path: Path) -> None:
     assert suggest_format(load(tmp_path), max_side=64)[0].height == 64
     for file in tmp_path.rglob("*.jpg"):
         file.write_bytes(b"broken")
-    with pytest.raises(DataError, match="none of the 8 images looked at can be decoded"):
+    with pytest.raises(
+        DataError, match=r"none of the 8 images looked at can be decoded; the first: cat/0\.jpg: is no picture"
+    ):
         suggest_format(load(tmp_path))

@@ -76,6 +76,18 @@ def test_shares_that_leave_nothing() -> None:
         assert words in caught.value.reason
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_impossible_seeds(seed: int) -> None:
+    for call in (
+        lambda: from_arrays(np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1], seed=seed),
+        lambda: load("builtin:lines", seed=seed),
+    ):
+        with pytest.raises(UsageError, match=f"must be a whole number from 0 to .*; received {seed}") as caught:
+            call()
+        assert caught.value.code == "bad-seed"
+    assert len(load("builtin:lines", seed=2**63 - 1)) == 200
+
+
 def test_shares_of_the_user_are_kept(tmp_path: Path) -> None:
     root = class_folders(tmp_path, {"cat": 20, "dog": 20})
     count = np.bincount(load(root, validation=0.25, test=0.5).splits, minlength=3)

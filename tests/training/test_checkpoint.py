@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import struct
+import threading
 import zipfile
 from pathlib import Path
 
@@ -85,6 +86,9 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     (tmp_path / "empty.safetensors").touch()
     assert "empty" in refused(tmp_path / "empty.safetensors", "checkpoint-empty").reason
     assert "not a file" in refused(tmp_path, "checkpoint-not-a-file").reason
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for path in (tmp_path / "pipe.safetensors", Path("/dev/zero")):
+        assert "not a file" in refused(path, "checkpoint-not-a-file").reason
 
 
 def test_what_a_file_really_is_is_named(tmp_path: Path) -> None:
@@ -94,7 +98,9 @@ def test_what_a_file_really_is_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\n<!DOCTYPE html><html><body>404</body></html>")
     assert "HTML page" in refused(path, "checkpoint-html").reason
     path.write_bytes(b"hello, world, this is no model")
-    assert "not a safetensors file" in refused(path, "checkpoint-damaged").reason
+    assert refused(path, "checkpoint-damaged").reason == "not a safetensors file"
+    path.write_bytes(b"\0\0\0\0\0\0\0\x09{}")
+    assert "it claims a header of 648518.3 TB, the file has 10 B" in refused(path, "checkpoint-damaged").reason
 
 
 def header_file(path: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
@@ -197,6 +203,31 @@ def test_the_newest_whole_checkpoint_wins(saved: Path) -> None:
     (saved.parent / "previous.safetensors").unlink()
     with pytest.raises(ModelFileError):
         checkpoint.newest_valid(saved.parent)
+
+
+def test_a_checkpoint_replaced_while_it_is_read_is_the_old_or_the_new_one(saved: Path) -> None:
+    """Somebody predicts with a run that is being trained."""
+    small = checkpoint.pack(tensors(), STATE)
+    large = checkpoint.pack(tensors() | {"model.more": torch.zeros(5000)}, STATE | {"epoch": 4})
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            for content in (large, small):
+                (saved.parent / "new").write_bytes(content)
+                (saved.parent / "new").replace(saved)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        seen = set()
+        for _ in range(300):
+            loaded, state = checkpoint.load(saved)
+            seen.add((state["epoch"], "model.more" in loaded))
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {(3, False), (4, True)}
 
 
 def test_state_is_json_and_floats_survive(saved: Path) -> None:

@@ -2,9 +2,13 @@
 
 import errno
 import hashlib
+import io
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +67,20 @@ class At(Reporter):
         self.left -= 1
         if self.left == 0:
             self.action()
+
+
+class Listener(Reporter):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
 
 
 def send(number: int) -> Callable[[], None]:
@@ -133,6 +151,34 @@ def test_each_signal_saves_and_says_so(pictures: Path, tmp_path: Path, number: i
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (0, 4)
 
 
+@pytest.mark.parametrize("step", [2, STEPS])  # the last step of an epoch is followed by validation
+def test_a_second_signal_leaves_at_once(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], step: int
+) -> None:
+    folder = tmp_path / "run"
+    begin = time.monotonic()
+    assert _in_a_process(pictures, folder, "twice", float(step), {}) == 128 + signal.SIGINT
+    assert time.monotonic() - begin < 60, "it did not wait for what it was doing"
+    resume(folder)
+    assert fingerprint(folder) == straight(save_every=0.0)
+
+
+def test_a_signal_between_the_first_files_and_the_first_step_leaves_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convoscope.training import start
+
+    def interrupted(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(start, "fit", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        train(pictures, output=tmp_path / "run", **RECIPE)
+    assert (caught.value.code, caught.value.exit_code) == ("interrupted-early", 143)
+    assert "nothing was changed" in caught.value.reason
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_signal_while_images_are_decoded_leaves_nothing(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,8 +229,42 @@ def test_more_epochs_later(pictures: Path, tmp_path: Path) -> None:
 def test_a_finished_run_stays_finished(pictures: Path, tmp_path: Path) -> None:
     run = train(pictures, output=tmp_path / "run", **RECIPE)
     before = fingerprint(run.folder)
-    resume(run.folder)
+    listener = Listener()
+    resume(run.folder, reporter=listener)
     assert fingerprint(run.folder) == before
+    assert listener.said == ["all its 3 epochs are done; --epochs 6 would go on to twice as many"]
+
+
+def test_resumed_in_another_process_another_folder_and_with_other_hashes(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the working folder nor Python's hashes decide anything: the source is kept as a full path, sets are not relied on."""
+    monkeypatch.chdir(pictures.parent)
+    with pytest.raises(Interrupted):
+        train(pictures.name, output=tmp_path / "run", reporter=At(STEPS + 2, send(signal.SIGINT)), **RECIPE)
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "convoscope", "train", "--resume", "run", "--no-test"]
+    subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "4711"}, capture_output=True, check=True)
+    assert fingerprint(tmp_path / "run") == straight()
+
+
+def test_what_changed_since_is_said_and_written_down(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convoscope.training import start
+
+    with pytest.raises(Interrupted):
+        train(pictures, output=tmp_path / "run", reporter=At(2, send(signal.SIGINT)), **RECIPE)
+    now = start.versions()
+    monkeypatch.setattr(start, "versions", lambda: now | {"torch": "99.9", "processor": "abacus"})
+    listener = Listener()
+    run = resume(tmp_path / "run", reporter=listener)
+    changes = [f"torch 99.9 now, {now['torch']} before", f"processor abacus now, {now['processor']} before"]
+    assert listener.warned == [f"{change}: the result may differ in the last digits" for change in changes]
+    assert [note for note in run.settings.notes if note.startswith("resumed with")] == [
+        f"resumed with {c}" for c in changes
+    ]
+    assert "resumed with torch 99.9 now" in (run.folder / "run.toml").read_text("utf-8")
 
 
 # --- what has to be saved ----------------------------------------------------------------------------------------------
@@ -245,14 +325,20 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
 
     if kind == "step":
         reporter = At(left, _die)
+    elif kind == "twice":
+
+        def stop_twice() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            checkpoint.save = lambda *_: time.sleep(100)  # a slow disk  # type: ignore[assignment]
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        reporter = At(left, stop_twice)
     elif kind == "write":  # before or after the n-th open, sync, replace or link
         after = bool(int(moment * 10) % 2)
         for name in ("fsync", "replace", "link", "unlink"):
             setattr(os, name, counted(getattr(os, name), after))
         builtins.open = counted(builtins.open, after)  # type: ignore[assignment]
     elif kind == "clock":
-        import threading
-
         threading.Timer(moment, _die).start()
     recipe = RECIPE | changes | {"save_every": 0.0}
     if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
@@ -360,6 +446,75 @@ def test_no_room_is_told_before_training(pictures: Path, tmp_path: Path, monkeyp
         train(pictures, output=tmp_path / "run", **RECIPE)
     assert caught.value.code == "disk-full"
     assert "5.0 kB are free" in caught.value.reason
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_single_call_may_fail_once(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th sync, replacement or link of a whole training fails, for each n: it goes on, or can be gone on with by hand."""
+    short = RECIPE | {"epochs": 1, "batch_size": 48, "save_every": 0.0}
+    expected = straight(epochs=1, batch_size=48)
+    kept_on, stopped = 0, 0
+    for number in range(1, 200):
+        left = number
+
+        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return original(*arguments, **options)
+
+            return call
+
+        folder = tmp_path / f"run-{number}"
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "replace", "link"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+            try:
+                train(pictures, output=folder, **short)
+                kept_on += 1
+            except MachineError as error:
+                assert error.code == "disk-full"
+                stopped += 1
+        if not folder.exists():
+            train(pictures, output=folder, **short)
+        elif not (folder / "last.safetensors").exists():
+            with pytest.raises(ModelFileError, match="it was ended before its first checkpoint"):
+                resume(folder)
+            continue
+        resume(folder)
+        assert fingerprint(folder) == expected, number
+        assert not list(folder.glob(".*.tmp"))
+        if left > 0:  # fewer calls than that are made
+            break
+    assert kept_on >= 5
+    assert stopped >= 5
+
+
+def test_a_disk_that_fills_up_ends_tensorboards_view_quietly_and_the_run_with_one_sentence(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from convoscope.training.journal import Journal
+
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(tmp_path, [], 0) as journal:
+        journal.step(1, 1, 0.5, 0.1)
+        journal._board._records._writer = Full()
+        journal.step(2, 1, 0.5, 0.1)
+        journal.step(3, 1, 0.5, 0.1)
+        assert [event["step"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2, 3]
+        journal._events.close()
+        journal._events = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 - the journal closes it
+        with pytest.raises(MachineError) as caught:
+            journal.step(4, 1, 0.5, 0.1)
+    assert (caught.value.code, caught.value.path) == ("disk-full", str(tmp_path / "events.jsonl"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path, pictures: Path) -> None:
@@ -450,12 +605,26 @@ def test_a_damaged_last_checkpoint_is_passed_over(
     damaged = bytearray((folder / "last.safetensors").read_bytes())
     damaged[-1] ^= 1
     (folder / "last.safetensors").write_bytes(damaged)
-    warned: list[str] = []
-
-    class Listener(Reporter):
-        def warn(self, text: str) -> None:
-            warned.append(text)
-
-    resume(folder, reporter=Listener())
-    assert "last.safetensors: damaged" in warned[0]
+    listener = Listener()
+    resume(folder, reporter=listener)
+    assert "last.safetensors: damaged" in listener.warned[0]
     assert fingerprint(folder) == straight()
+
+
+def test_without_its_last_checkpoint_a_run_goes_on_from_the_one_before(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]]
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(pictures, output=folder, reporter=At(8, send(signal.SIGINT)), **RECIPE | {"save_every": 0.0})
+    (folder / "last.safetensors").unlink()
+    listener = Listener()
+    resume(folder, reporter=listener)
+    assert "there is no such file or run; going on from previous.safetensors" in listener.warned[0]
+    assert fingerprint(folder) == straight()
+    for name in ("last.safetensors", "previous.safetensors"):
+        (folder / name).unlink()
+    with pytest.raises(ModelFileError) as caught:
+        resume(folder)
+    assert (caught.value.code, caught.value.reason) == ("run-empty", "it was ended before its first checkpoint")
+    assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"

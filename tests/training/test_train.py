@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import shutil
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
-from convoscope.training import Reporter, Row, Run, resume, train
+from convoscope.training import Recipe, Reporter, Row, Run, resume, train
 from convoscope.training.journal import read_events
 from convoscope.training.run import read_history
 
@@ -284,14 +287,30 @@ def test_an_existing_folder_is_not_written_into(pictures: Path, tmp_path: Path) 
     with pytest.raises(InUseError) as caught:
         train(pictures, output=tmp_path, **QUICK)
     assert caught.value.code == "output-exists"
+    assert caught.value.hint == "choose another folder"
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(InUseError, match="is a file; expected a new folder"):
+        train(pictures, output=tmp_path / "mine.txt", **QUICK)
 
 
-def test_a_run_inside_the_data_is_refused(pictures: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        train(pictures, output=pictures / "run", **QUICK)
-    assert caught.value.code == "output-inside-data"
-    assert not (pictures / "run").exists()
+def test_an_existing_run_is_not_written_into(run: Run, pictures: Path) -> None:
+    listener = Listener()
+    with pytest.raises(InUseError) as caught:
+        train(pictures, output=run.folder, reporter=listener, **QUICK)
+    assert caught.value.hint.startswith(f"go on with it: convoscope train --resume {run.folder}")
+    assert listener.said == [], "it is told before anything long begins"
+
+
+def test_a_run_inside_the_data_is_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(pictures)
+    monkeypatch.chdir(pictures)  # the default folder, runs/, would become a class
+    for output in (pictures / "run", tmp_path / "link" / "run", pictures, None):
+        with pytest.raises(UsageError) as caught:
+            train(".", output=output, **QUICK)
+        assert caught.value.code == "output-inside-data"
+    assert sorted(entry.name for entry in pictures.iterdir()) == ["lying bar", "square", "standing bar"]
+    run = train(".", output="../" + tmp_path.name + "-beside", **QUICK | {"epochs": 1})
+    assert Path(run.settings.source) == pictures
 
 
 @pytest.mark.parametrize(
@@ -305,6 +324,7 @@ def test_a_run_inside_the_data_is_refused(pictures: Path) -> None:
         ({"batch_size": 0}, "batch_size: input should be greater than or equal to 1; received 0"),
         ({"epochs": 0}, "epochs: input should be greater than or equal to 1; received 0"),
         ({"epoch": 3}, "epoch: no such setting; did you mean epochs?"),
+        ({"epochs": 100_001}, "epochs: input should be less than or equal to 100000"),
         ({"optimizer": "lion"}, "optimizer: input should be 'sgd', 'adam', 'adamw' or 'muon'; received 'lion'"),
     ],
 )
@@ -313,6 +333,10 @@ def test_impossible_recipes_are_named(pictures: Path, tmp_path: Path, recipe: di
         train(pictures, output=tmp_path / "run", **QUICK | recipe)
     assert caught.value.code == "recipe-invalid"
     assert words in caught.value.reason
+    # A wrong key is answered with all keys, a wrong value with what the key means.
+    key = words.split(":", maxsplit=1)[0]
+    meaning = Recipe.model_fields[key].description if key in Recipe.model_fields else "settings: epochs, batch_size, "
+    assert str(meaning) in caught.value.hint
     assert not (tmp_path / "run").exists()
 
 
@@ -329,16 +353,81 @@ def test_a_size_too_small_for_the_depth_names_the_layer(pictures: Path, tmp_path
     with pytest.raises(UsageError) as caught:
         train(pictures, size=(0, 100_000), output=tmp_path / "run")
     assert caught.value.code == "size-out-of-range"
-    with pytest.raises(UsageError) as caught:
-        train(pictures, channels=0, output=tmp_path / "run")
-    assert caught.value.code == "channels-out-of-range"
+    for channels in (0, 2, 99):
+        with pytest.raises(UsageError) as caught:
+            train(pictures, channels=channels, output=tmp_path / "run")
+        assert caught.value.code == "channels-out-of-range"
+        assert caught.value.reason == f"the images have 1, which can become 1 or 3; received {channels}"
     assert not (tmp_path / "run").exists()
+
+
+def test_channels_of_arrays(tmp_path: Path) -> None:
+    for own, possible in ((3, (1, 3)), (4, (1, 3, 4)), (5, (5,))):
+        images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, own), dtype=np.uint8)
+        np.savez(tmp_path / f"{own}.npz", images=images, labels=np.arange(20) % 2)
+        for channels in (1, 3, 4, 5):
+            options: dict[str, Any] = {"channels": channels, "epochs": 1, "precision": "float32"}
+            output = tmp_path / f"{own} as {channels}"
+            if channels in possible:
+                run = train(tmp_path / f"{own}.npz", "flatten dense", output=output, **options)
+                assert run.settings.input.channels == channels
+            else:
+                with pytest.raises(UsageError, match=f"the images have {own}, which can become"):
+                    train(tmp_path / f"{own}.npz", "flatten dense", output=output, **options)
+
+
+def test_batches_of_one_image_and_batch_norm(pictures: Path, tmp_path: Path) -> None:
+    flat = QUICK | {"model": "flatten dense(4) norm relu dense", "epochs": 1}
+    with pytest.raises(UsageError, match="batch norm needs more than one image in a batch here") as caught:
+        train(pictures, output=tmp_path / "run", **flat | {"batch_size": 1})
+    assert caught.value.code == "batch-too-small"
+    assert "batch_size=2" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+    # Over the pixels of one image there is a spread.
+    train(pictures, output=tmp_path / "pixels", **QUICK | {"epochs": 1, "batch_size": 1})
+    listener = Listener()
+    train(pictures, output=tmp_path / "rest", reporter=listener, **flat | {"batch_size": 95})
+    assert any(said.startswith("one image, each time another, is left out of an epoch") for said in listener.said)
+    listener = Listener()
+    train(pictures, output=tmp_path / "whole", reporter=listener, **flat | {"batch_size": 200})
+    assert "batch_size 200 is more than the 96 training images: one batch is an epoch" in listener.said
+    assert not any("left out of an epoch" in said for said in listener.said)
+
+
+def test_more_threads_than_cores_are_slow(pictures: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    cores = os.cpu_count() or 1
+    train(pictures, output=tmp_path / "run", reporter=listener, **QUICK | {"epochs": 1, "threads": cores + 1})
+    assert listener.warned == [f"{cores + 1} threads on {cores} cores: training will be slow"]
+
+
+def test_odd_doubled_and_uneven_images_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("many", 202), ("few", 2)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{number}.png"
+            )
+    (tmp_path / "data" / "few" / "1.png").write_bytes((tmp_path / "data" / "many" / "1.png").read_bytes())
+    Image.new("L", (1, 1), 7).save(tmp_path / "data" / "many" / "2.png")
+    listener = Listener()
+    recipe = QUICK | {"epochs": 1, "model": "flatten dense"}
+    train(tmp_path / "data", output=tmp_path / "run", reporter=listener, **recipe)
+    assert "many/2.png: has one pixel only" in listener.said
+    told = " | ".join(listener.warned)
+    assert "the same image has different labels (1 case): few/1.png as few; many/1.png as many" in told
+    assert "many has 101 times as many images as few (202 and 2)" in told
 
 
 def test_an_absent_device(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         train(pictures, output=tmp_path / "run", device="cuda:7", **QUICK)
     assert caught.value.code == "device-absent"
+    listener = Listener()
+    with pytest.raises(MachineError):
+        train(pictures, output=tmp_path / "run", device="cuda:7", reporter=listener, **QUICK)
+    assert listener.said == [], "it is told before anything long begins"
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError) as usage:
         train(pictures, output=tmp_path / "run", device="abacus", **QUICK)
@@ -375,6 +464,90 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(pictures: Path
 
     tensors, _ = checkpoint.load(tmp_path / "run" / "last.safetensors")
     assert all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point())
+
+
+def test_a_damaged_best_checkpoint_is_passed_over(run: Run, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    shutil.copy(folder / "last.safetensors", folder / "previous.safetensors")
+    damaged = bytearray((folder / "best.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "best.safetensors").write_bytes(damaged)
+    with pytest.warns(UserWarning, match=r"best.safetensors: damaged .*; its place is taken by last.safetensors"):
+        opened = Run.open(folder)
+    assert opened.predict(pictures / "square" / "3.png")[0].label in run.classes
+    (folder / "last.safetensors").write_bytes(damaged)
+    with pytest.warns(UserWarning, match=r"its place is taken by previous.safetensors"):
+        Run.open(folder)
+    (folder / "previous.safetensors").write_bytes(damaged)
+    with pytest.raises(ModelFileError) as caught:
+        Run.open(folder)
+    assert (caught.value.code, caught.value.path) == ("checkpoint-damaged", str(folder / "best.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (lambda text: text + "rubbish\n", 8),
+        (lambda text: text.replace("\n3,", "\nthree,"), 2),
+        (lambda text: text.replace(",", ";"), 0),
+        (lambda text: "a,b,c\n1,2,3\n", 0),
+        (lambda text: text + "9,0.1\n", 8),
+        (lambda text: text.replace("\n2,", "\n2,\udcff"), 1),
+    ],
+    ids=["rubbish", "word", "semicolons", "other columns", "short", "no text"],
+)
+def test_figures_that_cannot_be_read_do_not_hinder_prediction(
+    run: Run, pictures: Path, tmp_path: Path, damage: Callable[[str], str], kept: int
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    text = damage((folder / "metrics.csv").read_text())
+    (folder / "metrics.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.warns(UserWarning, match=rf"metrics.csv, line {kept + 2}: cannot be read"):
+        opened = Run.open(folder)
+    assert opened.history == run.history[:kept]
+    assert opened.predict(pictures / "square" / "3.png")[0].label in run.classes
+
+
+def test_other_classes_are_never_taken_for_the_runs_own(pictures: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(pictures, source)
+    run = train(source, output=tmp_path / "run", **QUICK | {"epochs": 1})
+    (source / "square").rename(source / "box")
+    for call in (
+        lambda: resume(run.folder, epochs=2, accept_data_change=True),
+        lambda: Run.open(run.folder).prepared(),
+    ):
+        with pytest.raises(ModelFileError) as caught:
+            call()
+        assert caught.value.code == "classes-changed"
+        assert (
+            "now: box, lying bar, standing bar; the run knows: lying bar, square, standing bar" in caught.value.reason
+        )
+
+
+def test_best_weights_are_no_state_to_go_on_from(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    shutil.copy(tmp_path / "run" / "best.safetensors", tmp_path / "run" / "last.safetensors")
+    with pytest.raises(ModelFileError) as caught:
+        resume(tmp_path / "run", epochs=9)
+    assert caught.value.code == "checkpoint-without-progress"
+
+
+def test_names_that_are_no_text_do_not_spoil_the_runs_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in (os.fsdecode(b"\xff"), "a\nb", "\x1b[31m"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{number}.png"
+            )
+    run = train(tmp_path / "data", output=tmp_path / "run", **QUICK | {"epochs": 1})
+    settings = tomllib.loads((run.folder / "run.toml").read_text("utf-8"))
+    assert settings["record"]["classes"] == ["\x1b[31m", "a\nb", "\\udcff"]
+    assert set(run.predict(tmp_path / "data" / "a\nb" / "0.png")[0].scores) == set(run.classes)
+    assert Run.open(run.folder).prepared().dataset.classes == run.classes
 
 
 def test_opening_what_is_no_run(tmp_path: Path) -> None:

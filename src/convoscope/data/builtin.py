@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 from ..errors import DataError, UsageError
 from .dataset import Dataset
 from .sources import ArrayImages, Stack
-from .split import check_share, draw
+from .split import check_seed, check_share, draw
 
 BUILTIN = {
     "lines": "5x5 pixels, vertical and horizontal lines",
@@ -60,6 +60,7 @@ def load_builtin(name: str, *, seed: int = 0, validation: float | None = None, t
             hint="choose one of " + ", ".join(f"builtin:{known}" for known in nearest_first(kind, BUILTIN)),
             code="unknown-builtin",
         )
+    check_seed(seed)
     check_share("validation", validation)
     check_share("test", test)
     default_validation = 0.1 if kind == "drawings" else 0.2

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from ..errors import UsageError
+from ..errors import MachineError, UsageError
 from ..files import machine_error
 
 LOCK: Final = "lock"
@@ -40,8 +40,15 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise machine_error(folder, error) from error
+        raise _refused(folder, error) from error
     return folder
+
+
+def _refused(folder: Path, error: OSError) -> MachineError:
+    """The cache folder cannot be used: what the system says, and where else it may be."""
+    plain = machine_error(folder, error)
+    hint = "set CONVOSCOPE_CACHE to a folder on a disk with room that you may write to"
+    return MachineError(plain.path, plain.reason, hint=hint, code=plain.code)
 
 
 def cache_limit(folder: Path) -> int:
@@ -108,7 +115,7 @@ def alone(key: str, folder: Path | None = None) -> Iterator[None]:
         locks.mkdir(parents=True, exist_ok=True)
         lock = open(locks / key[:2], "ab")  # noqa: SIM115
     except OSError as error:
-        raise machine_error(locks, error) from error
+        raise _refused(locks, error) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -140,7 +147,7 @@ def building(kind: str, key: str = "", folder: Path | None = None) -> Iterator[B
             with contextlib.suppress(FileExistsError, FileNotFoundError):
                 _rename_new(entry.folder, place / entry.key)
     except OSError as error:
-        raise machine_error(place, error) from error
+        raise _refused(place, error) from error
     finally:
         shutil.rmtree(entry.folder, ignore_errors=True)
 

@@ -36,9 +36,13 @@ def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputForma
         DataError: none of the images looked at can be decoded.
     """
     rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), min(_SAMPLE, len(dataset))).astype(np.int64)).tolist()
-    seen = list(_look(dataset, rows))
+    faults: list[ConvoscopeError] = []
+    seen = list(_look(dataset, rows, faults))
     if not seen:
-        raise DataError(dataset.source, f"none of the {len(rows)} images looked at can be decoded", code="no-images")
+        first = f"; the first: {faults[0]}" if faults else ""
+        raise DataError(
+            dataset.source, f"none of the {len(rows)} images looked at can be decoded{first}", code="no-images"
+        )
     channels = max(count for *_, count in seen)
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     sizes = {(height, width) for height, width, _ in seen}
@@ -65,8 +69,8 @@ def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputForma
     return InputFormat(height=side, width=side, channels=channels, resize=resize), why
 
 
-def _look(dataset: Dataset, rows: list[int]) -> Iterator[_Seen]:
-    """Height, width and channels of some images, those that cannot be decoded left out."""
+def _look(dataset: Dataset, rows: list[int], faults: list[ConvoscopeError]) -> Iterator[_Seen]:
+    """Height, width and channels of some images; those that cannot be decoded are added to `faults`."""
     images = dataset.images
     if isinstance(images, FileImages):
         small = InputFormat(height=_LOOK, width=_LOOK, channels=3)
@@ -77,7 +81,8 @@ def _look(dataset: Dataset, rows: list[int]) -> Iterator[_Seen]:
                 grey = header.grey or _is_grey(
                     decode_bytes(data, small, path=images.files[row], tiff=images.tiff).pixels
                 )
-            except ConvoscopeError:
+            except ConvoscopeError as error:
+                faults.append(error)
                 continue
             yield header.height, header.width, 1 if grey else 3
     elif isinstance(images, ArrayImages):

@@ -21,6 +21,7 @@ from ..errors import ConvoscopeError, MachineError, printable
 from .dataset import SPLITS, Dataset, InputFormat, Skipped
 from .decode import decode_bytes, read_header
 from .sources import ArrayImages, FileImages, digest_of
+from .store import Prepared, gathered_remarks
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all images."""
@@ -154,6 +155,7 @@ class _Look:
     mode: str = ""
     error: ConvoscopeError | None = None
     machine: bool = False
+    note: str = ""
 
 
 def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int | None = None) -> Inspection:
@@ -174,6 +176,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
     skipped = list(dataset.skipped)
+    odd: list[tuple[int, str]] = []
     in_a_row = 0
     for row, look in enumerate(_looks(dataset, workers or _cores())):
         if look.error is not None:
@@ -192,6 +195,8 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
             digests[row] = look.digest
             assert look.thumbnail is not None
             thumbnails[row] = look.thumbnail
+            if look.note:
+                odd.append((row, look.note))
         if look.size:
             sizes[look.size] += 1
         if look.mode:
@@ -199,9 +204,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         if progress and (row % 256 == 255 or row + 1 == total):
             progress(row + 1, total)
 
-    equal: dict[bytes, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(good).tolist():
-        equal[digests[row]].append(row)
+    equal = _equal(digests, np.flatnonzero(good).tolist())
     same = [rows for rows in equal.values() if len(rows) > 1]
     plain = good & (thumbnails.std(axis=1) < _PLAIN)
     first = np.array(sorted(rows[0] for rows in equal.values()), dtype=np.int64)
@@ -224,12 +227,25 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         modes=dict(modes.most_common()),
         duplicates=_named(dataset, same),
         near_duplicates=_named(dataset, near),
-        leaks=_apart(dataset, same, lambda row: SPLITS[dataset.splits[row]]),
-        near_leaks=_apart(dataset, near_all, lambda row: SPLITS[dataset.splits[row]]),
-        conflicts=_apart(dataset, same, lambda row: _label(dataset, row)),
+        leaks=_apart(dataset, same, _split),
+        near_leaks=_apart(dataset, near_all, _split),
+        conflicts=_apart(dataset, same, _label),
         numbers=_numbers(usable),
     )
-    return _judged(result, usable, dataset.notes, int(plain.sum()), agreement)
+    notes = (*dataset.notes, *gathered_remarks(dataset.names, odd))
+    return _judged(result, usable, notes, int(plain.sum()), agreement)
+
+
+def concerns(prepared: Prepared) -> list[str]:
+    """What to know before training on these images, one sentence each: the same image in two parts or under two labels, and
+    classes of very different size.
+    """
+    dataset = prepared.dataset
+    same = [rows for rows in _equal(prepared.digests, range(len(dataset))).values() if len(rows) > 1]
+    found = _told_leaks("the same image", _apart(dataset, same, _split))
+    found += _told_conflicts(_apart(dataset, same, _label))
+    uneven, ratio = ("", 0.0) if dataset.task == "numbers" else _unevenness(_totals(dataset.classes, dataset.counts()))
+    return [*found, uneven] if ratio > WARN_IMBALANCE else found
 
 
 def _cores() -> int:
@@ -293,7 +309,7 @@ def _look_at_file(images: FileImages, row: int) -> _Look:
         decoded = decode_bytes(data, _LARGE, path=name, tiff=images.tiff)
     except ConvoscopeError as error:
         return _Look(error=error, size=size, mode=mode, machine=isinstance(error, MachineError))
-    return _Look(digest_of(data), _thumbnail(decoded.pixels), size, mode)
+    return _Look(digest_of(data), _thumbnail(decoded.pixels), size, mode, note=decoded.note)
 
 
 def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int] | None]:
@@ -310,18 +326,32 @@ def _named(dataset: Dataset, groups: Iterable[Sequence[int]]) -> tuple[tuple[str
     return tuple(tuple(dataset.names[row] for row in sorted(rows)) for rows in groups)
 
 
-def _apart(
-    dataset: Dataset, groups: Iterable[Sequence[int]], key: Callable[[int], str]
-) -> tuple[dict[str, tuple[str, ...]], ...]:
+_Apart = tuple[dict[str, tuple[str, ...]], ...]
+"""Groups of images that should not differ: what they differ in to their names."""
+
+
+def _equal(digests: Sequence[Any], rows: Iterable[int]) -> dict[Any, list[int]]:
+    """Digest to the rows that have it."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for row in rows:
+        groups[digests[row]].append(row)
+    return groups
+
+
+def _apart(dataset: Dataset, groups: Iterable[Sequence[int]], key: Callable[[Dataset, int], str]) -> _Apart:
     """The groups whose members differ in `key`: key to names."""
     result = []
     for rows in groups:
         parts: dict[str, list[str]] = defaultdict(list)
         for row in sorted(rows):
-            parts[key(row)].append(dataset.names[row])
+            parts[key(dataset, row)].append(dataset.names[row])
         if len(parts) > 1:
             result.append({part: tuple(names) for part, names in parts.items()})
     return tuple(result)
+
+
+def _split(dataset: Dataset, row: int) -> str:
+    return SPLITS[int(dataset.splits[row])]
 
 
 def _label(dataset: Dataset, row: int) -> str:
@@ -356,15 +386,8 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
             f"{_count(len(found.skipped), 'image')} cannot be used; the first: "
             f"{printable(found.skipped[0].path)}: {found.skipped[0].reason}"
         )
-    for groups, what in ((found.leaks, "the same image"), (found.near_leaks, "nearly the same image")):
-        if groups:
-            example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in groups[0].items())
-            warnings.append(f"{what} stands in more than one split ({_count(len(groups), 'case')}): {example}")
-    if found.conflicts:
-        example = "; ".join(
-            f"{_some(names[:1])} as {printable(label) or 'no label'}" for label, names in found.conflicts[0].items()
-        )
-        warnings.append(f"the same image has different labels ({_count(len(found.conflicts), 'case')}): {example}")
+    warnings += _told_leaks("the same image", found.leaks) + _told_leaks("nearly the same image", found.near_leaks)
+    warnings += _told_conflicts(found.conflicts)
     if found.duplicates:
         surplus = sum(len(group) - 1 for group in found.duplicates)
         remarks.append(
@@ -381,26 +404,55 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
     return replace(found, warnings=tuple(warnings), notes=tuple(remarks))
 
 
+def _told_leaks(what: str, groups: _Apart) -> list[str]:
+    if not groups:
+        return []
+    example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in groups[0].items())
+    return [f"{what} stands in more than one split ({_count(len(groups), 'case')}): {example}"]
+
+
+def _told_conflicts(groups: _Apart) -> list[str]:
+    if not groups:
+        return []
+    example = "; ".join(f"{_some(names[:1])} as {printable(label) or 'no label'}" for label, names in groups[0].items())
+    return [f"the same image has different labels ({_count(len(groups), 'case')}): {example}"]
+
+
+def _totals(classes: Sequence[str], counts: dict[str, dict[str, int]]) -> Counter[str]:
+    """Images of each class in all parts together."""
+    totals: Counter[str] = Counter(dict.fromkeys(classes, 0))
+    for by_class in counts.values():
+        totals.update(by_class)
+    return totals
+
+
+def _unevenness(totals: Counter[str]) -> tuple[str, float]:
+    """How far the largest and the smallest class lie apart, in words and as a ratio."""
+    present = {name: count for name, count in totals.items() if count}
+    if len(present) < 2:
+        return "", 1.0
+    most, least = max(present, key=lambda name: present[name]), min(present, key=lambda name: present[name])
+    ratio = present[most] / present[least]
+    sentence = f"{printable(most)} has {ratio:.0f} times as many images as {printable(least)} ({present[most]:,} and {present[least]:,})"
+    if ratio > WARN_IMBALANCE:
+        sentence += ": accuracy alone will say little; class weights or balanced sampling help"
+    return sentence, ratio
+
+
 def _judge_balance(found: Inspection, usable: Dataset, warnings: list[str], remarks: list[str]) -> None:
     if found.task == "numbers":
         for name, (low, _, high) in found.numbers.items():
             if low == high:
                 warnings.append(f"{printable(name)} is {low:g} for every image: there is nothing to learn from it")
         return
-    totals: Counter[str] = Counter(dict.fromkeys(found.classes, 0))
-    for by_class in found.counts.values():
-        totals.update(by_class)
+    totals = _totals(found.classes, found.counts)
     for name in [name for name, count in totals.items() if count == 0]:
         warnings.append(f"{printable(name)} has no image that can be used")
-    present = {name: count for name, count in totals.items() if count}
-    if len(present) > 1:
-        most, least = max(present, key=lambda name: present[name]), min(present, key=lambda name: present[name])
-        ratio = present[most] / present[least]
-        sentence = f"{printable(most)} has {ratio:.0f} times as many images as {printable(least)} ({present[most]:,} and {present[least]:,})"
-        if ratio > WARN_IMBALANCE:
-            warnings.append(sentence + ": accuracy alone will say little; class weights or balanced sampling help")
-        elif ratio > NOTE_IMBALANCE:
-            remarks.append(sentence)
+    sentence, ratio = _unevenness(totals)
+    if ratio > WARN_IMBALANCE:
+        warnings.append(sentence)
+    elif ratio > NOTE_IMBALANCE:
+        remarks.append(sentence)
     if found.task == "labels" and len(usable):
         unlabelled = int((np.asarray(usable.targets).sum(axis=1) == 0).sum())
         if unlabelled:

@@ -42,8 +42,6 @@ LAYOUTS: Final = (
 )
 """How a source may be read; `auto` guesses and says what it took."""
 
-_IMBALANCE: Final = 100
-
 
 def load(
     source: str | os.PathLike[str] | Dataset,
@@ -84,12 +82,12 @@ def load(
         return _with_manifest(dataset, manifest)
     if layout not in LAYOUTS:
         raise UsageError("layout", f"must be one of {', '.join(LAYOUTS)}; received {layout!r}", code="unknown-layout")
-    if not os.path.lexists(path):
+    if not text or not os.path.lexists(path):
         from .download import is_download, locate
 
         if not is_download(text):
             raise DataError(
-                text,
+                text or "''",
                 "there is no such file or folder",
                 hint="give a folder of pictures, or one of builtin:shapes, mnist, fashion-mnist, quickdraw:apple,banana",
                 code="data-missing",
@@ -98,7 +96,7 @@ def load(
     try:
         listing = _read(path, layout, tiff)
     except OSError as error:
-        raise machine_error(path, error) from error
+        raise machine_error(error.filename or path, error) from error
     return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest)
 
 
@@ -167,12 +165,6 @@ def _check_classes(source: str, listing: Listing) -> None:
         for name, count in zip(listing.classes, trained, strict=True):
             if count == 0:
                 raise DataError(source, f"class {printable(name)!r} has no training image", code="class-empty")
-    most, least = counts.index(max(counts)), counts.index(min(counts))
-    if counts[most] > _IMBALANCE * counts[least]:
-        listing.notes.append(
-            f"the classes are very uneven: {printable(listing.classes[most])} has {counts[most]} images, "
-            f"{printable(listing.classes[least])} has {counts[least]}"
-        )
 
 
 def from_arrays(

@@ -84,6 +84,19 @@ def check_share(name: str, share: float | None) -> None:
         )
 
 
+MAX_SEED: Final = 2**63 - 1
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed outside 0 <= seed < 2**63.
+
+    Raises:
+        UsageError: it is.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError("seed", f"must be a whole number from 0 to {MAX_SEED}; received {seed}", code="bad-seed")
+
+
 def complete(
     names: Sequence[str],
     strata: NDArray[np.int64],
@@ -114,6 +127,7 @@ def complete(
     Returns:
         The split, int8 `(N,)`, and notes.
     """
+    check_seed(seed)
     check_share("validation", validation)
     check_share("test", test)
     if (validation or 0) + (test or 0) >= 1:

@@ -23,7 +23,7 @@ from typing import Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, MachineError
+from ..errors import DataError, MachineError, printable, shell_word
 from .cache import Lease, alone, building, cache_folder, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
@@ -148,7 +148,8 @@ def prepare(
     skipped = tuple(Skipped(path, reason) for _, path, reason, _ in findings.skipped)
     _check_losses(dataset, findings, strict)
     result = dataset if len(kept) == len(dataset) else dataset.select(kept)
-    result = replace(result, skipped=(*dataset.skipped, *skipped), notes=(*dataset.notes, *_remarks(dataset, findings)))
+    remarks = gathered_remarks(dataset.names, findings.notes)
+    result = replace(result, skipped=(*dataset.skipped, *skipped), notes=(*dataset.notes, *remarks))
     if in_place is not None:
         pixels = in_place if len(kept) == len(dataset) else in_place[kept]
     else:
@@ -333,8 +334,9 @@ def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:
     if not lost:
         return
     count = len(dataset)
-    hint = "mend or remove them, then start again; nothing was changed"
-    first = "; ".join(f"{path}: {reason}" for _, path, reason, _ in lost[:5])
+    listing = f"convoscope data {shell_word(dataset.source)} --json"
+    hint = f"mend or remove them; nothing was changed; all of them are listed by: {listing}"
+    first = "; ".join(f"{printable(path)}: {reason}" for _, path, reason, _ in lost[:5])
     listed = f"{first}{'; ...' if len(lost) > 5 else ''}"
     if strict:
         raise DataError(
@@ -383,14 +385,12 @@ def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:
         )
 
 
-def _remarks(dataset: Dataset, findings: _Findings) -> list[str]:
+def gathered_remarks(names: Sequence[str], notes: Sequence[tuple[int, str]]) -> list[str]:
+    """What was odd about images that were accepted, each thing once, with the first image it was found in."""
     groups: dict[str, list[int]] = {}
-    for row, note in findings.notes:
+    for row, note in notes:
         groups.setdefault(note, []).append(row)
-    remarks = []
-    for note, rows in groups.items():
-        others = f" (and {len(rows) - 1} more like it)" if len(rows) > 1 else ""
-        remarks.append(f"{dataset.names[rows[0]]}: {note}{others}")
-    if findings.skipped:
-        remarks.append(f"{len(findings.skipped)} of {len(dataset)} images are left out")
-    return remarks
+    return [
+        f"{printable(names[rows[0]])}: {note}" + (f" (and {len(rows) - 1} more like it)" if len(rows) > 1 else "")
+        for note, rows in groups.items()
+    ]

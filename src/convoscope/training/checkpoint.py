@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, printable
-from ..files import atomic_write, machine_error, size_text
+from ..files import keep_copy, machine_error, size_text, write_bytes
 
 FORMAT = 1
 _ZEROS = b"0" * 64
@@ -45,8 +45,7 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         MachineError: the disk is full, or the folder may not be written to.
     """
     content = pack(tensors, state)
-    with atomic_write(path) as file:
-        file.write(content)
+    write_bytes(path, content)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -102,27 +101,40 @@ def read_checked(path: Path) -> bytes:
         ModelFileError: with the reason in plain words.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(path, "not a file", hint="give a .safetensors file", code="checkpoint-not-a-file")
-        with path.open("rb") as file:
+        # The opened file is looked at, not its name: a training may put a new one in its place at any moment.
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError
             start = file.read(512)
             _refuse_foreign(path, start)
             length = int.from_bytes(start[:8], "little")
             if status.st_size < 8 or length > min(_MAX_HEADER_BYTES, status.st_size - 8) or start[8:9] != b"{":
-                reason = "cut short" if start[8:9] == b"{" and length > status.st_size - 8 else "not a safetensors file"
-                claim = f" (it claims a header of {size_text(length)}, the file has {size_text(status.st_size)})"
-                raise ModelFileError(path, reason + claim, code="checkpoint-damaged")
+                if start[8:9] != b"{":
+                    reason, hint = "not a safetensors file", "give a run's folder, or its best.safetensors"
+                else:
+                    claim = f"it claims a header of {size_text(length)}, the file has {size_text(status.st_size)}"
+                    reason, hint = f"cut short or damaged ({claim})", "restore it from a copy"
+                raise ModelFileError(path, reason, hint=hint, code="checkpoint-damaged")
             header = start[8 : 8 + length] + file.read(max(0, length - len(start) + 8))
             _check_header(path, header, status.st_size - 8 - length)
             file.seek(0)
             return file.read()
     except FileNotFoundError:
         raise ModelFileError(
-            path, "there is no such file", hint="list the runs with: ls runs", code="checkpoint-missing"
+            path, "there is no such file or run", hint="list the runs with: ls runs", code="checkpoint-missing"
+        ) from None
+    except IsADirectoryError:
+        raise ModelFileError(
+            path, "not a file", hint="give a run's folder, or a .safetensors file", code="checkpoint-not-a-file"
         ) from None
     except OSError as error:
         raise machine_error(path, error) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """As `open` does it, but a named pipe does not hang."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
@@ -180,14 +192,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def keep_previous(folder: Path) -> None:
     """Before `last.safetensors` is replaced, keep it as `previous.safetensors`: the one to go on from if the disk ruins the last."""
-    last, previous, link = folder / "last.safetensors", folder / "previous.safetensors", folder / ".previous.tmp"
-    try:
-        link.unlink(missing_ok=True)
-        if last.exists():
-            os.link(last, link)
-            os.replace(link, previous)
-    except OSError as error:
-        raise machine_error(previous, error) from error
+    if (folder / "last.safetensors").exists():
+        keep_copy(folder / "last.safetensors", folder / "previous.safetensors")
 
 
 def newest_valid(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[ModelFileError]]:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import DataError, Interrupted, MachineError, UsageError
+from ..errors import DataError, Interrupted, MachineError, UsageError, shell_word
 from . import checkpoint
 from .augment import augment, resize
 from .chance import balanced_order, image_order, step_seed
@@ -272,8 +272,12 @@ def steps_in_epoch(job: Job) -> int:
     """Batches in an epoch. A last batch of one image is dropped where batch norm could not measure a spread."""
     images, size = len(job.train), job.recipe.batch_size
     full, rest = divmod(images, size)
-    has_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in job.network.modules())
-    return full + (1 if rest and not (rest == 1 and has_norm and full) else 0)
+    return full + (1 if rest and not (rest == 1 and full and has_batch_norm(job.network)) else 0)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a layer measures mean and spread over the images of a batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 def epoch_order(job: Job, epoch: int) -> NDArray[np.int64]:
@@ -422,7 +426,7 @@ def stopped(job: Job, signal: int) -> Interrupted:
     return Interrupted(
         job.folder,
         "stopped; the state is saved",
-        hint=f"go on with: convoscope train --resume {job.folder}",
+        hint=f"go on with: convoscope train --resume {shell_word(job.folder)}",
         code="interrupted",
         signal=signal,
     )

@@ -94,18 +94,17 @@ def recipe_error(error: ValidationError) -> UsageError:
     """All faults of a configuration in one message, each with its key, what came and, for a typo, the nearest key."""
     import difflib
 
-    faults = []
+    faults, meanings, unknown = [], [], False
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
+            unknown = True
             near = difflib.get_close_matches(key, list(Recipe.model_fields), 1)
             faults.append(f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
         else:
             message = fault["msg"][0].lower() + fault["msg"][1:]
             faults.append(f"{key}: {message}; received {fault['input']!r}")
-    return UsageError(
-        "recipe",
-        "; ".join(faults),
-        hint="settings: " + ", ".join(Recipe.model_fields),
-        code="recipe-invalid",
-    )
+            if key in Recipe.model_fields:
+                meanings.append(f"{key}: {Recipe.model_fields[key].description}")
+    hint = "settings: " + ", ".join(Recipe.model_fields) if unknown else "; ".join(meanings)
+    return UsageError("recipe", "; ".join(faults), hint=hint, code="recipe-invalid")

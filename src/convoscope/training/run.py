@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from pydantic import BaseModel, ConfigDict
 
 from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
-from ..errors import DataError, ModelFileError, printable
+from ..errors import DataError, ModelFileError, printable, shell_word
 from .recipe import Recipe
-from .report import Row
+from .report import COLUMNS, Row
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .engine import Engine
+
+
+_CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 
 
 class Settings(BaseModel):
@@ -68,8 +72,10 @@ class Prediction:
     scores: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it."""
-        return {"path": self.path, "label": self.label, "confidence": self.confidence, "scores": self.scores}
+        """As `predict --json` prints it. JSON knows no NaN: there it stands as None."""
+        scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
+        sure = self.confidence if self.confidence is not None and math.isfinite(self.confidence) else None
+        return {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
 
 
 class Run:
@@ -104,26 +110,27 @@ class Run:
         from . import checkpoint
 
         place = Path(path)
-        if place.is_dir() and not any((place / name).exists() for name in ("best.safetensors", "last.safetensors")):
-            hint = "start it again" if (place / "run.toml").exists() else "give a folder that convoscope train has made"
-            raise ModelFileError(place, "no checkpoint in this folder", hint=hint, code="run-empty")
-        weights = place
+        folder, candidates = place.parent, [place]
         if place.is_dir():
             # Stopped before the first epoch's end, a run has no best weights yet; its last ones can be looked at.
-            best = place / "best.safetensors"
-            weights = best if best.exists() else place / "last.safetensors"
-        folder = place if place.is_dir() else place.parent
-        _, state = checkpoint.load(weights)
-        try:
-            settings = Settings.model_validate(state["settings"])
-        except (KeyError, ValueError) as error:
-            raise ModelFileError(
-                weights,
-                f"its settings cannot be read: {printable(error)}",
-                hint="train again",
-                code="settings-unreadable",
-            ) from None
-        run = cls(folder, settings, read_history(folder / "metrics.csv"), weights)
+            folder, candidates = place, [place / name for name in _CHECKPOINTS if (place / name).exists()]
+        if not candidates:
+            hint = "give a folder that convoscope train has made"
+            if (place / "run.toml").exists():
+                hint = f"start it again: convoscope train --config {shell_word(place / 'run.toml')}"
+            raise ModelFileError(place, "no checkpoint in this folder", hint=hint, code="run-empty")
+        faults: list[ModelFileError] = []
+        for weights in candidates:
+            try:
+                _, state = checkpoint.load(weights)
+                break
+            except ModelFileError as error:
+                faults.append(error)
+        else:
+            raise faults[0]
+        for fault in faults:
+            warnings.warn(f"{fault}; its place is taken by {weights.name}", stacklevel=2)
+        run = cls(folder, read_settings(state, weights), read_history(folder / "metrics.csv"), weights)
         run._custom = model
         return run
 
@@ -175,8 +182,6 @@ class Run:
             weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
             checkpoint.load_weights(network, weights, self._weights)
             if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
-                import warnings
-
                 warnings.warn(
                     f"{printable(self._weights)}: some weights are not finite; its answers mean nothing", stacklevel=2
                 )
@@ -283,8 +288,12 @@ class Run:
         return Prediction(path, label, named[label], named)
 
     def dataset(self) -> Dataset:
-        """The run's dataset with its own split, read back from `split.csv`."""
-        return data.load(self.settings.source, layout=self.settings.layout, manifest=self.folder / "split.csv")
+        """The run's dataset with its own split, read back from `split.csv`.
+
+        Raises:
+            ModelFileError: the images have other classes by now.
+        """
+        return read_dataset(self.folder, self.settings)
 
     def prepared(self) -> Prepared:
         """The run's dataset, decoded in the run's input format. The same object each time."""
@@ -302,23 +311,65 @@ class Run:
         return f"<Run {printable(self.folder)}: {self.settings.model.split(':')[0][:40]!r}{figures}>"
 
 
-def read_history(path: Path) -> list[Row]:
-    """The rows of a `metrics.csv`. A torn last line is left out."""
+def read_settings(state: dict[str, Any], path: Path) -> Settings:
+    """The settings in a checkpoint's state.
+
+    Raises:
+        ModelFileError: they are missing or impossible.
+    """
     try:
-        text = path.read_text("utf-8")
+        return Settings.model_validate(state["settings"])
+    except (KeyError, ValueError) as error:
+        reason = f"its settings cannot be read: {printable(error)}"
+        raise ModelFileError(path, reason, hint="train again", code="settings-unreadable") from None
+
+
+def read_dataset(folder: Path, settings: Settings) -> Dataset:
+    """A run's images as they are now, with the run's own split.
+
+    Raises:
+        ModelFileError: they have other classes than the run.
+    """
+    dataset = data.load(settings.source, layout=settings.layout, manifest=folder / "split.csv")
+    if (dataset.task, dataset.classes) != (settings.task, settings.classes):
+        now, then = (", ".join(map(printable, classes)) for classes in (dataset.classes, settings.classes))
+        raise ModelFileError(
+            folder,
+            f"the images have other classes now: {now}; the run knows: {then}",
+            hint="bring the images back as they were, or train a new run",
+            code="classes-changed",
+        )
+    return dataset
+
+
+def read_history(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept, with a warning."""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-    rows = []
-    for line in csv.DictReader(lines):
-        values = {
-            key: (int(value) if key in ("epoch", "size") else float(value)) if value else None
-            for key, value in line.items()
-        }
-        rows.append(cast(Row, values))
+    header, *table = [line.strip().split(",") for line in lines] or [[]]
+    rows: list[Row] = []
+    for cells in table:
+        try:
+            rows.append(_history_row(dict(zip(header, cells, strict=False))))
+        except (KeyError, ValueError):
+            place = f"{printable(path)}, line {len(rows) + 2}"
+            warnings.warn(f"{place}: cannot be read; epochs from there on are not shown", stacklevel=2)
+            break
     return rows
+
+
+def _history_row(cells: dict[str, str]) -> Row:
+    values: dict[str, float | None] = {}
+    for column in COLUMNS:
+        text = cells[column]
+        missing = column.startswith("val_") and not text  # there is no validation part
+        values[column] = None if missing else int(text) if column in ("epoch", "size") else float(text)
+    return cast(Row, values)
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import datetime
 import os
 import platform
@@ -17,17 +19,17 @@ from torch import nn
 
 from .. import data, models
 from ..data import Dataset, InputFormat, Prepared
-from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable
-from ..files import FolderLock, atomic_write, clear_leftovers, machine_error, size_text, write_bytes
+from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable, shell_word
+from ..files import FolderLock, clear_leftovers, lies_in, machine_error, size_text, write_text
 from . import checkpoint
 from .augment import augment
 from .defaults import choose_model, choose_recipe
 from .engine import Engine, choose_engine, pick_device
-from .loop import Job, Part, Scaling, fit, load_batch
+from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch
 from .objective import Objective, balanced_weights
 from .recipe import Recipe
 from .report import Reporter
-from .run import Run, Settings
+from .run import Run, Settings, read_dataset, read_settings
 from .signals import StopSignals
 
 if TYPE_CHECKING:
@@ -75,9 +77,13 @@ def train(
         Interrupted: a signal came; `resume` goes on.
     """
     reporter = reporter or Reporter()
-    asked = Recipe.read(recipe)  # faults are told before anything long begins
+    # Faults are told before anything long begins.
+    asked = Recipe.read(recipe)
+    data.check_seed(seed)
+    pick_device(asked.device)
     with StopSignals() as signals:
         dataset = data.load(source, layout=layout, seed=seed, validation=validation, test=test)
+        _check_output(output, dataset.source)
         form, why = data.suggest_format(dataset)
         text = choose_model(dataset, form) if isinstance(model, str) and model == "auto" else model
         form = _input_format(form, text, size, channels, resize)
@@ -91,7 +97,11 @@ def train(
         prepared = data.prepare(
             dataset, form, strict=strict, progress=lambda done, total: reporter.progress("decoding", done, total)
         )
+        for note in prepared.dataset.notes[len(dataset.notes) :]:
+            reporter.say(note)
         _tell_skipped(prepared, reporter)
+        for concern in data.concerns(prepared):
+            reporter.warn(concern)
         resolved, notes = choose_recipe(prepared, network, asked, set(recipe))
         for note in notes:
             reporter.say(note)
@@ -99,14 +109,14 @@ def train(
         try:
             with FolderLock(folder):
                 clear_leftovers(folder)
+                _check_room(folder, network)
                 job = _make_job(folder, prepared, form, text, network, resolved, seed, reporter, resumed=None)
                 data.write_split(folder / "split.csv", prepared)
                 _write_skipped(folder, prepared)
                 _write_toml(folder, job.settings)
-                _check_room(folder, network)
                 fit(job, None, signals, reporter)
         except BaseException:
-            _drop_if_empty(folder)
+            _drop_if_unbegun(folder)
             raise
     return Run.open(folder, model=None if isinstance(text, str) else text)
 
@@ -141,17 +151,25 @@ def resume(
         raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
     with StopSignals() as signals, FolderLock(place):
         clear_leftovers(place)
-        if not (place / "last.safetensors").exists() and (place / "run.toml").exists():
+        kept = any((place / name).exists() for name in ("last.safetensors", "previous.safetensors"))
+        if not kept and (place / "run.toml").exists():
             raise ModelFileError(
                 place,
                 "it was ended before its first checkpoint",
-                hint=f"start it again: convoscope train --config {place / 'run.toml'}",
+                hint=f"start it again: convoscope train --config {shell_word(place / 'run.toml')}",
                 code="run-empty",
             )
         tensors, state, passed_over = checkpoint.newest_valid(place)
         for fault in passed_over:
             reporter.warn(f"{fault}; going on from previous.safetensors, some steps are repeated")
-        settings = Settings.model_validate(state["settings"])
+        settings = read_settings(state, place / "last.safetensors")
+        if "progress" not in state:
+            raise ModelFileError(
+                place / "last.safetensors",
+                "holds weights to predict with, but not what is needed to go on",
+                hint="restore it from a copy, or train again",
+                code="checkpoint-without-progress",
+            )
         done = int(state["progress"]["epoch"])
         recipe = settings.recipe
         if epochs is not None:
@@ -160,7 +178,9 @@ def resume(
             recipe = recipe.model_copy(update={"epochs": epochs})
             if recipe.patience:
                 state["progress"]["stale"] = 0
-        dataset = data.load(settings.source, layout=settings.layout, manifest=place / "split.csv")
+        if done >= recipe.epochs:
+            reporter.say(f"all its {done} epochs are done; --epochs {2 * done} would go on to twice as many")
+        dataset = read_dataset(place, settings)
         prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
         prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
         if settings.model.startswith("custom:") and model is None:
@@ -221,6 +241,7 @@ def _make_job(
             hint="let the model's text end with a bare `dense`",
             code="one-output-task",
         )
+    _check_batch(network, form, min(recipe.batch_size, len(rows["train"])))
     train_targets = dataset.targets[rows["train"]]
     target_mean, target_std = _target_scale(dataset, train_targets)
     weights = None
@@ -255,16 +276,23 @@ def _make_job(
         )
     if resumed:
         engine = Engine.model_validate(resumed.engine)
-        if engine.threads > (os.cpu_count() or 1):
-            reporter.warn(f"{os.cpu_count()} cores now, the run began with {engine.threads} threads: it will be slow")
         pick_device(engine.device)
     else:
         engine = _probe(network, parts["train"], scaling, objective, recipe, seed)
         recipe = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
         reporter.say(f"computing on {engine.device} in {engine.reason}")
+    if engine.threads > (os.cpu_count() or 1):
+        reporter.warn(f"{engine.threads} threads on {os.cpu_count()} cores: training will be slow")
     for split in ("train", "validation"):
         if not len(rows[split]) and split == "validation":
             reporter.warn("there is no validation part: the epoch with the least training loss is kept as the best")
+    changed = [
+        f"{name} {version} now, {resumed.versions.get(name)} before"
+        for name, version in versions().items()
+        if resumed and resumed.versions.get(name) != version
+    ]
+    for change in changed:
+        reporter.warn(f"{change}: the result may differ in the last digits")
     model_name = text if isinstance(text, str) else f"custom:{type(text).__module__}.{type(text).__qualname__}"
     settings = Settings(
         source=_absolute(dataset.source),
@@ -283,17 +311,11 @@ def _make_job(
         seed=seed,
         engine=engine.model_dump(),
         images={split: len(rows[split]) for split in data.SPLITS},
-        notes=resumed.notes if resumed else dataset.notes,
+        notes=(*resumed.notes, *(f"resumed with {change}" for change in changed)) if resumed else dataset.notes,
         versions=versions(),
         started=resumed.started if resumed else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    if resumed:
-        for name, version in settings.versions.items():
-            if resumed.versions.get(name) != version:
-                reporter.warn(
-                    f"{name} {version} now, {resumed.versions.get(name)} before: the result may differ in the last digits"
-                )
-    return Job(
+    job = Job(
         folder=folder,
         network=network,
         recipe=recipe,
@@ -305,6 +327,28 @@ def _make_job(
         validation=parts["validation"],
         settings=settings.model_dump(mode="json"),
     )
+    if steps_in_epoch(job) * recipe.batch_size < len(rows["train"]):
+        reporter.say(
+            "one image, each time another, is left out of an epoch: batch norm cannot learn from a batch of one"
+        )
+    return job
+
+
+def _check_batch(network: nn.Module, form: InputFormat, size: int) -> None:
+    """Batch norm has no spread to divide by where a whole batch gives one number a channel."""
+    if size > 1 or not has_batch_norm(network):
+        return
+    image = torch.zeros(1, form.channels, form.height, form.width)
+    try:
+        with torch.no_grad():
+            copy.deepcopy(network).train()(image)
+    except ValueError as error:
+        raise UsageError(
+            "batch_size",
+            f"batch norm needs more than one image in a batch here ({printable(error)})",
+            hint="use --set batch_size=2 or more, or a model without norm",
+            code="batch-too-small",
+        ) from None
 
 
 def _probe(network: nn.Module, part: Part, scaling: Scaling, objective: Objective, recipe: Recipe, seed: int) -> Engine:
@@ -356,10 +400,11 @@ def _input_format(
                 hint="use --size 96",
                 code="size-out-of-range",
             )
-    if channels is not None and not 1 <= channels <= 64:
+    allowed = (1, 3) if form.channels in (1, 3) else (1, 3, form.channels) if form.channels < 5 else (form.channels,)
+    if channels is not None and channels not in allowed:
         raise UsageError(
             "channels",
-            f"expected 1 to 64; received {channels}",
+            f"the images have {form.channels}, which can become {' or '.join(map(str, allowed))}; received {channels}",
             hint="1 is grey, 3 is colour",
             code="channels-out-of-range",
         )
@@ -371,25 +416,37 @@ def _absolute(source: str) -> str:
     return str(Path(source).absolute()) if Path(source).exists() else source
 
 
+def _check_output(output: str | os.PathLike[str] | None, source: str) -> None:
+    """Refuse a run's folder that holds something already, or that would lie among the images and be taken for a class.
+
+    Raises:
+        InUseError: `output-exists`.
+        UsageError: `output-inside-data`.
+    """
+    folder = Path("runs" if output is None else output)
+    if lies_in(folder, source):
+        raise UsageError(
+            folder,
+            "the run would lie inside the data",
+            hint="say where else: --output FOLDER, or start from another folder",
+            code="output-inside-data",
+        )
+    if output is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    reason, hint = "it exists already and is not empty", "choose another folder"
+    if not folder.is_dir():
+        reason = "is a file; expected a new folder"
+    elif (folder / "last.safetensors").exists():
+        hint = f"go on with it: convoscope train --resume {shell_word(folder)}, or choose another folder"
+    raise InUseError(folder, reason, hint=hint, code="output-exists")
+
+
 def _new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
     """Make the run's folder; of many starts in one moment each gets its own."""
     try:
+        _check_output(output, source)
         if output is not None:
             folder = Path(output)
-            if (folder.is_dir() and any(folder.iterdir())) or (folder.exists() and not folder.is_dir()):
-                raise InUseError(
-                    folder,
-                    "it exists already and is not empty",
-                    hint=f"go on with it: --resume {printable(folder)}, or choose another folder",
-                    code="output-exists",
-                )
-            if Path(source).is_dir() and folder.absolute().is_relative_to(Path(source).absolute()):
-                raise UsageError(
-                    folder,
-                    "the run would lie inside the data",
-                    hint="choose a folder elsewhere",
-                    code="output-inside-data",
-                )
             folder.mkdir(parents=True, exist_ok=True)
             return folder
         runs = Path("runs")
@@ -411,11 +468,11 @@ def _new_folder(output: str | os.PathLike[str] | None, source: str, model: str |
         raise machine_error(output or "runs", error) from error
 
 
-def _drop_if_empty(folder: Path) -> None:
-    """A run that failed before anything was written leaves no folder behind."""
-    left = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if left <= {".lock"} and folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
+def _drop_if_unbegun(folder: Path) -> None:
+    """A run that was stopped or failed before its training began leaves no folder behind."""
+    with contextlib.suppress(OSError):
+        if {entry.name for entry in folder.iterdir()} <= {".lock", "split.csv", "skipped.csv", "run.toml"}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_room(folder: Path, network: nn.Module) -> None:
@@ -449,7 +506,7 @@ def _write_skipped(folder: Path, prepared: Prepared) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "reason"])
     writer.writerows([data.escape_cell(item.path), data.escape_cell(item.reason)] for item in prepared.dataset.skipped)
-    write_bytes(folder / "skipped.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    write_text(folder / "skipped.csv", text.getvalue())
 
 
 def _write_toml(folder: Path, settings: dict[str, Any]) -> None:
@@ -461,8 +518,9 @@ def _write_toml(folder: Path, settings: dict[str, Any]) -> None:
     asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
     record = {key: value for key, value in settings.items() if key not in (*asked, "input", "recipe")}
     content = tomli_w.dumps({**asked, "recipe": settings["recipe"], "record": record}, multiline_strings=True)
-    with atomic_write(folder / "run.toml") as file:
-        file.write(content.encode("utf-8", "surrogateescape"))
+    # TOML has no way to write bytes of file names that are no text.
+    content = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", content)
+    write_text(folder / "run.toml", content)
 
 
 def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> Prepared:
