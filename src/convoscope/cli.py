@@ -526,7 +526,7 @@ def compare(
 
 @app.command
 def look(
-    run: Path,
+    run: Annotated[Path, Parameter(help=_RUN)],
     picture: Annotated[
         str | None, Parameter(help="An image of any size. Left out: the run's own filters and what excites them.")
     ] = None,

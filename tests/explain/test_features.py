@@ -139,13 +139,14 @@ def test_pca_with_too_little_to_go_by():
 
 @pytest.mark.parametrize("project", [pca, umap])
 def test_vectors_that_do_not_fit(project):
-    for vectors, match in (
-        (torch.zeros(3), r"expected shape \(N, D\), got \(3,\)"),
-        (torch.zeros(0, 3), r"got \(0, 3\)"),
-        (torch.tensor([[1.0, torch.inf]]), "expected finite numbers"),
+    for vectors, match, code in (
+        (torch.zeros(3), r"expected shape \(N, D\), got \(3,\)", "vectors-shape"),
+        (torch.zeros(0, 3), r"got \(0, 3\)", "vectors-shape"),
+        (torch.tensor([[1.0, torch.inf]]), "expected finite numbers", "vectors-values"),
     ):
-        with pytest.raises(UsageError, match=match):
+        with pytest.raises(UsageError, match=match) as caught:
             project(vectors)
+        assert caught.value.code == code
     with pytest.raises(UsageError, match="dimensions: expected a whole number from 1"):
         project(torch.zeros(3, 2), 0)
 

@@ -263,8 +263,9 @@ def test_silent_channels_are_named(written):
 
 @pytest.mark.parametrize("values", [np.zeros((0, 3, 3)), np.zeros(0)])
 def test_nothing_is_no_figure(values):
-    with pytest.raises(UsageError, match="expected numbers"):
+    with pytest.raises(UsageError, match="expected numbers") as caught:
         figures.map_sheet(values)
+    assert caught.value.code == "figure-values"
 
 
 def test_wrong_shapes_are_named():

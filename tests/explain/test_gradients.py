@@ -168,5 +168,6 @@ def test_a_training_step_is_sgds():
     text = step.text()
     assert text.count("\n") > 19 and "loss afterwards" in text
     assert len(step.to_json()["gradients"]["dense1.weight"]) == 2
-    with pytest.raises(UsageError, match="expected a number above 0"):
+    with pytest.raises(UsageError, match="expected a number above 0") as caught:
         training_step(net, images, targets, learning_rate=float("nan"))
+    assert caught.value.code == "rate-out-of-range"

@@ -173,7 +173,7 @@ def test_the_command_without_an_image(run: Run, tmp_path: Path, capsys: pytest.C
         (["PHOTO", "--why", "conv1:-1,0,0"], 2, "expected LAYER:CHANNEL,Y,X"),
         (["PHOTO", "--layer", "cnov2"], 2, "this network has no layer 'cnov2'"),
         (["missing.jpg"], 3, "there is no such picture"),
-        (["--why", "conv1:0,0,0"], 2, "these options look at one image"),
+        (["--cam"], 2, "these options look at one image"),
     ],
 )
 def test_bad_requests(
@@ -185,6 +185,21 @@ def test_bad_requests(
     said = capsys.readouterr()
     assert message in said.err and not said.out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_look_needs_its_picture_for_some_options(run: Run) -> None:
+    with pytest.raises(UsageError) as caught:
+        cli.app(["look", str(run.folder), "--why", "conv1:0,0,0"], exit_on_error=False, result_action="return_value")
+    assert caught.value.code == "picture-missing"
+
+
+def test_a_unit_in_words() -> None:
+    assert explain.read_unit("layer1.0.conv2:5,3,4") == ("layer1.0.conv2", 5, 3, 4)
+    assert explain.read_unit("relu#2: 5") == ("relu#2", 5)
+    for text in ("", "conv1", ":1", "conv1:a,b,c", "conv1:1,,2"):
+        with pytest.raises(UsageError) as caught:
+            explain.read_unit(text)
+        assert caught.value.code == "unit-malformed"
 
 
 def test_a_picture_that_cannot_be_read(run: Run, tmp_path: Path) -> None:

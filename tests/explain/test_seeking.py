@@ -444,8 +444,9 @@ def test_layers_that_give_no_maps():
     broken = nn.Sequential(nn.Conv2d(1, 2, 3))
     nn.init.constant_(broken[0].weight, math.nan)
     for look in (lambda: exciting(broken, pictures(2, side=6), "0"), lambda: grown(broken, "0", 0, (1, 6, 6), steps=2)):
-        with pytest.raises(UsageError, match="the maps of 0 are not finite"):
+        with pytest.raises(UsageError, match="the maps of 0 are not finite") as caught:
             look()
+        assert caught.value.code == "maps-not-finite"
 
 
 @pytest.mark.parametrize(

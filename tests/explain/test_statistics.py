@@ -54,5 +54,6 @@ def test_a_constant_and_a_vector():
 
 @pytest.mark.parametrize("shape", [(0, 2, 2), (2, 2), (1, 2, 2, 2)])
 def test_other_shapes(shape):
-    with pytest.raises(UsageError, match=r"expected numbers \(channels, height, width\)"):
+    with pytest.raises(UsageError, match=r"expected numbers \(channels, height, width\)") as caught:
         map_statistics(np.zeros(shape))
+    assert caught.value.code == "map-shape"
