@@ -60,15 +60,17 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
         chosen = _photographs(images, form, network, len(prepared.dataset.classes))
     if side > TINY_SIDE and "flip" not in named:
         likeness = mirror_likeness(prepared)
-        chosen["flip"] = likeness >= ALIKE
-        does = (
-            "are mirrored in training: the classes look"
-            if chosen["flip"]
-            else "are not mirrored in training: not all classes look"
-        )
-        if not chosen["flip"] and side <= SMALL_SIDE:
-            chosen.setdefault("shift", 0.07)
-        notes.append(f"images {does} like their mirror images (r = {likeness:.2f})")
+        alike = likeness >= ALIKE
+        chosen["flip"] = alike and _convolves(network)
+        looks = f"{'the' if alike else 'not all'} classes look like their mirror images (r = {likeness:.2f})"
+        if chosen["flip"]:
+            notes.append(f"images are mirrored in training: {looks}")
+        elif alike:
+            notes.append(f"images are not mirrored in training: {looks}, but a network without convolution gains nothing by it")
+        else:
+            notes.append(f"images are not mirrored in training: {looks}")
+            if side <= SMALL_SIDE:
+                chosen.setdefault("shift", 0.07)
     recipe = Recipe.read(chosen | {name: getattr(asked, name) for name in named})
     notes.append(
         f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}; --set key=value changes any of it"
@@ -99,10 +101,11 @@ def _small_images(images: int, network: nn.Module) -> dict[str, Any]:
             "weight_decay": 0.05,
             "schedule": "linear",
             "warmup": 0.1,
-            "label_smoothing": 0.1,
             "ema": 0.3,
         }
-        return chosen | ({"batch_size": 128, "learning_rate": 6e-3, "erase": 0.3} if _convolves(network) else {})
+        if _convolves(network):
+            chosen |= {"batch_size": 128, "learning_rate": 6e-3, "label_smoothing": 0.1, "erase": 0.3}
+        return chosen
     chosen = {
         "epochs": max(30, min(60, 40_000 // max(images, 1))),
         "batch_size": 16 if images < 500 else 32,
