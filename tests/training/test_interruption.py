@@ -35,6 +35,7 @@ RECIPE: dict[str, Any] = {
     "crop": 0.6,
     "start_size": 0.7,
     "ema": 0.5,
+    "mixup": 0.5,
     "precision": "float32",  # a timed choice may differ between two trainings; a resumed one keeps its own
 }
 

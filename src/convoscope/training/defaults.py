@@ -57,7 +57,8 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
     elif side <= SMALL_SIDE:
         chosen = _small_images(images, network)
     else:
-        chosen = _photographs(images, form, network, len(prepared.dataset.classes))
+        dataset = prepared.dataset
+        chosen = _photographs(images, form, network, len(dataset.classes), dataset.task)
     if side > TINY_SIDE and "flip" not in named:
         likeness = mirror_likeness(prepared)
         alike = likeness >= ALIKE
@@ -66,7 +67,9 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
         if chosen["flip"]:
             notes.append(f"images are mirrored in training: {looks}")
         elif alike:
-            notes.append(f"images are not mirrored in training: {looks}, but a network without convolution gains nothing by it")
+            notes.append(
+                f"images are not mirrored in training: {looks}, but a network without convolution gains nothing by it"
+            )
         else:
             notes.append(f"images are not mirrored in training: {looks}")
             if side <= SMALL_SIDE:
@@ -125,7 +128,7 @@ def _small_images(images: int, network: nn.Module) -> dict[str, Any]:
     return chosen
 
 
-def _photographs(images: int, form: InputFormat, network: nn.Module, classes: int) -> dict[str, Any]:
+def _photographs(images: int, form: InputFormat, network: nn.Module, classes: int, task: str) -> dict[str, Any]:
     """Photographs: strong augmentation, and small images first where the model takes any size."""
     chosen: dict[str, Any] = {
         "epochs": max(12, min(80, round(SHOWN / max(images, 1)))),
@@ -140,6 +143,7 @@ def _photographs(images: int, form: InputFormat, network: nn.Module, classes: in
         "rotate": 15.0,
         "colour": 0.4,
         "erase": 0.4,
+        "mixup": 0.5 if images < MANY and task != "numbers" else 0.0,
     }
     if _normalises(network):
         chosen["optimizer"] = "muon"

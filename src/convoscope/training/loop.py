@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import DataError, Interrupted, MachineError, UsageError, shell_word
 from . import checkpoint
 from .augment import augment, resize
-from .chance import balanced_order, image_order, step_seed
+from .chance import balanced_order, image_order, step_seed, uniforms
 from .engine import Engine
 from .journal import Journal
 from .objective import Objective
@@ -194,14 +194,30 @@ def train_step(
     images, targets = load_batch(job.train, batch, engine.device)
     size = train_size(job, epoch)
     images = augment(images, job.train.rows[batch], seed=job.seed, epoch=epoch, recipe=job.recipe, size=size)
+    own = blend_share(job, epoch, step)
+    if own < 1:
+        images = torch.lerp(images.roll(1, 0), images, own)
     images = engine.arrange(job.scaling(images))
     network.zero_grad(set_to_none=True)
     with engine.autocast():
         scores = network(images)
     loss = job.objective.loss(scores, targets)
+    if own < 1:
+        loss = own * loss + (1 - own) * job.objective.loss(scores, targets.roll(1, 0))
     loss.backward()
     optimizer.step(share)
     return float(loss.detach()), job.objective.right(scores.detach(), targets)
+
+
+def blend_share(job: Job, epoch: int, step: int) -> float:
+    """Mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): how much of its own each image of this step keeps, 0.5..1; the rest is
+    the image before it in the batch. A function of (seed, step). The last 15 % of the epochs see images as they are.
+    """
+    recipe = job.recipe
+    if not recipe.mixup or epoch >= 0.85 * recipe.epochs:
+        return 1.0
+    chosen, share = uniforms(job.seed, -1, np.array([step]), 2)[0]
+    return 0.5 + float(share) / 2 if chosen < recipe.mixup else 1.0
 
 
 def reseed(seed: int, device: str) -> None:

@@ -55,6 +55,12 @@ class Recipe(BaseModel):
     )
     erase: float = Field(0.0, ge=0, lt=1, description="grey out a square whose side is up to this share of the image's")
     colour: float = Field(0.0, ge=0, lt=1, description="change brightness, contrast and saturation by up to this share")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of batches in which every image is blended with another one, and their answers too",
+    )
     start_size: float = Field(
         1.0, gt=0, le=1, description="train on images of this share of the network's input side at first"
     )

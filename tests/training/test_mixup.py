@@ -1,0 +1,76 @@
+"""Mixup: images blended with their neighbours, and their answers likewise."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from convoscope.training import Recipe, loop
+from convoscope.training.engine import Engine
+from convoscope.training.loop import Part, Scaling, blend_share, train_step
+from convoscope.training.objective import Objective
+from convoscope.training.optimizer import Optimizer
+
+
+def job_of(**recipe: Any) -> Any:
+    return SimpleNamespace(recipe=Recipe(**recipe), seed=3)
+
+
+def test_the_share_is_a_function_of_seed_and_step() -> None:
+    job = job_of(mixup=0.5, epochs=10)
+    shares = np.array([blend_share(job, 0, step) for step in range(2000)])
+    assert np.array_equal(shares, [blend_share(job, 0, step) for step in range(2000)])
+    assert 0.46 < np.mean(shares < 1) < 0.54
+    assert shares.min() >= 0.5 and np.quantile(shares[shares < 1], 0.5) == pytest.approx(0.75, abs=0.03)
+    job.seed = 4
+    assert not np.array_equal(shares, [blend_share(job, 0, step) for step in range(2000)])
+
+
+def test_the_last_epochs_see_images_as_they_are() -> None:
+    job = job_of(mixup=1.0, epochs=20)
+    assert [epoch for epoch in range(20) if blend_share(job, epoch, 5) < 1] == list(range(17))
+    assert blend_share(job_of(epochs=20), 0, 5) == 1
+
+
+@pytest.mark.parametrize("task", ["classes", "labels", "numbers"])
+def test_a_blended_step_is_the_blend_of_two_losses(task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = {
+        "classes": torch.tensor([0, 2, 1, 1]),
+        "labels": torch.randint(0, 2, (4, 3), generator=generator).float(),
+        "numbers": torch.randn(4, 3, generator=generator),
+    }[task]
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 1), np.uint8)
+    seen: list[torch.Tensor] = []
+
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = nn.Linear(25, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.detach().clone())
+            scores: torch.Tensor = self.dense(x.flatten(1))
+            return scores
+
+    recipe = Recipe(mixup=1.0, batch_size=4, label_smoothing=0.1)
+    objective = Objective(task=task, outputs=3, label_smoothing=0.1)  # type: ignore[arg-type]
+    network = Looks()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    part = Part(pixels=pixels, rows=np.arange(4), targets=targets)
+    scaling = Scaling(mean=(0.5,), std=(0.25,))
+    job: Any = SimpleNamespace(recipe=recipe, seed=0, engine=Engine(), objective=objective, scaling=scaling, train=part)
+    monkeypatch.setattr(loop, "blend_share", lambda job, epoch, step: 0.7)
+    loss, _ = train_step(job, network, Optimizer(network, recipe), np.array([2, 0, 3, 1]), 0, 0, 1.0)
+    images = torch.from_numpy(pixels[[2, 0, 3, 1]]).permute(0, 3, 1, 2).float()
+    blended = (0.7 * images + 0.3 * images[[3, 0, 1, 2]] - 127.5) / 63.75
+    assert torch.allclose(seen[0], blended, atol=1e-5)
+    network.load_state_dict(before)
+    scores = network(blended)
+    own = targets[[2, 0, 3, 1]]
+    wanted = 0.7 * objective.loss(scores, own) + 0.3 * objective.loss(scores, own[[3, 0, 1, 2]])
+    assert loss == pytest.approx(float(wanted.detach()), rel=1e-5)
