@@ -134,9 +134,10 @@ def picture(image: Image.Image, description: str, *, sharp: bool) -> str:
 
 
 def sheet(image: Image.Image, description: str) -> str:
-    """A drawn sheet on its own white ground, exact; it scrolls on a narrow screen."""
+    """A drawn sheet on its own white ground, exact; it scrolls where it is very tall, and sideways on a narrow screen."""
     shown = f'<img src="{data_uri(image, exact=True)}" width="{image.width}" height="{image.height}" alt="{text(description)}">'
-    return f'<div class="scroll sheet" tabindex="0">{shown}</div>'
+    tall = " tall" if image.height > 1600 else ""
+    return f'<div class="scroll sheet{tall}" tabindex="0">{shown}</div>'
 
 
 def beside(markups: Sequence[str]) -> str:
