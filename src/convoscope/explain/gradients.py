@@ -193,6 +193,11 @@ class GradientWhy:
     def __str__(self) -> str:
         return self.text()
 
+    def _repr_html_(self) -> str:
+        from .words import preformatted
+
+        return preformatted(self.text())
+
 
 @dataclass(frozen=True, eq=False)
 class Backward:
@@ -498,6 +503,11 @@ class TrainingStep:
 
     def __str__(self) -> str:
         return self.text()
+
+    def _repr_html_(self) -> str:
+        from .words import preformatted
+
+        return preformatted(self.text())
 
 
 def training_step(

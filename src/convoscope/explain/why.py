@@ -270,9 +270,9 @@ class Why:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from .words import preformatted
 
-        return f"<pre>{escape(self.text())}</pre>"
+        return preformatted(self.text())
 
 
 def read_unit(text: str) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from .augment import augment
 from .defaults import choose_model, choose_recipe
 from .engine import Engine, choose_engine, pick_device
 from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch
+from .memory import freed_memory_kept
 from .objective import Objective, balanced_weights
 from .recipe import Recipe
 from .report import Reporter
@@ -81,7 +82,7 @@ def train(
     asked = Recipe.read(recipe)
     data.check_seed(seed)
     pick_device(asked.device)
-    with StopSignals() as signals:
+    with StopSignals() as signals, freed_memory_kept():
         dataset = data.load(source, layout=layout, seed=seed, validation=validation, test=test)
         _check_output(output, dataset.source)
         form, why = data.suggest_format(dataset)
@@ -149,7 +150,7 @@ def resume(
     place = Path(folder)
     if not place.is_dir():
         raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
-    with StopSignals() as signals, FolderLock(place):
+    with StopSignals() as signals, freed_memory_kept(), FolderLock(place):
         clear_leftovers(place)
         kept = any((place / name).exists() for name in ("last.safetensors", "previous.safetensors"))
         if not kept and (place / "run.toml").exists():
