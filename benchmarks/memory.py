@@ -24,12 +24,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     folder = parser.parse_args().folder
     steps = parser.parse_args().steps
-    if not (folder / "images.npy").exists():
-        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (IMAGES, 64, 64, 3))
+    source = folder / "source"
+    source.mkdir(parents=True, exist_ok=True)
+    if not (source / "images.npy").exists():
+        images = np.lib.format.open_memmap(source / "images.npy", "w+", np.uint8, (IMAGES, 64, 64, 3))
         generator = np.random.default_rng(0)
         for begin in range(0, IMAGES, 5000):
             images[begin : begin + 5000] = generator.integers(0, 256, (5000, 64, 64, 3), dtype=np.uint8)
-        np.save(folder / "labels.npy", np.arange(IMAGES) % 10)
+        np.save(source / "labels.npy", np.arange(IMAGES) % 10)
         del images
     from convoscope import training
     from convoscope.training import start  # noqa: F401 - what training imports
@@ -54,7 +56,7 @@ def main() -> None:
                 raise KeyboardInterrupt
 
     try:
-        training.train(folder, "small", output=folder / f"run-{time.time_ns()}", epochs=1, reporter=Enough())
+        training.train(source, "small", output=folder / f"run-{time.time_ns()}", epochs=1, reporter=Enough())
     except KeyboardInterrupt:
         print(f"imports {base:.0f} MB, peak {peak:.0f} MB: {peak - base:.0f} MB beyond the imports")
 
