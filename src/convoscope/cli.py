@@ -320,7 +320,7 @@ def train(
             name="--set",
             help="key=value, such as flip=true, for a setting of the recipe; may be repeated. Settings: "
             "epochs, batch_size, optimizer, learning_rate, muon_learning_rate, momentum, beta2, weight_decay, schedule, warmup, "
-            "label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour, start_size, "
+            "label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour, mixup, start_size, "
             "end_size, ema, patience, save_every, device, precision, memory_format, threads.",
         ),
     ] = None,

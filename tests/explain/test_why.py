@@ -1,6 +1,7 @@
 """Why this number: the terms are the right ones, and their sum is the number."""
 
 import contextlib
+import copy
 import io
 import json
 import math
@@ -219,3 +220,16 @@ def test_texts_short_and_whole():
     assert "and 3,124 smaller terms" in many
     assert "·" in found.why("conv1", 0, 0, 0).text()
     assert "nothing is rounded here" in found.why("relu1", 0, 5, 5).text()
+
+
+@pytest.mark.parametrize("name", ["fashion", "resnet-small", "torchvision:resnet18"])
+def test_another_order_in_memory_changes_nothing(name):
+    net, image = network(name)
+    net = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    found = trace(net, image.repeat(1, 1, 1, 1).contiguous(memory_format=torch.channels_last))
+    for step in found.steps[1:]:
+        why = found.why(step.name, *(n // 2 for n in step.shape))
+        assert why.opened and why.agrees, str(why)
+        for term in why.terms[:3]:
+            if term.source is not None:
+                assert found[term.source.layer].value(term.source.index) == term.input

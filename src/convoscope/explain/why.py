@@ -7,7 +7,6 @@ n u / (1 - n u) times the sum of their absolute values, in whatever order it is 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -1027,23 +1026,17 @@ def _origins(trace: Trace, step: Step) -> tuple[Ints, list[tuple[Ref, int, int]]
     from torch.utils._pytree import tree_map
 
     starts: list[tuple[Ref, int, int]] = []
-    counter = itertools.count()
     next_start = 0
 
     def one(leaf: Any) -> Any:
         nonlocal next_start
         if isinstance(leaf, Ref):
-            next(counter)
             tensor = trace.steps[leaf.step].output
             start, next_start = next_start, next_start + tensor.numel()
             starts.append((leaf, start, next_start))
             places = torch.arange(start, next_start, dtype=torch.float64).reshape(tensor.shape)
-            if (
-                tensor.ndim == 4
-                and not tensor.is_contiguous()
-                and tensor.is_contiguous(memory_format=torch.channels_last)
-            ):
-                places = places.contiguous(memory_format=torch.channels_last)
+            if step.operation == "as_strided":  # the only one that asks how numbers lie in memory
+                places = torch.empty_strided(tensor.shape, tensor.stride(), dtype=torch.float64).copy_(places)
             return places
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
             return torch.full(leaf.shape, -1.0, dtype=torch.float64)
