@@ -131,6 +131,10 @@ class _Watcher(TorchDispatchMode):
             )
         )
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports torch's whole compiler, which takes more than a second
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
