@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UsageError, printable
 from ..models.network import Parallel, Residual
-from .running import first_line, left_as_found, nearest
+from .running import left_as_found, nearest, run
 
 if TYPE_CHECKING:
     from .why import Why
@@ -247,20 +247,8 @@ def trace(
         watcher.normalised(image, normalisation)
     else:
         watcher.begin(IMAGE, image)
-    with left_as_found(model), torch.no_grad():
-        try:
-            with watcher.hooks(), watcher:
-                output = model(image)
-        except UsageError:
-            raise
-        except Exception as error:
-            _, channels, height, width = image.shape
-            raise UsageError(
-                f"model {type(model).__name__}",
-                f"it fails on an image of {height}x{width}x{channels}: {first_line(error)}",
-                hint="give the image in the network's own input size",
-                code="model-module",
-            ) from error
+    with left_as_found(model), torch.no_grad(), watcher.hooks(), watcher:
+        output = run(model, image)
     watcher.finish(output)
     return Trace(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
 
