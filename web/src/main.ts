@@ -1,0 +1,12 @@
+import { mount } from "svelte";
+import App from "./App.svelte";
+import { address } from "./lib/address.svelte";
+import { theme } from "./lib/theme.svelte";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import { language } from "./texts/index.svelte";
+
+language.start();
+theme.start();
+address.start();
+mount(App, { target: document.getElementById("app")! });
