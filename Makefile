@@ -3,31 +3,43 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NPM := $(BIN)/python tools/npm.py
+PAGE := src/convoscope/studio/page/index.html
+PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f -print)
 
 .PHONY: run test check format clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(READY): pyproject.toml
+# The installation builds the page, too, and leaves npm's packages in web/node_modules.
+$(READY): pyproject.toml hatch_build.py tools/npm.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
 
-run: $(READY) ## Train on built-in drawings, test on drawings it has not seen, write a report
+$(PAGE): $(PAGE_SOURCES) | $(READY)
+	$(NPM) run build
+
+run: $(READY) $(PAGE) ## Train on built-in drawings, test on drawings it has not seen, write a report; on a terminal, open the studio
 	$(BIN)/convoscope train builtin:drawings/apple,banana --model quickdraw
+	@if [ -t 1 ]; then $(BIN)/convoscope studio || [ $$? -eq 130 ]; fi # Ctrl-C is the way to leave it
 
-test: $(READY) ## Run every test
+test: $(READY) $(PAGE) ## Run every test
 	$(BIN)/python -m pytest
+	$(NPM) run test
 
-check: $(READY) ## Formatter, linter, strict types
+check: $(READY) ## Formatters, linter, strict types, of Python and of the page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(NPM) run lint
+	$(NPM) run check
 
-format: $(READY) ## Let the formatter decide
+format: $(READY) ## Let the formatters decide
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(NPM) run format
 
 clean: ## Remove what can be made again
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis web/node_modules src/convoscope/studio/page

