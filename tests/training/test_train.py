@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
-from convoscope.training import Recipe, Reporter, Row, Run, resume, train
+from convoscope.training import Recipe, Reporter, Row, Run, glance, resume, train
 from convoscope.training.journal import read_events
 from convoscope.training.run import read_history
 
@@ -637,3 +637,22 @@ def test_thirty_bad_files_among_three_hundred(tmp_path: Path) -> None:
     assert any(warning.startswith("30 of 330 images skipped") for warning in listener.warned)
     assert {path: path.read_bytes() for path in sorted((tmp_path / "data").rglob("*.*"))} == before
     assert sum(run.settings.images.values()) == 300
+
+
+def test_a_glance_sees_what_opening_sees(run: Run) -> None:
+    assert glance(run.folder) == (run.settings, run.history)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"size = 3", b"\xff", b"a = " + b"[" * 50_000, b"#" * 10_000_001])
+def test_a_glance_at_settings_that_cannot_be_read(run: Run, tmp_path: Path, content: bytes | None) -> None:
+    shutil.copy(run.folder / "best.safetensors", tmp_path)
+    if content is not None:
+        (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(ModelFileError, match="its settings cannot be read") as caught:
+        glance(tmp_path)
+    assert caught.value.code == "settings-unreadable"
+
+
+def test_a_glance_at_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no checkpoint in this folder"):
+        glance(tmp_path)

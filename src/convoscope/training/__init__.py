@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from .recipe import Recipe
-from .report import Reporter, Row
-from .run import Prediction, Run, Settings
+from .report import Reporter, Row, best_epoch
+from .run import Prediction, Run, Settings, glance
 
 if TYPE_CHECKING:
     from .start import resume, train
 
-__all__ = ["Prediction", "Recipe", "Reporter", "Row", "Run", "Settings", "resume", "train"]
+__all__ = ["Prediction", "Recipe", "Reporter", "Row", "Run", "Settings", "best_epoch", "glance", "resume", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -26,7 +26,7 @@ from .journal import Journal
 from .objective import Objective
 from .optimizer import Optimizer, rate_share
 from .recipe import Recipe
-from .report import Reporter, Row
+from .report import Reporter, Row, best_epoch, value_of_row
 from .signals import StopSignals
 
 
@@ -329,21 +329,6 @@ def rate_now(job: Job, progress: Progress, steps: int) -> float:
     """The rate of the epoch's last step."""
     share = rate_share(job.recipe, progress.epoch * steps + progress.step - 1, job.recipe.epochs * steps)
     return share * job.recipe.learning_rate
-
-
-def value_of_row(row: Row) -> list[float]:
-    """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part has no say.
-
-    Without a validation part: the training loss.
-    """
-    if row["val_loss"] is None or row["val_accuracy"] is None:
-        return [row["size"], -row["train_loss"]]
-    return [row["size"], row["val_accuracy"], -row["val_loss"]]
-
-
-def best_epoch(history: list[Row]) -> int:
-    """The epoch, from 1, whose weights are kept as the best; 0 if none is done. The earlier one of equals."""
-    return max(history, key=lambda row: (value_of_row(row), -row["epoch"]))["epoch"] if history else 0
 
 
 def exhausted(recipe: Recipe, progress: Progress) -> bool:

@@ -27,6 +27,21 @@ class Row(TypedDict):
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size")
 
 
+def value_of_row(row: Row) -> list[float]:
+    """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part has no say.
+
+    Without a validation part: the training loss.
+    """
+    if row["val_loss"] is None or row["val_accuracy"] is None:
+        return [row["size"], -row["train_loss"]]
+    return [row["size"], row["val_accuracy"], -row["val_loss"]]
+
+
+def best_epoch(history: list[Row]) -> int:
+    """The epoch, from 1, whose weights are kept as the best; 0 if none is done. The earlier one of equals."""
+    return max(history, key=lambda row: (value_of_row(row), -row["epoch"]))["epoch"] if history else 0
+
+
 class Reporter:
     """Listens to a training and says nothing. Subclass it to show what happens."""
 

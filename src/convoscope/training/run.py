@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tomllib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
 from ..errors import DataError, ModelFileError, printable, shell_word
 from .recipe import Recipe
-from .report import COLUMNS, Row
+from .report import COLUMNS, Row, best_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+_MAX_RUN_TOML = 10_000_000
 _CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 
 
@@ -152,8 +154,6 @@ class Run:
     @property
     def best_epoch(self) -> int:
         """The epoch, from 1, whose weights are kept as the best; 0 if no epoch is done."""
-        from .loop import best_epoch
-
         return best_epoch(self.history)
 
     @property
@@ -322,6 +322,33 @@ def read_settings(state: dict[str, Any], path: Path) -> Settings:
     except (KeyError, ValueError) as error:
         reason = f"its settings cannot be read: {printable(error)}"
         raise ModelFileError(path, reason, hint="train again", code="settings-unreadable") from None
+
+
+def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
+    """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
+
+    Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
+
+    Raises:
+        ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read (`settings-unreadable`).
+    """
+    place = Path(folder)
+    if not any((place / name).is_file() for name in _CHECKPOINTS):
+        raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
+    path = place / "run.toml"
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_RUN_TOML + 1)
+        if len(content) > _MAX_RUN_TOML:
+            raise ValueError("it is too large")
+        values = tomllib.loads(content.decode("utf-8"))
+        height, width = values.pop("size").split("x")
+        form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
+        state = {"settings": {**values.pop("record"), **values, "input": form}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"its settings cannot be read: {printable(error)}"
+        raise ModelFileError(path, reason, code="settings-unreadable") from None
+    return read_settings(state, path), read_history(place / "metrics.csv")
 
 
 def read_dataset(folder: Path, settings: Settings) -> Dataset:
