@@ -42,7 +42,10 @@ class Address {
   }
 
   #text(page: Page, values: Record<string, string>): string {
-    const query = new URLSearchParams(values).toString();
+    // These may stand in a fragment as they are, and are read more easily so.
+    const query = new URLSearchParams(values)
+      .toString()
+      .replace(/%(?:2C|2F|3A|3B)/g, (code) => decodeURIComponent(code));
     return query ? `#/${page}?${query}` : `#/${page}`;
   }
 

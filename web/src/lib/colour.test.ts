@@ -35,7 +35,7 @@ test("pixels are grey, ink counts from paper", () => {
 });
 
 test("ink is chosen for contrast", () => {
-  expect(inkOn([255, 255, 255])).toBe("#111214");
+  expect(inkOn([255, 255, 255])).toBe("#000000");
   expect(inkOn([20, 20, 20])).toBe("#ffffff");
   expect(luminance([255, 255, 255])).toBeCloseTo(1);
   expect(css(mix([0, 0, 0], [200, 100, 50], 0.5))).toBe("rgb(100 50 25)");
