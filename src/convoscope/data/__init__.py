@@ -3,21 +3,25 @@
 Needs NumPy and Pillow only. What other rooms may use:
 """
 
+from .builtin import DRAWING_SIDE, drawing_classes
 from .contact_sheet import contact_sheet
 from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
 from .decode import open_image, picture_size
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, from_arrays, load
+from .pad import PadForm, pad_form, pad_image
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import Prepared, prepare
 
 __all__ = [
+    "DRAWING_SIDE",
     "LAYOUTS",
     "SPLITS",
     "Dataset",
     "InputFormat",
     "Inspection",
+    "PadForm",
     "Prepared",
     "Resize",
     "Skipped",
@@ -28,11 +32,14 @@ __all__ = [
     "check_seed",
     "concerns",
     "contact_sheet",
+    "drawing_classes",
     "escape_cell",
     "from_arrays",
     "inspect",
     "load",
     "open_image",
+    "pad_form",
+    "pad_image",
     "picture_size",
     "prepare",
     "read_split",
