@@ -1,0 +1,178 @@
+"""The runs in the studio's folder, and their filters. Students see none of them."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+
+from ..data import pad_form
+from ..errors import ConvoscopeError, UsageError
+from ..evaluation import read_scores
+from ..training import Run, best_epoch, glance
+from .messages import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
+from .state import RequestRefused, Studio
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Stamps = tuple[tuple[int, int, int] | None, ...]
+"""Inode, size and time of change of some files; None: there is no such file."""
+
+router = APIRouter()
+
+_WEIGHTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
+_FIGURES = ("run.toml", "metrics.csv", "test/scores.json")
+
+
+@router.get("/runs")
+def runs(request: Request) -> Runs:
+    """What lies in the studio's folder of runs, by name; what cannot be read is left out."""
+    found = []
+    for folder in folders(request).values():
+        try:
+            found.append(_summary(folder, _stamps(folder, (*_WEIGHTS, *_FIGURES))))
+        except (ConvoscopeError, ValueError, LookupError, TypeError, RecursionError):
+            continue  # one broken run must not hide the others
+    return Runs(runs=found)
+
+
+@router.get("/runs/{name}/filters")
+def filter_layers(request: Request, name: str) -> FilterLayers:
+    """All convolutions of a run."""
+    return FilterLayers(
+        layers=[
+            FilterLayer(name=layer, filters=shape[0], channels=shape[1], height=shape[2], width=shape[3])
+            for layer, weights in _filters_of(request, name).items()
+            for shape in [weights.shape]
+        ]
+    )
+
+
+@router.get("/runs/{name}/filters/{layer}/{index}")
+def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
+    """One filter, as the step `convolve` takes it: `(h, w, C)`."""
+    layers = _filters_of(request, name)
+    weights = layers.get(layer)
+    if weights is None:
+        raise RequestRefused(
+            404, "layer-unknown", "this run has no such convolution", f"choose one of {', '.join(layers)}"
+        )
+    if not 0 <= index < len(weights):
+        raise RequestRefused(
+            404, "filter-unknown", f"{layer} has {len(weights)} filters, from number 0; received {index}"
+        )
+    return Filter(maps=Maps.of(weights[index].transpose(1, 2, 0)))
+
+
+def folders(request: Request) -> dict[str, Path]:
+    """The folders that may be runs, by name: what a request names is looked up here, and never made into a path.
+
+    A folder is passed over if it, or anything that is read in it, is a link that leads out of the studio's folder, or no file.
+    """
+    if request.state.role != "owner":
+        return {}
+    studio: Studio = request.app.state.studio
+    try:
+        root = studio.runs.resolve(strict=True)
+        names = sorted(os.listdir(root))
+    except OSError:
+        return {}
+    found = {}
+    for name in names:
+        folder = root / name
+        if _is_text(name) and _lies_in(folder, root) and folder.is_dir() and _has_plain_files(folder, root):
+            found[name] = folder
+    return found
+
+
+def _lies_in(path: Path, root: Path) -> bool:
+    """Whether `path`, links followed, lies in the folder `root`, which is no link itself."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
+
+
+def _has_plain_files(folder: Path, root: Path) -> bool:
+    """Whether what is read of a run are files within `root`, as far as they are there."""
+    parts = [folder / part for part in (*_WEIGHTS, *_FIGURES)]
+    return all(_lies_in(part, root) and (part.is_file() or not part.exists()) for part in parts)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be said in JSON."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stamps(folder: Path, parts: tuple[str, ...]) -> Stamps:
+    found: list[tuple[int, int, int] | None] = []
+    for part in parts:
+        try:
+            status = (folder / part).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1000)
+def _summary(folder: Path, stamps: Stamps) -> RunSummary:
+    """What is said of a run; read again only when its files have changed."""
+    settings, history = glance(folder)
+    form = settings.input
+    scores = read_scores(folder)
+    best = next((row for row in history if row["epoch"] == best_epoch(history)), None)
+    return RunSummary(
+        id=folder.name,
+        classes=list(settings.classes),
+        height=form.height,
+        width=form.width,
+        channels=form.channels,
+        model=settings.model,
+        parameters=settings.parameters,
+        epochs=len(history),
+        validation_accuracy=best["val_accuracy"] if best else None,
+        test_accuracy=scores.accuracy if scores and scores.split == "test" else None,
+        pad=pad_form(
+            settings.source, settings.layout, settings.classes, form.height, form.width, form.channels, settings.task
+        ),
+    )
+
+
+def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
+    """Of each convolution of a run its filters, `(filters, channels, height, width)`.
+
+    Raises:
+        RequestRefused: 404; there is no such run, or not any more.
+        ConvoscopeError: it cannot be opened.
+    """
+    folder = folders(request).get(name)
+    if folder is None:
+        raise RequestRefused(404, "run-unknown", "there is no such run")
+    try:
+        return _read_filters(folder, _stamps(folder, _WEIGHTS))
+    except ConvoscopeError as error:
+        if error.code in ("run-empty", "checkpoint-missing"):
+            raise RequestRefused(404, error.code, error.reason) from None
+        raise
+
+
+@lru_cache(maxsize=4)
+def _read_filters(folder: Path, stamps: Stamps) -> dict[str, NDArray[np.float32]]:
+    from ..explain import filters  # imports torch
+
+    network = Run.open(folder).network()
+    found = {}
+    for layer, _ in network.named_modules():
+        try:
+            found[layer] = filters(network, layer)
+        except UsageError:
+            continue  # no convolution
+    return found
