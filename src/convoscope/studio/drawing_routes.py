@@ -1,0 +1,283 @@
+"""The routes of the page Draw: which networks there are, how far their making is, and what they say to a drawing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Annotated, Final
+
+import numpy as np
+from fastapi import APIRouter, FastAPI, Query, Request, Response, WebSocket
+
+from .. import models
+from ..data import DRAWING_SIDE
+from ..models import Item
+from . import making
+from .drawables import Drawable, drawable_runs
+from .guessing import PAD_SIDE, Guesser
+from .messages import Guess, Layer, PadModel, PadModelDetail, PadModels
+from .state import RequestRefused, Studio
+
+router = APIRouter(prefix="/api")
+
+LISTENERS: Final = 64
+"""How many may listen at the same time."""
+_FRAME_BYTES = 4096
+_FRAMES_A_SECOND = 50
+_LOOK_SECONDS = 0.5
+"""Between two looks at the folders while somebody listens and something is being made."""
+_IDLE_LOOK_SECONDS = 3.0
+
+_FULL, _NOT_TAKEN, _TOO_OFTEN, _TOO_LONG = 1013, 1003, 1008, 1009
+"""Codes with which a websocket is closed (RFC 6455 and its registry)."""
+
+
+class Draw:
+    """What the page's routes share: the networks, whoever listens, and the last state they were told."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.making = making.Making(studio.models, self._wake, making.READY_MADE)
+        self.guesser = Guesser()
+        self.listeners = 0
+        self._told: list[PadModel] = []
+        self._news = asyncio.Event()
+        self._look = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to make what is missing, to watch, and to import torch."""
+        self.making.start()
+        self.guesser.warm([one.folder for one in self.making.drawables()])
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End all that runs in the background."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        await self.making.stop()
+        await asyncio.to_thread(self.guesser.close)
+
+    def listing(self, role: str) -> PadModels:
+        """All networks as they are now; students see those that come with the studio. Reads files."""
+        return PadModels(models=_seen_by(role, self._read()))
+
+    def find(self, identity: str, role: str) -> Drawable:
+        """The network with that identity. It is looked up in the listing; no path is made of what was asked. Reads files.
+
+        Raises:
+            RequestRefused: 404.
+        """
+        found = self.making.drawables()
+        if identity not in self.making and role == "owner":
+            found = drawable_runs(self.studio.runs)
+        for one in found:
+            if one.message.id == identity:
+                return one
+        raise RequestRefused(404, "no-such-model", "There is no such network.", "Choose one from the list.")
+
+    async def news(self, role: str) -> AsyncIterator[str]:
+        """Endlessly the newest state as JSON, at once and whenever it differs from the one before."""
+        await self._refresh()
+        before = ""
+        while True:
+            news = self._news
+            text = PadModels(models=_seen_by(role, self._told)).model_dump_json()
+            if text != before:
+                before = text
+                yield text
+            else:
+                await news.wait()
+
+    def _read(self) -> list[PadModel]:
+        return [one.message for one in self.making.drawables() + drawable_runs(self.studio.runs)]
+
+    def _wake(self) -> None:
+        self._look.set()
+
+    async def _refresh(self) -> None:
+        read = await asyncio.to_thread(self._read)
+        if read != self._told:
+            self._told = read
+            self._news.set()
+            self._news = asyncio.Event()
+
+    async def _watch(self) -> None:
+        while True:
+            pause = _LOOK_SECONDS if self.making.busy else _IDLE_LOOK_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), pause)
+            self._look.clear()
+            if self.listeners:
+                await self._refresh()
+
+
+async def start(app: FastAPI) -> None:
+    """Call once the server runs, with the studio in `app.state.studio`."""
+    app.state.draw = Draw(app.state.studio)
+    app.state.draw.start()
+
+
+async def stop(app: FastAPI) -> None:
+    """Call when the server ends. A network that is being made saves its state first, for 5 seconds at most."""
+    await app.state.draw.stop()
+
+
+def _draw(connection: Request | WebSocket) -> Draw:
+    draw: Draw = connection.app.state.draw
+    return draw
+
+
+def _seen_by(role: str, found: list[PadModel]) -> list[PadModel]:
+    return found if role == "owner" else [model for model in found if model.ready_made]
+
+
+# --- networks ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/draw/models")
+def list_models(request: Request) -> PadModels:
+    """All networks that can be drawn for."""
+    return _draw(request).listing(request.state.role)
+
+
+@router.get("/draw/models/{model}")
+def show_model(model: str, request: Request) -> PadModelDetail:
+    """A network's layers, for its schematic drawing; also of one that is yet to be made."""
+    found = _draw(request).find(model, request.state.role)
+    table = models.table(found.architecture, (DRAWING_SIDE, DRAWING_SIDE, 1), len(found.message.classes))
+    texts = _texts(found.architecture, [row.kind for row in table.layers])
+    layers = [
+        Layer(name=row.name, kind=row.kind, output=list(row.output), parameters=row.parameters, text=text)
+        for row, text in zip(table.layers, texts, strict=True)
+    ]
+    return PadModelDetail(layers=layers, parameters=table.parameters)
+
+
+def _texts(architecture: str, kinds: list[str]) -> list[str]:
+    """Each layer as it is written; where layers stand in the table that nobody wrote (a shortcut, a library's), all by their kinds."""
+    if ":" not in architecture:
+        items = list(_written(models.parse(models.model_text(architecture))))
+        if [item.kind for item in items] == kinds:
+            return [models.to_text([item]) for item in items]
+    return kinds
+
+
+def _written(items: Iterable[Item]) -> Iterator[Item]:
+    """The layers in the order of execution, as the table has them."""
+    for item in items:
+        times = item.arguments()["n"] if item.kind == "repeat" else 1
+        assert isinstance(times, int)
+        for _ in range(times):
+            for branch in item.branches:
+                yield from _written(branch)
+        if item.kind != "repeat":
+            yield item
+
+
+@router.post("/draw/models/{model}/make")
+async def make_model(model: str, request: Request) -> PadModels:
+    """Begin or go on with the making of a network that comes with the studio."""
+    draw = _draw(request)
+    _check_may_make(draw, model, request)
+    draw.making.make(model)
+    return await asyncio.to_thread(draw.listing, request.state.role)
+
+
+@router.post("/draw/models/{model}/stop")
+async def stop_model(model: str, request: Request) -> PadModels:
+    """Stop the making; what was trained is kept."""
+    draw = _draw(request)
+    _check_may_make(draw, model, request)
+    draw.making.halt(model)
+    return await asyncio.to_thread(draw.listing, request.state.role)
+
+
+def _check_may_make(draw: Draw, model: str, request: Request) -> None:
+    if request.state.role != "owner":
+        raise RequestRefused(403, "owner-only", "Only the studio's owner may do this.")
+    if model not in draw.making:
+        raise RequestRefused(404, "no-such-model", "No network of this name comes with the studio.")
+
+
+# --- guesses -----------------------------------------------------------------------------------------------------------
+
+_PAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": f"{PAD_SIDE}x{PAD_SIDE} bytes, grey, 0 paper and 255 ink, row by row.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("/draw/guess", response_model=Guess, openapi_extra=_PAD_BODY)
+async def guess(request: Request, model: Annotated[str, Query(max_length=300)]) -> Response:
+    """A network's answer to a drawing, with the image it received and its feature maps."""
+    draw = _draw(request)
+    pad = await request.body()
+    if len(pad) != PAD_SIDE * PAD_SIDE:
+        expected = f"{PAD_SIDE} x {PAD_SIDE} = {PAD_SIDE * PAD_SIDE:,} bytes"
+        raise RequestRefused(422, "drawing-size", f"expected a drawing of {expected}; received {len(pad):,}")
+    found = await asyncio.to_thread(draw.find, model, request.state.role)
+    if found.message.state != "ready":
+        raise RequestRefused(409, "model-not-ready", f"The network {found.message.title} is not ready yet.")
+    answer = await draw.guesser.guess(found.folder, np.frombuffer(pad, np.uint8).reshape(PAD_SIDE, PAD_SIDE))
+    # Written here: FastAPI would check all these numbers a second time.
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+# --- live --------------------------------------------------------------------------------------------------------------
+
+
+@router.websocket("/live")
+async def live(socket: WebSocket) -> None:
+    """The state of all networks, at once and whenever it changes. A slow reader misses what has been overtaken.
+
+    The page says nothing here; frames that are long, binary or very many end the connection. The server's pings find
+    readers that are gone.
+    """
+    draw = _draw(socket)
+    await socket.accept()
+    if draw.listeners >= LISTENERS:
+        await socket.close(_FULL, "too many listeners; try again later")
+        return
+    draw.listeners += 1
+    telling = asyncio.create_task(_tell(socket, draw))
+    hearing = asyncio.create_task(_hear(socket))
+    try:
+        await asyncio.wait([telling, hearing], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        draw.listeners -= 1
+        telling.cancel()
+        hearing.cancel()
+        await asyncio.wait([telling, hearing])
+    code = hearing.result() if not hearing.cancelled() and hearing.exception() is None else None
+    if code is not None:
+        with contextlib.suppress(RuntimeError, OSError):
+            await socket.close(code)
+
+
+async def _tell(socket: WebSocket, draw: Draw) -> None:
+    async for text in draw.news(socket.state.role):
+        await socket.send_text(text)
+
+
+async def _hear(socket: WebSocket) -> int | None:
+    """Until the reader leaves (None) or has to be closed (the code)."""
+    second, frames = 0, 0
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        now = int(time.monotonic())
+        second, frames = now, frames + 1 if now == second else 1
+        if message.get("text") is None:
+            return _NOT_TAKEN
+        if len(message["text"].encode()) > _FRAME_BYTES:
+            return _TOO_LONG
+        if frames > _FRAMES_A_SECOND:
+            return _TOO_OFTEN

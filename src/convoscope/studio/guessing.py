@@ -1,0 +1,154 @@
+"""A network's answer to a drawing, quickly: networks stay loaded, and one thread of its own works through the drawings.
+
+torch is imported in that thread, too: it takes seconds, and a drawing that comes earlier simply waits behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import pad_image
+from ..errors import ConvoscopeError, printable
+from ..training import Run
+from .drawables import form_of
+from .messages import Answer, Guess, LayerMaps, Maps, Pixels, bytes_of
+from .state import RequestRefused
+
+if TYPE_CHECKING:
+    from ..explain import Trace
+
+PAD_SIDE: Final = 256
+"""Height and width of the page's pad in pixels."""
+
+_KEPT = 4
+"""Networks that stay loaded."""
+_WEIGHTS = ("best.safetensors", "last.safetensors")
+_ACTIVATIONS = frozenset({"relu", "leakyrelu", "sigmoid", "tanh", "gelu", "silu"})
+
+_Stamp = tuple[str, int, int, int]
+
+
+class Guesser:
+    """Answers drawings, one after the other."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="guess")
+        self._runs: OrderedDict[Path, tuple[_Stamp, Run]] = OrderedDict()
+
+    def warm(self, folders: Sequence[Path]) -> None:
+        """Import torch, and load the runs that lie in these folders: the first drawings are then answered quickly. Returns at once."""
+        self._worker.submit(self._warm, folders)
+
+    async def guess(self, folder: Path, pad: NDArray[np.uint8]) -> Guess:
+        """What the run in this folder says to a drawing.
+
+        Args:
+            folder: the run's.
+            pad: uint8 `(H, W)`, 0 for paper and 255 for ink.
+
+        Raises:
+            RequestRefused: 404 `no-such-model`: the run is not there any more; 409: it cannot be used.
+            ConvoscopeError: its files are damaged.
+        """
+        return await asyncio.wrap_future(self._worker.submit(self._guess, folder, pad))
+
+    def close(self) -> None:
+        """Answer nothing more; waits for the drawing that is being answered."""
+        self._worker.shutdown(cancel_futures=True)
+
+    # --- in the worker's thread ---
+
+    def _warm(self, folders: Sequence[Path]) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # so small a network is slower on several, above all while a training runs
+        pad = np.zeros((PAD_SIDE, PAD_SIDE), dtype=np.uint8)
+        pad[100:150, 100:110] = 255
+        for folder in folders:
+            with suppress(RequestRefused, ConvoscopeError):
+                self._guess(folder, pad)
+
+    def _guess(self, folder: Path, pad: NDArray[np.uint8]) -> Guess:
+        run = self._run(folder)
+        form = form_of(run.settings)
+        if form is None:
+            raise RequestRefused(
+                409, "model-not-for-drawings", "This run was trained on other images than drawings or digits."
+            )
+        image = pad_image(pad, form)
+        height, width = image.shape
+        pixels = Pixels(height=height, width=width, channels=1, values=bytes_of(image), notes=[])
+        if not image.any():
+            return Guess(blank=True, input=pixels, answers=[], layers=[])
+        from ..explain import trace
+
+        traced = trace(run.network(), run.input_tensor(image[None, :, :, None]))
+        answers = run.objective().answers(traced.output)[0].tolist()
+        if not np.isfinite(answers).all():
+            raise RequestRefused(409, "scores-not-finite", "This run's answers are not finite: its weights are broken.")
+        named = [
+            Answer(name=printable(name), probability=value) for name, value in zip(run.classes, answers, strict=True)
+        ]
+        return Guess(
+            blank=False,
+            input=pixels,
+            answers=sorted(named, key=lambda answer: -answer.probability),
+            layers=_convolution_maps(traced),
+        )
+
+    def _run(self, folder: Path) -> Run:
+        """The run, loaded anew when its checkpoint has changed on the disk."""
+        stamp = _stamp(folder)
+        if stamp is None:
+            self._runs.pop(folder, None)
+            raise RequestRefused(
+                404, "no-such-model", "This network is not there any more.", "Choose another one from the list."
+            )
+        kept = self._runs.pop(folder, None)
+        if kept is None or kept[0] != stamp:
+            run = Run.open(folder)
+            run.network()
+            kept = stamp, run
+        self._runs[folder] = kept
+        while len(self._runs) > _KEPT:
+            self._runs.popitem(last=False)
+        return kept[1]
+
+
+def _stamp(folder: Path) -> _Stamp | None:
+    """What tells one checkpoint of a run from the next; None if there is none."""
+    for name in _WEIGHTS:
+        with suppress(OSError):
+            status = (folder / name).stat()
+            return name, status.st_ino, status.st_size, status.st_mtime_ns
+    return None
+
+
+def _convolution_maps(traced: Trace) -> list[LayerMaps]:
+    """Each convolution's maps as they go on: after the norm and the activation that follow it, if any do."""
+    users: dict[int, list[int]] = {}
+    for step in traced.steps:
+        for number in set(step.references()):
+            users.setdefault(number, []).append(step.number)
+    found = []
+    for step in traced.steps:
+        if step.kind != "conv" or len(step.shape) != 3:
+            continue
+        last = step
+        while last.kind not in _ACTIVATIONS and len(users.get(last.number, [])) == 1:
+            following = traced.steps[users[last.number][0]]
+            if following.kind != "norm" and following.kind not in _ACTIVATIONS:
+                break
+            last = following
+        maps = Maps.of(last.output[0].permute(1, 2, 0).double().numpy())
+        found.append(LayerMaps(layer=step.name, maps=maps))
+    return found
