@@ -589,6 +589,39 @@ def look(
         print_look(_console(), _console(error=True), seen, folder, files)
 
 
+@app.command(sort_key=9)
+def studio(
+    *,
+    runs: Annotated[Path, Parameter(help="The folder whose runs are shown.")] = Path("runs"),
+    port: Annotated[int, Parameter(show_default=False, help="Where to listen; by default a free port.")] = 0,
+    no_browser: Annotated[bool, Parameter(show_default=False, help="Only print the address.")] = False,
+    lan: Annotated[
+        bool, Parameter(show_default=False, help="Let others on this network look on and try, as students.")
+    ] = False,
+    allow_root: Annotated[bool, Parameter(show_default=False, help="With --lan: start although you are root.")] = False,
+) -> None:
+    """Open the browser studio: Tiny, Convolve and Draw. Nothing leaves this machine.
+
+    The address holds a token; without it the page does not open. Only this machine can reach it, unless you say --lan: then
+    the class's address and its QR code are printed too. Students see no files and no runs, and change nothing.
+
+    Ctrl-C stops it.
+    """
+    from .data.cache import cache_folder
+    from .studio.serving import serve
+    from .studio.state import Studio
+
+    def say(line: str) -> None:
+        # Whoever reads may have read enough; and a QR code is no reason to fail where it cannot be printed.
+        with contextlib.suppress(OSError, ValueError):
+            print(line, flush=True)
+
+    shared = Studio(runs=runs, models=cache_folder() / "studio", lan=lan)
+    code = serve(shared, port=port, browser=not no_browser, allow_root=allow_root, say=say, warn=_warn)
+    say("the studio has stopped")
+    raise SystemExit(code)
+
+
 def _file_stem(source: str) -> str:
     import re
 

@@ -1,0 +1,222 @@
+"""Request bodies: which kind and how many bytes each route takes, counted as they come, and what is left of a refused one.
+
+Outside of FastAPI, because a limit that is checked when the body is complete limits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .state import RequestRefused
+
+IDLE_SECONDS: Final = 30.0
+
+_LINGER_BYTES: Final = 64_000_000
+_LINGER_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a route takes: content types (`image/` stands for all images), and at most so many bytes."""
+
+    types: tuple[str, ...]
+    limit: int
+
+
+BODIES: Final = {
+    # 512 x 512 x 3 numbers of 8 bytes are 8.4 MB as base64.
+    "/api/convolve": Body(("application/json",), 9_000_000),
+    "/api/images": Body(("application/octet-stream", "image/"), 20_000_000),
+    "/api/draw/guess": Body(("application/octet-stream",), 65_536),
+}
+_OTHERS: Final = Body((), 4_096)
+
+
+class Bodies:
+    """Counts every body, cuts senders that fall silent, and refuses JSON that readers could understand in different ways.
+
+    Raises:
+        RequestRefused: 408 silent for `idle_seconds`, 413 too large, 415 wrong content type, 400 no proper JSON.
+    """
+
+    def __init__(self, app: ASGIApp, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._app = app
+        self._idle_seconds = idle_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not has_body(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        body = BODIES.get(scope["path"], _OTHERS) if scope["method"] == "POST" else _OTHERS
+        _check_type(headers.get("content-type", ""), body)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > body.limit:
+            raise _too_large(int(length[:20]), body.limit)
+        counted = _Counted(receive, body.limit, self._idle_seconds)
+        if body.types != ("application/json",):
+            await self._app(scope, counted, send)
+            return
+        content = bytearray()
+        more = True
+        while more:
+            message = await counted()
+            if message["type"] != "http.request":
+                return
+            content += message.get("body", b"")
+            more = message.get("more_body", False)
+        read_json(bytes(content))
+        await self._app(scope, _Replayed(bytes(content), receive), send)
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether a request comes with a body."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0 ") != ""
+
+
+def _check_type(given: str, body: Body) -> None:
+    kind = given.partition(";")[0].strip().lower()
+    if body.types and not any(kind == one or (one.endswith("/") and kind.startswith(one)) for one in body.types):
+        expected = " or ".join(f"{one}*" if one.endswith("/") else one for one in body.types)
+        raise RequestRefused(
+            415, "content-type-wrong", f"expected {expected}; received {kind[:100] or 'no content type'}"
+        )
+
+
+def _too_large(count: int | None, limit: int) -> RequestRefused:
+    has = f"{_bytes_text(count)} were sent" if count else f"more than {_bytes_text(limit)} were sent"
+    return RequestRefused(413, "body-too-large", f"{has}; at most {_bytes_text(limit)} are taken")
+
+
+def _bytes_text(count: int) -> str:
+    return f"{count / 1e6:.1f} MB".replace(".0 ", " ") if count >= 1_000_000 else f"{count:,} bytes"
+
+
+class _Counted:
+    """`receive` that counts and does not wait for ever."""
+
+    def __init__(self, receive: Receive, limit: int, idle_seconds: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._idle_seconds = idle_seconds
+        self._count = 0
+        self._complete = False
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestRefused(
+                408, "body-idle", f"nothing came for {self._idle_seconds:g} seconds; the body is not complete"
+            ) from None
+        self._count += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._count > self._limit:
+            raise _too_large(None, self._limit)
+        return message
+
+
+class _Replayed:
+    """`receive` for a body that has been read."""
+
+    def __init__(self, content: bytes, receive: Receive) -> None:
+        self._content: bytes | None = content
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._content is None:
+            return await self._receive()
+        content, self._content = self._content, None
+        return {"type": "http.request", "body": content, "more_body": False}
+
+
+def read_json(content: bytes) -> Any:
+    """JSON in UTF-8 without repeated names, without NaN, and no deeper than Python reads.
+
+    Raises:
+        RequestRefused: 400 `json-malformed`, with the place where there is one.
+    """
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:
+        reason = str(error) if isinstance(error, _Ambiguous) else "a number has too many digits"
+    raise RequestRefused(400, "json-malformed", f"the body is no proper JSON: {reason}")
+
+
+class _Ambiguous(ValueError):
+    """JSON that is read differently by different readers."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Ambiguous(f"{name[:60]!r} stands twice in one object")
+            seen.add(name)
+    return names
+
+
+def _no_constant(name: str) -> Any:
+    raise _Ambiguous(f"{name} is no number of JSON")
+
+
+class Lingering:
+    """Answers at once, but reads on for a little while what a refused client still sends.
+
+    A connection closed while the client is sending is a reset to it, and the answer is lost: browsers read it only when all is
+    sent. Whoever sends for longer is cut.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not has_body(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        complete = False
+
+        async def watched() -> Message:
+            nonlocal complete
+            message = await receive()
+            complete = complete or not message.get("more_body", False)
+            return message
+
+        async def linger() -> None:
+            count = 0
+            while not complete and count < _LINGER_BYTES:
+                count += len((await watched()).get("body", b""))
+
+        async def lingering(message: Message) -> None:
+            if complete:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await send({**message, "headers": [*message["headers"], (b"connection", b"close")]})
+            elif message.get("more_body", False):
+                await send(message)
+            else:
+                await send({**message, "more_body": True})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LINGER_SECONDS):
+                        await linger()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self._app(scope, watched, lingering)

@@ -1,0 +1,73 @@
+"""Decodes one uploaded image in a process of its own, with little to break and less to reach: `python -m convoscope.studio.decoding_child`.
+
+Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON, either height, width,
+channels and notes, followed by the pixels, or a refusal's code, message and hint. Imports Pillow, NumPy and the one decode
+function, never torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import sys
+from typing import Any, Final
+
+from ..data.dataset import InputFormat
+from ..data.decode import decode_bytes, read_header
+from ..errors import DataError
+
+CPU_SECONDS: Final = 20
+MEMORY_BYTES: Final = 1_500_000_000
+"""Of address space, of which the libraries take a part; the largest picture that is read needs about 0.9 GB."""
+
+
+def limit() -> None:
+    """From now on: no file is written, no process started, and neither time nor memory goes beyond the limits."""
+    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, 64)
+    _limit(resource.RLIMIT_NPROC, 0)
+    with contextlib.suppress(OSError, ValueError):  # macOS does not know this one
+        _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+
+
+def _limit(kind: int, value: int) -> None:
+    _, most = resource.getrlimit(kind)
+    value = value if most == resource.RLIM_INFINITY else min(value, most)
+    resource.setrlimit(kind, (value, value))
+
+
+def decode(content: bytes, side: int) -> tuple[dict[str, Any], bytes]:
+    """The image with its longest side scaled down to `side`: a line's content and the pixels.
+
+    Raises:
+        DataError: as `data.open_image`.
+    """
+    header = read_header(content)
+    scale = min(1.0, side / max(header.height, header.width))
+    height, width = max(1, round(header.height * scale)), max(1, round(header.width * scale))
+    form = InputFormat(height=height, width=width, channels=1 if header.grey else 3, resize="stretch")
+    decoded = decode_bytes(content, form)
+    notes = [f"scaled down from {header.width} x {header.height} to {width} x {height} pixels"] if scale < 1 else []
+    notes += [decoded.note] if decoded.note else []
+    line = {"height": height, "width": width, "channels": form.channels, "notes": notes}
+    return line, decoded.pixels.tobytes()
+
+
+def main() -> None:
+    """Read, decode, answer."""
+    limit()
+    side = sys.stdin.buffer.readline()
+    if not side:
+        return  # the studio has ended
+    try:
+        line, pixels = decode(sys.stdin.buffer.read(), int(side))
+    except DataError as error:
+        line, pixels = {"code": error.code, "message": error.reason, "hint": error.hint}, b""
+    sys.stdout.buffer.write(json.dumps(line).encode() + b"\n" + pixels)
+
+
+if __name__ == "__main__":
+    main()

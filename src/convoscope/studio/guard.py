@@ -1,0 +1,223 @@
+"""The one guard before everything, HTTP and websockets: Host, then session, then Origin, then what the role may do.
+
+What is not allowed is refused. Nothing behind it is reached without a session: no route, no method, no file of the page.
+The Host list keeps out other sites that had a name of theirs lead to this machine (DNS rebinding); the cookie keeps out
+whoever has not been given an address; the Origin keeps out other pages open in the same browser, including those that other
+programs of this machine serve on other ports, with which browsers share cookies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import printable
+from .pages import door
+from .refusals import OUR_FAULT, refusal
+from .sessions import Role, Sessions
+from .state import RequestRefused
+
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; worker-src 'self' blob:; font-src 'self'; media-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), serial=(), hid=(), "
+    "midi=(), payment=()",
+}
+
+_STUDENT_WRITES: Final = frozenset({"/api/convolve", "/api/images", "/api/draw/guess"})
+"""All else that a student sends would change what the owner has."""
+
+_NO_SESSION: Final = RequestRefused(
+    401,
+    "no-session",
+    "This studio opens with the address that stands in the terminal in which it was started.",
+    "Copy the whole address, with its token, into this browser.",
+)
+_WRONG_TOKEN: Final = RequestRefused(
+    401,
+    "token-wrong",
+    "The token in this address is not, or no longer, valid.",
+    "Copy the whole address from the terminal in which the studio was started.",
+)
+
+
+class Guard:
+    """Lets in who may come in, and puts the security headers on every answer.
+
+    Behind it `scope["state"]["role"]` is "owner" or "student".
+
+    Args:
+        port: on which the server listens.
+        lan: this machine's own addresses are good Hosts too.
+        on_fault: told of every exception that is a bug of ours; without it they are raised.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sessions: Sessions,
+        *,
+        port: int,
+        lan: bool = False,
+        on_fault: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._port = port
+        self._lan = lan
+        self._on_fault = on_fault
+        # Browsers share cookies between the ports of one machine.
+        self._cookie = f"convoscope-{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] in ("http.response.start", "websocket.accept", "websocket.close")
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        try:
+            answer = self._look_at(scope)
+            if answer is None:
+                await self._app(scope, receive, guarded_send)
+            else:
+                await _answer(answer, scope, receive, guarded_send)
+        except RequestRefused as refused:
+            if not started:
+                await _answer(self._shown(refused, scope), scope, receive, guarded_send)
+        except Exception as error:
+            if not started:
+                await _answer(refusal(OUR_FAULT), scope, receive, guarded_send)
+            if self._on_fault is None:
+                raise
+            self._on_fault(error)
+
+    def _look_at(self, scope: Scope) -> Response | None:
+        """The answer to a request that goes no further, or None: it may pass.
+
+        Raises:
+            RequestRefused: it may not.
+        """
+        headers = Headers(scope=scope)
+        host = self._checked_host(headers, scope)
+        client = scope["client"][0] if scope.get("client") else ""
+        cookies = _cookies(headers, self._cookie)
+        role, cookie = self._role(cookies, client)
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
+            token = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token")
+            if token is not None:
+                return self._traded(token[0], client, cookie)
+        if role is None:
+            raise _NO_SESSION
+        self._check_origin(headers, scope, host)
+        self._check_role(role, scope)
+        if headers.get("range", "").count(","):
+            raise RequestRefused(416, "ranges-refused", "at most one range of bytes may be asked for")
+        scope.setdefault("state", {})["role"] = role
+        return None
+
+    def _checked_host(self, headers: Headers, scope: Scope) -> str:
+        given = headers.getlist("host")
+        names = ["127.0.0.1", "localhost", "[::1]"]
+        if self._lan and scope.get("server"):
+            # The address at which this connection came in is by that an address of this machine.
+            own = scope["server"][0]
+            names.append(f"[{own}]" if ":" in own else own)
+        hosts = {f"{name}:{self._port}" for name in names} | (set(names) if self._port == 80 else set())
+        if len(given) == 1 and given[0].lower() in hosts:
+            return given[0].lower()
+        shown = " and ".join(repr(printable(host)[:100]) for host in given[:2]) or "none"
+        raise RequestRefused(
+            403,
+            "host-unknown",
+            f"the Host of this request is {shown}, which is not this studio's: another site may be behind it",
+            "open the address that stands in the studio's terminal",
+        )
+
+    def _role(self, cookies: list[str], client: str) -> tuple[Role | None, str]:
+        for cookie in cookies:
+            role = self._sessions.role(cookie, client)
+            if role is not None:
+                return role, cookie
+        return None, ""
+
+    def _traded(self, token: str, client: str, old: str) -> Response:
+        """The token becomes a cookie at once, and leaves the address."""
+        try:
+            made = self._sessions.trade(token, client)
+        except RequestRefused:
+            if not old:
+                raise
+            made = None
+        answer = RedirectResponse("/", 303)
+        if made is None:
+            if not old:
+                raise _WRONG_TOKEN
+            return answer  # an old address in a browser that is in already
+        if old:
+            self._sessions.end(old)
+        answer.set_cookie(self._cookie, made[0], path="/", httponly=True, samesite="strict")
+        return answer
+
+    def _check_origin(self, headers: Headers, scope: Scope, host: str) -> None:
+        origins = headers.getlist("origin")
+        writes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
+        if (origins or writes) and [origin.lower() for origin in origins] != [f"http://{host}"]:
+            shown = " and ".join(repr(printable(origin)[:100]) for origin in origins[:2]) or "none"
+            raise RequestRefused(
+                403,
+                "origin-foreign",
+                f"the Origin of this request is {shown}, which is not this studio's page",
+                "only the studio's own page may do this",
+            )
+
+    def _check_role(self, role: Role, scope: Scope) -> None:
+        if role == "owner":
+            return
+        path = scope["path"]
+        writes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD")
+        if (writes and path not in _STUDENT_WRITES) or path.startswith("/api/runs/"):
+            raise RequestRefused(403, "owner-only", "only the studio's owner may do this")
+
+    @staticmethod
+    def _shown(refused: RequestRefused, scope: Scope) -> Response:
+        """As a page where a person is likely to be looking, otherwise as JSON."""
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
+            answer = door(refused)
+        else:
+            answer = refusal(refused)
+        if refused.status == 429:
+            answer.headers["retry-after"] = "60"
+        return answer
+
+
+def _cookies(headers: Headers, name: str) -> list[str]:
+    """Every value of a cookie: another program of this machine may have set one of the same name."""
+    pairs = (pair.partition("=") for line in headers.getlist("cookie") for pair in line.split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name][:10]
+
+
+async def _answer(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await answer(scope, receive, send)

@@ -1,0 +1,120 @@
+"""Who may come in: tokens for the address, and the cookies they are traded for. All of it lives as long as the server.
+
+Three tokens of 128 bits open the page. The owner's, printed in the terminal, is good for this server's whole life, so that a second
+browser can be opened; each use makes a session of its own. The one the browser is started with is good once: it stands in
+the list of processes, where others on this machine can read it. With `lan` there is the class's token, which makes students.
+An owner's token and an owner's cookie are taken from this machine only, so that a token read off a projected terminal or
+a cookie caught on the network are worth nothing elsewhere. A new server knows nothing of the old one's sessions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+from .state import RequestRefused
+
+Role = Literal["owner", "student"]
+
+WRONG_TOKENS: Final = 10
+LOCKED_SECONDS: Final = 60.0
+_MOST_SESSIONS: Final = 1_000
+"""Of each role; the oldest goes."""
+
+
+class Sessions:
+    """The tokens of one server and the sessions made with them."""
+
+    def __init__(self, *, lan: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.owner_token: Final = new_token()
+        self.class_token: Final = new_token() if lan else None
+        self._once: str | None = None
+        self._clock = clock
+        # By their hash: how long a search takes says nothing about a cookie then.
+        self._sessions: dict[Role, dict[bytes, None]] = {"owner": {}, "student": {}}
+        self._wrong: dict[str, list[float]] = {}
+
+    def token_for_once(self) -> str:
+        """An owner's token that is good for one use. The one before it is void."""
+        self._once = new_token()
+        return self._once
+
+    def trade(self, token: str, client: str) -> tuple[str, Role] | None:
+        """A new session's cookie for a token; None: the token is wrong.
+
+        Args:
+            client: the address of who asks.
+
+        Raises:
+            RequestRefused: 429 after ten wrong tokens from there within a minute.
+        """
+        now = self._clock()
+        wrong = [moment for moment in self._wrong.get(client, ()) if now - moment < LOCKED_SECONDS]
+        if len(wrong) >= WRONG_TOKENS:
+            raise RequestRefused(
+                429,
+                "too-many-tokens",
+                f"{WRONG_TOKENS} wrong tokens came from here within {LOCKED_SECONDS:.0f} seconds",
+                "wait a minute, then open the address that stands in the studio's terminal",
+            )
+        role = self._role_of_token(token, client)
+        if role is None:
+            self._wrong[client] = [*wrong, now]
+            while len(self._wrong) > _MOST_SESSIONS:
+                del self._wrong[next(iter(self._wrong))]
+            return None
+        cookie = new_token()
+        sessions = self._sessions[role]
+        sessions[_hash(cookie)] = None
+        while len(sessions) > _MOST_SESSIONS:
+            del sessions[next(iter(sessions))]
+        return cookie, role
+
+    def _role_of_token(self, token: str, client: str) -> Role | None:
+        # Every comparison is made, whatever the one before said.
+        owner = _same(token, self.owner_token)
+        once = _same(token, self._once)
+        student = _same(token, self.class_token)
+        if (owner or once) and is_this_machine(client):
+            if once:
+                self._once = None
+            return "owner"
+        return "student" if student else None
+
+    def role(self, cookie: str, client: str) -> Role | None:
+        """Whose cookie it is; None: nobody's."""
+        key = _hash(cookie)
+        if key in self._sessions["owner"] and is_this_machine(client):
+            return "owner"
+        return "student" if key in self._sessions["student"] else None
+
+    def end(self, cookie: str) -> None:
+        """Forget a session."""
+        for sessions in self._sessions.values():
+            sessions.pop(_hash(cookie), None)
+
+
+def new_token() -> str:
+    """128 bits by chance, as 22 letters, digits, `-` and `_`."""
+    return secrets.token_urlsafe(16)
+
+
+def is_this_machine(client: str) -> bool:
+    """Whether an address is a loopback one."""
+    try:
+        return ipaddress.ip_address(client).is_loopback
+    except ValueError:
+        return False
+
+
+def _same(token: str, right: str | None) -> bool:
+    return hmac.compare_digest(token.encode("utf-8", "replace"), (right or new_token()).encode())
+
+
+def _hash(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode("utf-8", "replace")).digest()
