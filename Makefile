@@ -7,7 +7,7 @@ NPM := $(BIN)/python tools/npm.py
 PAGE := src/convoscope/studio/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f -print)
 
-.PHONY: run test check format clean help
+.PHONY: run test check format types clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -40,6 +40,11 @@ format: $(READY) ## Let the formatters decide
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(NPM) run format
+
+types: $(READY) ## Make the page's types anew after a change of what the server says
+	$(BIN)/python -m convoscope.studio.schema > web/openapi.json
+	$(NPM) run types
+	rm web/openapi.json
 
 clean: ## Remove what can be made again
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis web/node_modules src/convoscope/studio/page

@@ -51,3 +51,13 @@ def test_the_document_is_behind_the_guard(served: Served) -> None:
     with served.client() as client:
         found = client.get("/api/openapi.json").json()
     assert found == json.loads(json.dumps(document()))
+
+
+def test_the_pages_types_are_made_of_this_document(tmp_path: Path) -> None:
+    described = tmp_path / "openapi.json"
+    described.write_text(json.dumps(document()), encoding="utf-8")
+    root = Path(__file__).parents[2]
+    made = ["exec", "--", "openapi-typescript", str(described), "--output", str(tmp_path / "schema.d.ts")]
+    subprocess.run([sys.executable, root / "tools" / "npm.py", *made], check=True, capture_output=True)
+    kept = (root / "web" / "src" / "api" / "schema.d.ts").read_text(encoding="utf-8")
+    assert (tmp_path / "schema.d.ts").read_text(encoding="utf-8") == kept, "make them anew with: make types"

@@ -11,7 +11,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A */
+        /**
+         * Session
+         * @description Who asks, and which convoscope answers.
+         */
         get: operations["session"];
         put?: never;
         post?: never;
@@ -21,68 +24,20 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/tiny/{name}": {
+    "/api/images": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** B */
-        get: operations["b_api_tiny__name__get"];
+        get?: never;
         put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/samples": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** C */
-        get: operations["c_api_samples_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/samples/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** D */
-        get: operations["d_api_samples__id__get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/kernels": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** E */
-        get: operations["e_api_kernels_get"];
-        put?: never;
-        post?: never;
+        /**
+         * Decode Upload
+         * @description Decode an image file; its longest side is scaled down to `side` pixels, never up.
+         */
+        post: operations["decode_upload"];
         delete?: never;
         options?: never;
         head?: never;
@@ -98,8 +53,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** F */
-        post: operations["f_api_convolve_post"];
+        /**
+         * Convolve
+         * @description Every step's result, in float64; a step that cannot be done ends the chain and says why.
+         */
+        post: operations["convolve"];
         delete?: never;
         options?: never;
         head?: never;
@@ -113,8 +71,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** G */
-        get: operations["g_api_runs_get"];
+        /**
+         * Runs
+         * @description What lies in the studio's folder of runs, by name; what cannot be read is left out.
+         */
+        get: operations["runs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -123,15 +84,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{id}/filters": {
+    "/api/runs/{name}/filters": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** H */
-        get: operations["h_api_runs__id__filters_get"];
+        /**
+         * Filter Layers
+         * @description All convolutions of a run.
+         */
+        get: operations["filter_layers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -140,15 +104,98 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{id}/filters/{layer}/{index}": {
+    "/api/runs/{name}/filters/{layer}/{index}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** I */
-        get: operations["i_api_runs__id__filters__layer___index__get"];
+        /**
+         * One Filter
+         * @description One filter, as the step `convolve` takes it: `(h, w, C)`.
+         */
+        get: operations["one_filter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tiny/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tiny
+         * @description A set of 5x5 images, the classes taking turns; another seed draws other images and another split.
+         */
+        get: operations["tiny"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Samples
+         * @description The images that come with the package, with their full size.
+         */
+        get: operations["samples"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/samples/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sample Pixels
+         * @description One of them, its longer side scaled down to `side`, never up.
+         */
+        get: operations["sample_pixels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/kernels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Kernels
+         * @description The kernels that have a name, in the order of the handbook.
+         */
+        get: operations["kernels"];
         put?: never;
         post?: never;
         delete?: never;
@@ -164,8 +211,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** J */
-        get: operations["j_api_draw_models_get"];
+        /**
+         * List Models
+         * @description All networks that can be drawn for.
+         */
+        get: operations["list_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -174,17 +224,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/draw/models/{id}": {
+    "/api/draw/models/{model}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** K */
-        get: operations["k_api_draw_models__id__get"];
+        /**
+         * Show Model
+         * @description A network's layers, for its schematic drawing; also of one that is yet to be made.
+         */
+        get: operations["show_model"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/models/{model}/make": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make Model
+         * @description Begin or go on with the making of a network that comes with the studio.
+         */
+        post: operations["make_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/models/{model}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop Model
+         * @description Stop the making; what was trained is kept.
+         */
+        post: operations["stop_model"];
         delete?: never;
         options?: never;
         head?: never;
@@ -200,25 +293,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** L */
-        post: operations["l_api_draw_guess_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/x": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** N */
-        post: operations["n_api_x_post"];
+        /**
+         * Guess
+         * @description A network's answer to a drawing, with the image it received and its feature maps.
+         */
+        post: operations["guess"];
         delete?: never;
         options?: never;
         head?: never;
@@ -343,11 +422,6 @@ export interface components {
              * @description The feature maps of the convolutions, after their activation, in order.
              */
             layers: components["schemas"]["LayerMaps"][];
-        };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
         };
         /**
          * Layer
@@ -662,19 +736,6 @@ export interface components {
             /** Test */
             test: components["schemas"]["TinyImage"][];
         };
-        /** ValidationError */
-        ValidationError: {
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
-            /** Input */
-            input?: unknown;
-            /** Context */
-            ctx?: Record<string, never>;
-        };
     };
     responses: never;
     parameters: never;
@@ -702,73 +763,42 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-        };
-    };
-    b_api_tiny__name__get: {
-        parameters: {
-            query?: {
-                seed?: number;
-            };
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TinySet"];
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    c_api_samples_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Sample"][];
-                };
-            };
-        };
-    };
-    d_api_samples__id__get: {
+    decode_upload: {
         parameters: {
             query?: {
                 side?: number;
             };
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        /** @description The bytes of a JPEG, PNG, WEBP, BMP or GIF file, at most 20 MB. */
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+                "image/*": string;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
@@ -779,38 +809,27 @@ export interface operations {
                     "application/json": components["schemas"]["Pixels"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
-        };
-    };
-    e_api_kernels_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Refused, with the reason. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["NamedKernel"][];
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    f_api_convolve_post: {
+    convolve: {
         parameters: {
             query?: never;
             header?: never;
@@ -832,18 +851,27 @@ export interface operations {
                     "application/json": components["schemas"]["ChainResult"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    g_api_runs_get: {
+    runs: {
         parameters: {
             query?: never;
             header?: never;
@@ -861,14 +889,32 @@ export interface operations {
                     "application/json": components["schemas"]["Runs"];
                 };
             };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
         };
     };
-    h_api_runs__id__filters_get: {
+    filter_layers: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                name: string;
             };
             cookie?: never;
         };
@@ -883,23 +929,32 @@ export interface operations {
                     "application/json": components["schemas"]["FilterLayers"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    i_api_runs__id__filters__layer___index__get: {
+    one_filter: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                name: string;
                 layer: string;
                 index: number;
             };
@@ -916,18 +971,187 @@ export interface operations {
                     "application/json": components["schemas"]["Filter"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    j_api_draw_models_get: {
+    tiny: {
+        parameters: {
+            query?: {
+                seed?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TinySet"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    samples: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sample"][];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    sample_pixels: {
+        parameters: {
+            query?: {
+                side?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pixels"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    kernels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedKernel"][];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    list_models: {
         parameters: {
             query?: never;
             header?: never;
@@ -945,14 +1169,32 @@ export interface operations {
                     "application/json": components["schemas"]["PadModels"];
                 };
             };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
         };
     };
-    k_api_draw_models__id__get: {
+    show_model: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                model: string;
             };
             cookie?: never;
         };
@@ -967,18 +1209,107 @@ export interface operations {
                     "application/json": components["schemas"]["PadModelDetail"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
                 };
             };
         };
     };
-    l_api_draw_guess_post: {
+    make_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PadModels"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    stop_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PadModels"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    guess: {
         parameters: {
             query: {
                 model: string;
@@ -987,7 +1318,12 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        /** @description 256x256 bytes, grey, 0 paper and 255 ink, row by row. */
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
@@ -998,28 +1334,8 @@ export interface operations {
                     "application/json": components["schemas"]["Guess"];
                 };
             };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    n_api_x_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Refused, with the reason. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1027,8 +1343,8 @@ export interface operations {
                     "application/json": components["schemas"]["Refusal"];
                 };
             };
-            /** @description Unprocessable Entity */
-            422: {
+            /** @description Refused, with the reason. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
