@@ -9,7 +9,7 @@ from torch import nn
 from convoscope.drawing import font
 from convoscope.errors import UsageError
 from convoscope.explain import blocks, figures
-from convoscope.explain.trace import Normalisation, Trace, trace
+from convoscope.explain.tracing import Normalisation, Trace, trace
 from convoscope.models import build
 
 RED, BLUE, WHITE = (0xC2, 0x2A, 0x35), (0x1F, 0x5F, 0xBF), (255, 255, 255)

@@ -1,37 +1,80 @@
 """What happens inside a network, and by hand: every number, and where it comes from."""
 
-from .attribution import (
-    METHODS,
-    Attribution,
-    attribute,
-    grad_cam,
-    integrated_gradients,
-    occlusion,
-    pixel_flips,
-    saliency,
-    shuffled,
-    similarity,
-)
-from .features import Features, Projection, feature_vectors, pca, umap
-from .figures import (
-    attribution_sheet,
-    filter_sheet,
-    image_sheet,
-    map_sheet,
-    overview,
-    patches_sheet,
-    scatter,
-    scores_bars,
-    why_figure,
-)
-from .gradients import Backward, GradientWhy, TrainingStep, backward, training_step
+from typing import TYPE_CHECKING
+
 from .kernels import border_cells, convolve, filters, output_size, output_size_text, pool
-from .looking import Inside, Look, chapters, filter_sheets, look
-from .moving import MovedScores, moved_scores
-from .seeking import Example, Grown, exciting, grown
-from .statistics import MapStatistics, map_statistics
-from .trace import Normalisation, Step, Trace, trace
-from .why import Term, Unit, Why, read_unit
+
+if TYPE_CHECKING:
+    from .attribution import (
+        METHODS,
+        Attribution,
+        attribute,
+        grad_cam,
+        integrated_gradients,
+        occlusion,
+        pixel_flips,
+        saliency,
+        shuffled,
+        similarity,
+    )
+    from .features import (
+        Features,
+        Projection,
+        feature_vectors,
+        pca,
+        umap,
+    )
+    from .figures import (
+        attribution_sheet,
+        filter_sheet,
+        image_sheet,
+        map_sheet,
+        overview,
+        patches_sheet,
+        scatter,
+        scores_bars,
+        why_figure,
+    )
+    from .gradients import (
+        Backward,
+        GradientWhy,
+        TrainingStep,
+        backward,
+        training_step,
+    )
+    from .looking import (
+        Inside,
+        Look,
+        chapters,
+        filter_sheets,
+        look,
+    )
+    from .moving import (
+        MovedScores,
+        moved_scores,
+    )
+    from .seeking import (
+        Example,
+        Grown,
+        exciting,
+        grown,
+    )
+    from .statistics import (
+        MapStatistics,
+        map_statistics,
+    )
+    from .tracing import (
+        Normalisation,
+        Step,
+        Trace,
+        trace,
+    )
+    from .why import (
+        Term,
+        Unit,
+        Why,
+        read_unit,
+    )
 
 __all__ = [
     "METHODS",
@@ -91,3 +134,65 @@ __all__ = [
     "umap",
     "why_figure",
 ]
+
+# torch takes seconds to import; convolution and pooling by hand do not need it.
+_LATER = {
+    "METHODS": "attribution",
+    "Attribution": "attribution",
+    "attribute": "attribution",
+    "grad_cam": "attribution",
+    "integrated_gradients": "attribution",
+    "occlusion": "attribution",
+    "pixel_flips": "attribution",
+    "saliency": "attribution",
+    "shuffled": "attribution",
+    "similarity": "attribution",
+    "Features": "features",
+    "Projection": "features",
+    "feature_vectors": "features",
+    "pca": "features",
+    "umap": "features",
+    "attribution_sheet": "figures",
+    "filter_sheet": "figures",
+    "image_sheet": "figures",
+    "map_sheet": "figures",
+    "overview": "figures",
+    "patches_sheet": "figures",
+    "scatter": "figures",
+    "scores_bars": "figures",
+    "why_figure": "figures",
+    "Backward": "gradients",
+    "GradientWhy": "gradients",
+    "TrainingStep": "gradients",
+    "backward": "gradients",
+    "training_step": "gradients",
+    "Inside": "looking",
+    "Look": "looking",
+    "chapters": "looking",
+    "filter_sheets": "looking",
+    "look": "looking",
+    "MovedScores": "moving",
+    "moved_scores": "moving",
+    "Example": "seeking",
+    "Grown": "seeking",
+    "exciting": "seeking",
+    "grown": "seeking",
+    "MapStatistics": "statistics",
+    "map_statistics": "statistics",
+    "Normalisation": "tracing",
+    "Step": "tracing",
+    "Trace": "tracing",
+    "trace": "tracing",
+    "Term": "why",
+    "Unit": "why",
+    "Why": "why",
+    "read_unit": "why",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)

@@ -232,7 +232,7 @@ def _grids(
 
 
 def _is_pixel(why: Why, start: int, count: int) -> bool:
-    from .trace import PIXELS
+    from .tracing import PIXELS
 
     sources = (why.term(at).source for at in range(start, start + count))
     return next((source.layer == PIXELS for source in sources if source is not None), False)
@@ -314,7 +314,7 @@ def _flat_cells(values: Floats, terms: Sequence[Term] = ()) -> list[Image.Image]
 
 
 def _from_pixels(term: Term) -> bool:
-    from .trace import PIXELS
+    from .tracing import PIXELS
 
     return term.source is not None and term.source.layer == PIXELS
 

@@ -57,7 +57,7 @@ from .statistics import MapStatistics, map_statistics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .trace import Step, Trace
+    from .tracing import Step, Trace
 
 __all__ = [
     "attribution_sheet",

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError, printable
 from .running import first_line, left_as_found, nearest, probabilities, quiet
-from .trace import Trace
+from .tracing import Trace
 from .why import Unit
 
 Floats = NDArray[np.float64]
@@ -311,7 +311,7 @@ def backward(
     Raises:
         UsageError: the network fails on these images (`model-module`), or the targets do not fit (`target-unknown`).
     """
-    from .trace import trace
+    from .tracing import trace
 
     images = images[None] if images.ndim == 3 else images
     function = loss if callable(loss) else _cross_entropy(loss)

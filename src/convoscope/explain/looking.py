@@ -24,7 +24,7 @@ from .blocks import column
 from .features import feature_vectors, pca
 from .moving import MovedScores, moved_scores
 from .seeking import Example, exciting, grown
-from .trace import Normalisation, Step, Trace, trace
+from .tracing import Normalisation, Step, Trace, trace
 from .why import Why
 
 if TYPE_CHECKING:

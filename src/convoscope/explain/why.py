@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageError, printable
-from .trace import Ref, Step, Trace
+from .tracing import Ref, Step, Trace
 
 if TYPE_CHECKING:
     from PIL import Image
