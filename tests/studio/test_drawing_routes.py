@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,32 @@ def test_a_damaged_run_is_refused_in_plain_words_without_a_path(studio: Path) ->
         message = refused(answer, 422, "checkpoint-damaged")
         assert str(studio) not in message
         assert ask(client, "fruits", apple()).answers
+
+
+def test_a_run_that_turns_into_another_one_is_refused(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_for(studio) as client:
+        monkeypatch.setattr("convoscope.studio.guessing.form_of", lambda settings: None)
+        answer = client.post("/api/draw/guess", params={"model": "run:fruits"}, content=bytes(65_536), headers=BINARY)
+        refused(answer, 409, "model-not-for-drawings")
+
+
+def test_a_run_whose_weights_are_broken_is_refused(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_for(studio) as client:
+        monkeypatch.setattr(Run, "network", broken_network(Run.network))
+        answer = client.post(
+            "/api/draw/guess", params={"model": "run:fruits"}, content=apple().tobytes(), headers=BINARY
+        )
+        refused(answer, 409, "scores-not-finite")
+
+
+def broken_network(network: Callable[[Run], torch.nn.Module]) -> Callable[[Run], torch.nn.Module]:
+    def broken(run: Run) -> torch.nn.Module:
+        made = network(run)
+        with torch.no_grad():
+            list(made.parameters())[-1].fill_(torch.nan)
+        return made
+
+    return broken
 
 
 def test_more_runs_than_are_kept_loaded(studio: Path) -> None:

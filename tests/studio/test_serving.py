@@ -179,6 +179,18 @@ def test_two_signals_do_not_confuse_it(page: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_what_is_no_http_is_warned_of_once(page: Path, tmp_path: Path) -> None:
+    with studio(page, tmp_path) as one:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", one.port)) as wrong:
+                wrong.settimeout(10)
+                wrong.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+                assert wrong.recv(100).startswith(b"HTTP/1.1 400")
+        _, _, errors = one.end(signal.SIGTERM)
+    lines = [line for line in errors.splitlines() if "you are root" not in line]
+    assert lines == ["warning: Invalid HTTP request received."]
+
+
 def test_a_reader_that_reads_one_line_does_not_stop_it(page: Path, tmp_path: Path) -> None:
     with studio(page, tmp_path) as one:
         assert one.process.stdout is not None

@@ -29,6 +29,8 @@ _FRAMES_A_SECOND = 50
 _LOOK_SECONDS = 0.5
 """Between two looks at the folders while somebody listens and something is being made."""
 _IDLE_LOOK_SECONDS = 3.0
+_WARM_SECONDS = 2.5
+"""After the start; a drawing that comes earlier imports torch at once."""
 
 _FULL, _NOT_TAKEN, _TOO_OFTEN, _TOO_LONG = 1013, 1003, 1008, 1009
 """Codes with which a websocket is closed (RFC 6455 and its registry)."""
@@ -45,19 +47,18 @@ class Draw:
         self._told: list[PadModel] = []
         self._news = asyncio.Event()
         self._look = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to make what is missing, to watch, and to import torch."""
+        """Begin to make what is missing, to watch, and soon to import torch."""
         self.making.start()
-        self.guesser.warm([one.folder for one in self.making.drawables()])
-        self._watcher = asyncio.create_task(self._watch())
+        self._background = [asyncio.create_task(self._watch()), asyncio.create_task(self._warm())]
 
     async def stop(self) -> None:
         """End all that runs in the background."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+        for task in self._background:
+            task.cancel()
+            await asyncio.wait([task])
         await self.making.stop()
         await asyncio.to_thread(self.guesser.close)
 
@@ -104,6 +105,11 @@ class Draw:
             self._told = read
             self._news.set()
             self._news = asyncio.Event()
+
+    async def _warm(self) -> None:
+        # The import holds the interpreter for a second or two: first the page that is being opened right now.
+        await asyncio.sleep(_WARM_SECONDS)
+        self.guesser.warm([one.folder for one in await asyncio.to_thread(self.making.drawables)])
 
     async def _watch(self) -> None:
         while True:

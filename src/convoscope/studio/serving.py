@@ -311,16 +311,19 @@ class _Server(uvicorn.Server):
 
 
 class _Warnings(logging.Handler):
-    """What uvicorn warns of while it serves, as lines of ours. What it says of the end is known: connections are cut."""
+    """What uvicorn warns of while it serves, each once, as lines of ours. What it says of the end is known: connections are cut."""
 
     def __init__(self, server: uvicorn.Server, warn: Say) -> None:
         super().__init__(logging.WARNING)
         self._server = server
         self._warn = warn
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._server.started and not self._server.should_exit:
-            self._warn(printable(record.getMessage().strip()))
+        text = printable(record.getMessage().strip())
+        if self._server.started and not self._server.should_exit and text not in self._said and len(self._said) < 100:
+            self._said.add(text)
+            self._warn(text)
 
 
 class _Http(H11Protocol):
