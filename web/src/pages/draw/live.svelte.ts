@@ -25,7 +25,10 @@ export class Live {
     return () => {
       this.#ended = true;
       clearTimeout(this.#timer);
-      this.#socket?.close();
+      const socket = this.#socket;
+      // Closed while it still connects, a socket makes the browser complain.
+      if (socket?.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+      else socket?.close();
     };
   }
 

@@ -65,6 +65,13 @@ test("contour lines run where the field has their level", () => {
   expect(contour(field, cells, 1000)).toEqual([]);
 });
 
+test("a training that left all bounds is looked for where it set out", () => {
+  const points = { a: Float64Array.of(0.2, -3, 1e300, NaN), b: Float64Array.of(0.1, 4, -1e308, Infinity) };
+  const extent = fit(points);
+  expect(extent.half).toBeLessThan(10);
+  expect(holds(extent, points)).toBe(true);
+});
+
 test("the two widest are those that moved most from the start", () => {
   const training = new Training(ONE, 0, TRAIN, []);
   training.edit(new Map([[7, 0]]));

@@ -12,6 +12,9 @@ export interface Extent {
   half: number;
 }
 
+/** Numbers beyond are not looked for in the plane: a training that leaves all bounds passes them on its way. */
+export const LARGEST = 1000;
+
 /** The value of an axis at the middle of cell `at` of `cells`. */
 export function middleOf(at: number, cells: number, centre: number, half: number): number {
   return centre + half * ((2 * at + 1) / cells - 1);
@@ -69,12 +72,12 @@ export function path(training: Training, a: number, b: number, most = 1500): Pat
 
 const HALVES = [1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128] as const;
 
-/** The piece of the plane that shows all finite points with some ground around them; a round middle and one of a few sizes. */
+/** The piece of the plane that shows all points that are not too far, with some ground around them; a round middle and one of a few sizes. */
 export function fit({ a, b }: Pick<Path, "a" | "b">): Extent {
   const axis = (values: Float64Array) => {
-    const finite = values.filter(Number.isFinite);
-    const low = finite.reduce((least, value) => Math.min(least, value), Infinity);
-    const high = finite.reduce((most, value) => Math.max(most, value), -Infinity);
+    const near = values.filter((value) => Math.abs(value) <= LARGEST);
+    const low = near.reduce((least, value) => Math.min(least, value), Infinity);
+    const high = near.reduce((most, value) => Math.max(most, value), -Infinity);
     const middle = low <= high ? Math.round(low + high) / 2 : 0;
     return { middle, reach: low <= high ? Math.max(high - middle, middle - low) : 0 };
   };
@@ -87,10 +90,10 @@ export function fit({ a, b }: Pick<Path, "a" | "b">): Extent {
   };
 }
 
-/** Whether every finite point lies in the extent, a little away from its edge. */
+/** Whether every point that is not too far lies in the extent, a little away from its edge. */
 export function holds(extent: Extent, { a, b }: Pick<Path, "a" | "b">): boolean {
   const inside = (value: number, centre: number) =>
-    !Number.isFinite(value) || Math.abs(value - centre) <= 0.96 * extent.half;
+    !(Math.abs(value) <= LARGEST) || Math.abs(value - centre) <= 0.96 * extent.half;
   return a.every((value) => inside(value, extent.a)) && b.every((value) => inside(value, extent.b));
 }
 

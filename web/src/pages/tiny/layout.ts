@@ -70,7 +70,7 @@ export interface Layout {
 }
 
 const CAPTION = 26; // the captions' line above the cells
-const WEIGHT = { width: 46, height: 25 };
+const WEIGHT = { width: 50, height: 25 };
 const RADIUS = 29; // of an output
 
 /** The place of cell `at` of a grid. */
@@ -123,24 +123,23 @@ export function layout(shape: Shape, narrow: boolean): Layout {
 
 /** Filters side by side, each a row of the figure. */
 function wide({ filters }: Shape): Layout {
-  const cell = [square(48), { width: 44, height: 44 }, { width: 42, height: 35 }, { width: 42, height: 29 }][
-    filters - 1
-  ]!;
-  const gap = filters === 4 ? 14 : 18;
+  // wide enough for "−0.80", and low enough that four of them and a panel fit a laptop's screen
+  const cell = { width: 51, height: [47, 40, 33, 27][filters - 1]! };
+  const gap = [0, 14, 12, 10][filters - 1]!;
   const pitch = 3 * cell.height + gap;
-  const height = Math.max(filters * pitch - gap, 244);
+  const height = Math.max(filters * pitch - gap, 240);
   const top = CAPTION + (height - (filters * pitch - gap)) / 2;
-  const image = grid("pixel", 0, 1, CAPTION + (height - 220) / 2, 5, square(44));
+  const image = grid("pixel", 0, 1, CAPTION + (height - 215) / 2, 5, square(43));
   const grids = [image];
   const links: Line[] = [];
   const inputs: Node[] = [];
   const weights: Node[] = [];
-  const x = { filter: 261, map: 0, pooled: 0, input: 0, weight: 0 };
-  x.map = x.filter + 3 * cell.width + 38;
-  x.pooled = x.map + 3 * cell.width + 38;
-  x.input = x.pooled + 2 * cell.width + 34;
+  const x = { filter: 248, map: 0, pooled: 0, input: 0, weight: 0 };
+  x.map = x.filter + 3 * cell.width + 32;
+  x.pooled = x.map + 3 * cell.width + 32;
+  x.input = x.pooled + 2 * cell.width + 30;
   const one = filters === 1;
-  const pill = one ? square(42) : { width: 46, height: 23 };
+  const pill = one ? square(48) : { width: 50, height: Math.min(23, pitch / 4 - 1.5) };
   x.weight = x.input + pill.width + 16;
   for (let f = 0; f < filters; f++) {
     const y = top + f * pitch;
@@ -166,15 +165,15 @@ function wide({ filters }: Shape): Layout {
       weights.push({
         place: `weight:${output}:${at}`,
         x: one ? x.weight : x.weight + output * WEIGHT.width,
-        y: one ? centre + (output - 1) * WEIGHT.height : centre - 11.5,
+        y: one ? centre + (output - 1) * WEIGHT.height : centre - pill.height / 2,
         width: WEIGHT.width,
-        height: one ? WEIGHT.height : 23,
+        height: one ? WEIGHT.height : pill.height,
       });
     });
   }
   const end = x.weight + (one ? 1 : 2) * WEIGHT.width;
   const outputs = [0, 1].map((output) =>
-    outputBeside(output, end + (one ? 104 : 92) + RADIUS, CAPTION + height * (0.25 + 0.5 * output) - 14),
+    outputBeside(output, end + (one ? 92 : 80) + RADIUS, CAPTION + height * (0.25 + 0.5 * output) - 14),
   );
   return assembled(grids, inputs, weights, outputs, links, captionsAbove(grids, inputs, outputs, filters), {
     height: CAPTION + height + 8,
@@ -189,17 +188,18 @@ function wide({ filters }: Shape): Layout {
 
 /** Two filters one behind the other, each above its map. */
 function wideRow(): Layout {
-  const cell = square(42);
-  const side = 126;
-  const height = 2 * side + 40;
+  const cell = { width: 50, height: 40 };
+  const side = 3 * cell.height;
+  const height = 2 * side + 34;
   const middle = CAPTION + height / 2;
-  const image = grid("pixel", 0, 1, middle - 100, 5, square(40));
-  const filter = grid("filter", 0, 231, CAPTION, 3, cell);
-  const first = grid("first", 0, 231, CAPTION + side + 40, 3, cell);
-  const relu = grid("relu", 0, 383, CAPTION + side + 40, 3, cell);
-  const second = grid("second", 0, 535, CAPTION, 3, cell);
-  const map = grid("map", 0, 535, CAPTION + side + 40, 3, cell);
-  const pooled = grid("pooled", 0, 691, middle - 42, 2, cell);
+  const x = { first: 211, relu: 381, map: 551, pooled: 721, input: 843, weight: 903 };
+  const image = grid("pixel", 0, 1, middle - 95, 5, square(38));
+  const filter = grid("filter", 0, x.first, CAPTION, 3, cell);
+  const first = grid("first", 0, x.first, CAPTION + side + 34, 3, cell);
+  const relu = grid("relu", 0, x.relu, CAPTION + side + 34, 3, cell);
+  const second = grid("second", 0, x.map, CAPTION, 3, cell);
+  const map = grid("map", 0, x.map, CAPTION + side + 34, 3, cell);
+  const pooled = grid("pooled", 0, x.pooled, middle - cell.height, 2, cell);
   const grids = [image, filter, first, relu, second, map, pooled];
   const links = [
     [right(image), left(filter)],
@@ -214,9 +214,9 @@ function wideRow(): Layout {
   for (let i = 0; i < 4; i++) {
     const input = {
       place: `input:0:${i}`,
-      x: 803,
-      y: CAPTION + (height / 4) * (i + 0.5) - 20,
-      ...square(40),
+      x: x.input,
+      y: CAPTION + (height / 4) * (i + 0.5) - 24,
+      ...square(48),
     };
     inputs.push(input);
     const start = { x: pooled.x + pooled.width, y: pooled.y + pooled.height * (i * 0.25 + 0.125) };
@@ -225,11 +225,15 @@ function wideRow(): Layout {
   for (let output = 0; output < 2; output++) {
     inputs.forEach((input, at) => {
       const y = input.y + input.height / 2 + (output - 1) * WEIGHT.height;
-      weights.push({ place: `weight:${output}:${at}`, x: 855, y, ...WEIGHT });
+      weights.push({ place: `weight:${output}:${at}`, x: x.weight, y, ...WEIGHT });
     });
   }
   const outputs = [0, 1].map((output) =>
-    outputBeside(output, 855 + WEIGHT.width + 68 + RADIUS, CAPTION + height * (0.25 + 0.5 * output) - 14),
+    outputBeside(
+      output,
+      x.weight + WEIGHT.width + 52 + RADIUS,
+      CAPTION + height * (0.25 + 0.5 * output) - 14,
+    ),
   );
   const captions = captionsAbove(grids, inputs, outputs, 1);
   return assembled(grids, inputs, weights, outputs, links, captions, {
@@ -242,12 +246,13 @@ function wideRow(): Layout {
 /** For a phone: from top to bottom, 366 wide. */
 function stacked(shape: Shape): Layout {
   const width = 366;
-  const cell = square(42);
+  const one = shape.filters === 1 && !shape.inARow;
+  const cell = { width: one ? 46 : 42, height: 42 };
   const grids: Grid[] = [];
   const links: Line[] = [];
   let y = CAPTION;
   const image = grid("pixel", 0, 1, y, 5, square(38));
-  const filter = grid("filter", 0, 239, y + 32, 3, cell);
+  const filter = grid("filter", 0, width - 3 * cell.width - 1, y + 32, 3, cell);
   grids.push(image);
   const captions: Caption[] = [];
   y += 190 + 38;
@@ -271,7 +276,7 @@ function stacked(shape: Shape): Layout {
     links.push({ path: across(right(image), left(filter)) }, { path: across(right(first), left(relu)) });
     links.push({ path: down(below(image), above(first)) }, { path: down(below(filter), above(first)) });
     links.push({ path: down(below(relu), above(grids[5]!)) });
-  } else if (shape.filters === 1) {
+  } else if (one) {
     const map = grid("map", 0, 50, y, 3, cell);
     const pooled = grid("pooled", 0, 231, y + 21, 2, cell);
     y += 126;
@@ -350,7 +355,7 @@ function outputBeside(output: number, x: number, y: number): Output {
   return {
     score: { place: `score:${output}`, x: x - RADIUS, y: y - RADIUS, width: 2 * RADIUS, height: 2 * RADIUS },
     bias: { place: `bias:${output}`, x: x - 24, y: y + RADIUS + 5, width: 48, height: 26 },
-    bar: { x: x + RADIUS + 14, y: y - 6, width: 118, height: 14 },
+    bar: { x: x + RADIUS + 14, y: y - 6, width: 104, height: 14 },
     name: { x: x + RADIUS + 14, y: y - 14 },
     percent: { x: x + RADIUS + 14, y: y + 27 },
     biasName: { x: x + 30, y: y + RADIUS + 23 },
