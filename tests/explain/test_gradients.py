@@ -11,7 +11,7 @@ from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain import backward, training_step
 from tests.explain.networks import PROMISED, Habits, network
-from tests.explain.test_trace import same, state_of
+from tests.explain.test_tracing import same, state_of
 
 
 @pytest.mark.parametrize("name", PROMISED)
