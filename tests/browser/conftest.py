@@ -98,7 +98,7 @@ def stop_studio(studio: Studio) -> None:
         studio.process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """One studio for all tests; it begins to make its networks at once."""
     started = start_studio(tmp_path_factory.mktemp("studio"))
@@ -106,7 +106,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     stop_studio(started)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own_run(studio: Studio) -> str:
     """The name of a run of the user's: one epoch on apples and bananas, in the studio's folder of runs."""
     name = "my-fruits"
@@ -124,7 +124,8 @@ def own_run(studio: Studio) -> str:
     return name
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in this thread: it must end before other tests use one.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_QUIET))
