@@ -26,8 +26,8 @@ export class Live {
       this.#ended = true;
       clearTimeout(this.#timer);
       const socket = this.#socket;
-      // Closed while it still connects, a socket makes the browser complain.
-      if (socket?.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+      // Closed while it still connects (0), a socket makes the browser complain.
+      if (socket?.readyState === 0) socket.onopen = () => socket.close();
       else socket?.close();
     };
   }
