@@ -18,7 +18,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "docs" / "python.md", ROOT / "docs" / "inside.md", ROOT / "README.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "docs" / name for name in ("python.md", "inside.md", "relearn.md")] + [ROOT / "README.md"],
+    ids=lambda page: page.name,
 )
 def test_python_examples_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .evaluation import compare, test
     from .explain import look
     from .models import build
-    from .training import Recipe, Run, resume, train
+    from .training import Recipe, Run, relearn, resume, train
 
-__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "look", "resume", "test", "train"]
+__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "look", "relearn", "resume", "test", "train"]
 
 _ROOMS = {
     "ConvoscopeError": ".errors",
@@ -29,6 +29,7 @@ _ROOMS = {
     "compare": ".evaluation",
     "load": ".data",
     "look": ".explain",
+    "relearn": ".api",
     "resume": ".api",
     "test": ".api",
     "train": ".api",

@@ -1,4 +1,4 @@
-"""`train`, `resume` and `test` as the package offers them: the rooms' own functions, with progress shown where somebody looks on."""
+"""`train`, `relearn`, `resume` and `test` as the package offers them: the rooms' own functions, with progress shown where somebody looks on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from . import evaluation, training
 from .terminal import default_reporter
 from .training import Run
+from .training.relearning import relearn as _relearn
 from .training.start import resume as _resume
 from .training.start import train as _train
 
@@ -17,6 +18,11 @@ from .training.start import train as _train
 @wraps(_train)
 def train(*arguments: Any, **options: Any) -> Run:
     return _train(*arguments, **{"reporter": default_reporter()} | options)
+
+
+@wraps(_relearn)
+def relearn(*arguments: Any, **options: Any) -> Run:
+    return _relearn(*arguments, **{"reporter": default_reporter()} | options)
 
 
 @wraps(_resume)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from .errors import ConvoscopeError, DataError, Interrupted, MachineError, UsageError, printable
+from .errors import ConvoscopeError, DataError, Interrupted, MachineError, UsageError, printable, shell_word
 from .files import json_bytes, lies_in, machine_error
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main() -> NoReturn:
     warnings.showwarning = _warn
     arguments = sys.argv[1:]
     _wait_quietly()
-    if arguments[:1] == ["train"]:
+    if arguments[:1] in (["train"], ["relearn"]):
         _use_quick_allocator()
     code = run(arguments)
     try:
@@ -321,7 +321,7 @@ def train(
             help="key=value, such as flip=true, for a setting of the recipe; may be repeated. Settings: "
             "epochs, batch_size, optimizer, learning_rate, muon_learning_rate, momentum, beta2, weight_decay, schedule, warmup, "
             "label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour, mixup, start_size, "
-            "end_size, ema, patience, save_every, device, precision, memory_format, threads.",
+            "end_size, trained_blocks, block_decay, freeze_norm, ema, patience, save_every, device, precision, memory_format, threads.",
         ),
     ] = None,
     config: Annotated[
@@ -413,6 +413,115 @@ def train(
         _console().print(f"run: {printable(finished.folder)}", markup=False, highlight=False)
 
 
+@app.command(
+    sort_key=3.5,
+    usage="Usage: convoscope relearn FRONT SOURCE [OPTIONS]\n       convoscope relearn RUN SOURCE --add [OPTIONS]",
+)
+def relearn(
+    front: Annotated[
+        str,
+        Parameter(help="imagenet, timm:NAME, torchvision:NAME, a run's folder, or a .safetensors file."),
+    ],
+    source: Annotated[str, Parameter(help=_SOURCE)],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(help="The run's folder; by default a new one in runs/.")] = None,
+    head: Annotated[
+        Literal["linear", "mean", "mlp"] | None,
+        Parameter(
+            help="linear: logistic regression; mean: the nearest class mean; mlp: one hidden layer. Linear if not given."
+        ),
+    ] = None,
+    views: Annotated[
+        int | None,
+        Parameter(help="Look at each training image so often, cut and coloured differently; 1 if not given."),
+    ] = None,
+    unfreeze: Annotated[
+        str | None, Parameter(help="all, or how many of FRONT's last blocks learn too once the head has.")
+    ] = None,
+    epochs: Annotated[
+        int | None, Parameter(help="With --unfreeze: how often every training image is shown to the front.")
+    ] = None,
+    accept: Annotated[
+        float | None,
+        Parameter(help="Share of known images that shall not be called unknown; 0.95 if not given."),
+    ] = None,
+    add: Annotated[
+        bool, Parameter(show_default=False, help="Add SOURCE's classes and images to those of the run FRONT.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        Parameter(help="For a .safetensors file from elsewhere: its network, timm:NAME or torchvision:NAME."),
+    ] = None,
+    seed: Annotated[int, Parameter(help="Decides the split, and chance in training.")] = 0,
+    layout: Annotated[str, Parameter(help=_LAYOUT)] = "auto",
+    validation: Annotated[
+        float | None, Parameter(help="Share of the images for validation, such as 0.1, if SOURCE has no such part.")
+    ] = None,
+    test: Annotated[
+        float | None, Parameter(help="Share of the images for the test, such as 0.1, if SOURCE has no such part.")
+    ] = None,
+    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    set: Annotated[
+        list[str] | None,
+        Parameter(name="--set", help="key=value for a setting of the recipe; see `convoscope train --help`."),
+    ] = None,
+    strict: Annotated[bool, Parameter(show_default=False, help="An image that cannot be read is an error.")] = False,
+    no_test: Annotated[bool, Parameter(show_default=False, help="Stop after learning: no test, no report.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Teach a network that has learned already new classes: the front is kept, a new head learns SOURCE's classes in seconds.
+
+    For instance: convoscope relearn imagenet photos/
+
+    What the front makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C loses nothing.
+    """
+    from .config import read_assignments
+    from .terminal import TerminalReporter
+    from .training import relearn as start
+
+    reporter = TerminalReporter(_console(error=True))
+    recipe = read_assignments(set or [])
+    for key, value in (("epochs", epochs), ("device", device)):
+        if value is not None:
+            if key in recipe:
+                raise UsageError(
+                    f"--{key}", f"given twice: --{key} {value} and --set {key}={recipe[key]}", code="option-twice"
+                )
+            recipe[key] = value
+    blocks: Any = int(unfreeze) if unfreeze is not None and unfreeze.isascii() and unfreeze.isdigit() else unfreeze or 0
+    finished = start(
+        front,
+        source,
+        output=output,
+        head=head,
+        views=views,
+        unfreeze=blocks,
+        accept=accept,
+        add=add,
+        model=model,
+        layout=layout,
+        seed=seed,
+        validation=validation,
+        test=test,
+        strict=strict,
+        reporter=reporter,
+        **recipe,
+    )
+    row = finished.history[finished.best_epoch - 1]
+    if not no_test:
+        _test_and_report(finished, reporter, quiet=json, quick=True)
+    if json:
+        _print_json({
+            "run": str(finished.folder),
+            "best_epoch": finished.best_epoch,
+            "val_accuracy": row["val_accuracy"],
+            "seconds": finished.seconds,
+        })  # fmt: skip
+    elif no_test:
+        _console().print(f"run: {printable(finished.folder)}", markup=False, highlight=False)
+
+
 @app.command(sort_key=4, usage="Usage: convoscope test RUN [SOURCE] [OPTIONS]")
 def test(
     run: Annotated[Path, Parameter(help=_RUN)],
@@ -446,7 +555,8 @@ def test(
     _console().print(f"report: {printable(report)}", markup=False, highlight=False)
 
 
-def _test_and_report(finished: Any, reporter: Any, *, quiet: bool) -> None:
+def _test_and_report(finished: Any, reporter: Any, *, quiet: bool, quick: bool = False) -> None:
+    """Test and report; `quick`: what the kept features tell, without another run of the network."""
     from . import evaluation
     from .tables import print_scores
 
@@ -454,17 +564,26 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool) -> None:
     scores = None
     if finished.settings.images.get(split):
         scores = evaluation.test(
-            finished, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
+            finished,
+            split=split,
+            invariance=not quick,
+            progress=lambda done, total: reporter.progress("testing", done, total),
         )
         reporter.end()
-    from .explain import chapters
+    if quick:
+        report = evaluation.write_report(finished, inside=False)
+    else:
+        from .explain import chapters
 
-    report = evaluation.write_report(finished, chapters=chapters)
+        report = evaluation.write_report(finished, chapters=chapters)
     if not quiet:
         console = _console()
         if scores is not None:
             print_scores(console, scores)
         console.print(f"run: {printable(finished.folder)}\nreport: {printable(report)}", markup=False, highlight=False)
+        if quick:
+            more = f"shift, turn, scale and a look inside: convoscope test {shell_word(finished.folder)}"
+            console.print(more, markup=False, highlight=False)
 
 
 @app.command(sort_key=5, usage="Usage: convoscope predict RUN IMAGES... [OPTIONS]")

@@ -74,11 +74,15 @@ def print_predictions(
     elif form == "csv":
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["path", "label", "confidence", *map(escape_cell, run.classes)])
+        strangers = any(each.distance is not None for each in predictions)
+        writer.writerow(
+            ["path", "label", "confidence", *(["distance"] if strangers else []), *map(escape_cell, run.classes)]
+        )
         for each in predictions:
             numbers = [f"{value:.6g}" for value in each.scores.values()]
             confidence = "" if each.confidence is None else f"{each.confidence:.6g}"
-            writer.writerow([escape_cell(each.path), escape_cell(each.label), confidence, *numbers])
+            far = [f"{each.distance:.6g}"] if each.distance is not None else []
+            writer.writerow([escape_cell(each.path), escape_cell(each.label), confidence, *far, *numbers])
         sys.stdout.buffer.write(table.getvalue().encode("utf-8", "surrogateescape"))
     else:
         from .tables import print_prediction_table

@@ -143,8 +143,18 @@ def print_scores(console: Console, scores: Scores) -> None:
     console.print(table)
     if len(rows) > _MANY:
         _say(console, f"and {len(rows) - _MANY} more, all in test/scores.json", style="dim")
+    if scores.unknown is not None:
+        _say(console, unknown_line(scores))
     for note in scores.notes:
         _say(console, note, style="dim")
+
+
+def unknown_line(scores: Scores) -> str:
+    """What it costs to call far images unknown, in one line."""
+    assert scores.unknown is not None
+    refused, right = scores.unknown["refused"], scores.unknown["refused_right"]
+    share = refused / max(scores.images, 1)
+    return f"unknown: {refused:,} of these {scores.images:,} images ({share:.1%}) are farther than the threshold; {right:,} of them had the right label"
 
 
 def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -157,12 +167,22 @@ def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence
 
 def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:
     """Labels of images, with the two next most likely."""
-    table = _table("image", "label", "confidence", "next", right=(2,))
+    strangers = any(each.distance is not None for each in predictions)
+    table = _table(
+        "image",
+        "label",
+        "confidence",
+        *(("distance",) if strangers else ()),
+        "next",
+        right=(2, 3) if strangers else (2,),
+    )
     for each in predictions:
         others = sorted(((value, name) for name, value in each.scores.items() if name != each.label), reverse=True)[:2]
-        following = ", ".join(f"{name} {value:.1%}" for value, name in others) if each.confidence is not None else ""
+        graded = each.confidence is not None or each.distance is not None
+        following = ", ".join(f"{name} {value:.1%}" for value, name in others) if graded else ""
         confidence = "" if each.confidence is None else f"{each.confidence:.1%}"
-        table.add_row(_cell(each.path), _cell(each.label), confidence, _cell(following))
+        far = (f"{each.distance:.3f}",) if each.distance is not None else ()
+        table.add_row(_cell(each.path), _cell(each.label), confidence, *far, _cell(following))
     if predictions:
         console.print(table)
 

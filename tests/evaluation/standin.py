@@ -61,7 +61,7 @@ class StandInRun:
             input=InputFormat(height=height, width=width, channels=channels), mean=(0.5,) * channels, std=(0.25,) * channels,
             recipe=SimpleNamespace(model_dump=lambda: {"epochs": 2, "learning_rate": 0.002, "flip": False}), seed=0, engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},
             images={name: int((self.splits == k).sum()) for k, name in enumerate(SPLITS)}, notes=("a note",),
-            versions={"convoscope": "0.1.0", "torch": "2"}, started="2026-01-02 03:04:05",
+            versions={"convoscope": "0.1.0", "torch": "2"}, started="2026-01-02 03:04:05", relearned=None,
         )  # fmt: skip
 
     def dataset(self) -> Dataset:
@@ -81,6 +81,9 @@ class StandInRun:
         self.scored += len(pixels)
         assert pixels.dtype == np.uint8
         return np.asarray(self.answer(pixels), dtype=np.float32)
+
+    def judge(self, pixels, rows=None):
+        return self.scores(pixels if rows is None else pixels[rows]), None
 
     def network(self):
         import torch

@@ -546,11 +546,11 @@ def test_one_process_at_a_time(pictures: Path, tmp_path: Path) -> None:
 def test_many_starts_get_a_folder_each(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from convoscope.training.start import _new_folder
+    from convoscope.training.start import new_folder
 
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: _new_folder(None, str(pictures), "tiny"), range(20)))
+        folders = list(pool.map(lambda _: new_folder(None, str(pictures), "tiny"), range(20)))
     assert len(set(folders)) == 20
 
 

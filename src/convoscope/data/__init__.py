@@ -3,13 +3,16 @@
 Needs NumPy and Pillow only. What other rooms may use:
 """
 
+from . import cache
 from .builtin import DRAWING_SIDE, drawing_classes
 from .contact_sheet import contact_sheet
 from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
 from .decode import open_image, picture_size
+from .download import fetch
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
-from .layouts import LAYOUTS, from_arrays, load
+from .joining import joined
+from .layouts import LAYOUTS, from_arrays, load, with_manifest
 from .pad import PadForm, pad_form, pad_image
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import Prepared, prepare
@@ -28,14 +31,17 @@ __all__ = [
     "SplitName",
     "SplitRow",
     "Task",
+    "cache",
     "changed",
     "check_seed",
     "concerns",
     "contact_sheet",
     "drawing_classes",
     "escape_cell",
+    "fetch",
     "from_arrays",
     "inspect",
+    "joined",
     "load",
     "open_image",
     "pad_form",
@@ -44,5 +50,6 @@ __all__ = [
     "prepare",
     "read_split",
     "suggest_format",
+    "with_manifest",
     "write_split",
 ]

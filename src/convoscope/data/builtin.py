@@ -40,7 +40,9 @@ _PAPER = 48  # below this of 255 a pixel is paper
 _STROKE_EDGE = 50  # where the enlarged stroke ends
 
 
-def load_builtin(name: str, *, seed: int = 0, validation: float | None = None, test: float | None = None) -> Dataset:
+def load_builtin(
+    name: str, *, seed: int = 0, validation: float | None = None, test: float | None = None, fewest_classes: int = 2
+) -> Dataset:
     """The built-in dataset `builtin:lines`, `builtin:shapes`, `builtin:fruits`, `builtin:drawings` or `builtin:drawings/A,B`.
 
     Images are grey, 0 for paper and 255 for full ink. `seed` draws the 5x5 images, and which images of each class are held
@@ -49,7 +51,7 @@ def load_builtin(name: str, *, seed: int = 0, validation: float | None = None, t
 
     Raises:
         UsageError: no such set (`unknown-builtin`) or no such class of drawings (`unknown-drawing`).
-        DataError: fewer than two classes are asked for (`one-class`).
+        DataError: fewer than `fewest_classes` classes are asked for (`one-class`).
     """
     asked = name.removeprefix("builtin:").strip()
     kind, _, part = asked.partition("/")
@@ -66,7 +68,7 @@ def load_builtin(name: str, *, seed: int = 0, validation: float | None = None, t
     default_validation = 0.1 if kind == "drawings" else 0.2
     shares = _Shares(seed, default_validation if validation is None else validation, 0.2 if test is None else test)
     if kind == "drawings":
-        return _drawings(name, [one.strip() for one in part.split(",") if one.strip()], shares)
+        return _drawings(name, [one.strip() for one in part.split(",") if one.strip()], shares, fewest_classes)
     return _tiny(name, kind, shares)
 
 
@@ -236,7 +238,7 @@ def drawing_classes() -> tuple[str, ...]:
     return _drawing_file()[2]
 
 
-def _drawings(name: str, asked: Sequence[str], shares: _Shares) -> Dataset:
+def _drawings(name: str, asked: Sequence[str], shares: _Shares, fewest: int) -> Dataset:
     known = drawing_classes()
     for one in asked:
         if one.casefold() not in known:
@@ -248,7 +250,7 @@ def _drawings(name: str, asked: Sequence[str], shares: _Shares) -> Dataset:
             )
     wanted = {one.casefold() for one in asked}
     classes = [one for one in known if one in wanted] if wanted else list(known)
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise DataError(
             name,
             f"a classifier needs at least two classes; received {classes[0]!r} only",

@@ -166,7 +166,7 @@ def tidy(folder: Path | None = None) -> None:
     folder = folder or cache_folder()
     limit = cache_limit(folder)
     entries: list[tuple[float, int, Path]] = []
-    for kind in ("pixels", "rows", "unpacked"):
+    for kind in ("pixels", "rows", "unpacked", "features", "fronts"):
         with contextlib.suppress(OSError):
             for entry in (folder / kind).iterdir():
                 if entry.name.endswith(".tmp"):
@@ -197,6 +197,11 @@ def _remove_unused(entry: Path) -> bool:
             if time.time() - entry.stat().st_mtime > 60:
                 shutil.rmtree(entry, ignore_errors=True)
         return False
+
+
+def discard(kind: str, key: str, folder: Path | None = None) -> None:
+    """Remove an entry that is damaged, unless another process uses it."""
+    _remove_unused((folder or cache_folder()) / kind / key)
 
 
 def unpacked_file(key: str, unpack: Callable[[IO[bytes]], None]) -> Path:

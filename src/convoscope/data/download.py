@@ -182,7 +182,7 @@ def locate(source: str, *, folder: Path | None = None, say: Say | None = None) -
         for file in missing:
             if not _present(place, file, checked):  # another process may have been first
                 say(f"fetching {file.name} ({size_text(file.size)}) of {source}")
-                _fetch(
+                fetch(
                     [address + file.name for address in wanted.addresses],
                     place / file.name,
                     file.sha256,
@@ -271,8 +271,18 @@ def _unpacked_sum(path: Path, expected_size: int) -> tuple[int, str]:
     return size, hasher.hexdigest()
 
 
-def _fetch(addresses: Sequence[str], target: Path, sha256: str | None, by_hand: Callable[[], str]) -> None:
-    """Fetch one file from the first address that gives it. It appears under its name only when whole."""
+def fetch(addresses: Sequence[str], target: Path, sha256: str | None, by_hand: Callable[[], str]) -> None:
+    """Fetch one file from the first address that gives it. It appears under its name only when whole.
+
+    Args:
+        addresses: where it is offered.
+        target: what it becomes.
+        sha256: of the file, or None where nobody says.
+        by_hand: gives the hint that says what to put where without a network.
+
+    Raises:
+        MachineError: no address gives it (`download-failed`), or the disk refuses it.
+    """
     import pooch
     import requests
 
@@ -342,7 +352,7 @@ def _locate_quickdraw(source: str, root: Path, say: Say) -> Path:
     for file in files:
         if not file.is_file():
             say(f"fetching {file.name} (about 100 MB) from Google's Quick, Draw! bitmaps")
-            _fetch([QUICKDRAW_ADDRESS + file.name], file, None, lambda: _quickdraw_by_hand(folder, files))
+            fetch([QUICKDRAW_ADDRESS + file.name], file, None, lambda: _quickdraw_by_hand(folder, files))
             if fault := _bitmap_fault(file):
                 file.unlink()
                 raise MachineError(

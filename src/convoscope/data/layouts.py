@@ -52,6 +52,7 @@ def load(
     test: float | None = None,
     manifest: str | os.PathLike[str] | None = None,
     tiff: bool = False,
+    fewest_classes: int = 2,
 ) -> Dataset:
     """List images and labels, and fix the split. Nothing is decoded.
 
@@ -63,6 +64,7 @@ def load(
         test: share 0..1 for the test; None: a tenth, at most 10,000. See `split.complete` for what happens to given parts.
         manifest: a split.csv whose split is read back; images it does not list keep the drawn one.
         tiff: whether TIFF pictures are read as well.
+        fewest_classes: how many classes there must be; 1 for images that are added to others.
 
     Returns:
         The dataset. What was guessed stands in its notes, what was left out in `skipped`.
@@ -78,8 +80,8 @@ def load(
     if text.startswith("builtin:"):
         from .builtin import load_builtin
 
-        dataset = load_builtin(text, seed=seed, validation=validation, test=test)
-        return _with_manifest(dataset, manifest)
+        dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest_classes)
+        return with_manifest(dataset, manifest)
     if layout not in LAYOUTS:
         raise UsageError("layout", f"must be one of {', '.join(LAYOUTS)}; received {layout!r}", code="unknown-layout")
     if not text or not os.path.lexists(path):
@@ -97,7 +99,9 @@ def load(
         listing = _read(path, layout, tiff)
     except OSError as error:
         raise machine_error(error.filename or path, error) from error
-    return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest)
+    return _finish(
+        text, listing, seed=seed, validation=validation, test=test, manifest=manifest, fewest_classes=fewest_classes
+    )
 
 
 def _finish(
@@ -108,13 +112,14 @@ def _finish(
     validation: float | None,
     test: float | None,
     manifest: str | os.PathLike[str] | None,
+    fewest_classes: int = 2,
 ) -> Dataset:
     if not listing.names:
         reasons = "; ".join(f"{printable(bad.path)} {bad.reason}" for bad in listing.skipped[:5])
         raise DataError(source, f"holds no image that can be read{': ' + reasons if reasons else ''}", code="no-images")
     targets = listing.targets
     if listing.task == "classes":
-        _check_classes(source, listing)
+        _check_classes(source, listing, fewest_classes)
     splits, notes = complete(
         listing.names, strata_of(listing.task, targets), listing.given, seed=seed, validation=validation, test=test
     )
@@ -130,10 +135,11 @@ def _finish(
         notes=(*listing.notes, *notes),
         skipped=tuple(listing.skipped),
     )
-    return _with_manifest(dataset, manifest)
+    return with_manifest(dataset, manifest)
 
 
-def _with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> Dataset:
+def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> Dataset:
+    """The dataset with the split that stands in a split.csv; images it does not list keep theirs."""
     if manifest is None:
         return dataset
     splits, new = apply(read_split(manifest), dataset.names, dataset.splits)
@@ -143,8 +149,8 @@ def _with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) ->
     return replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-def _check_classes(source: str, listing: Listing) -> None:
-    if len(listing.classes) < 2:
+def _check_classes(source: str, listing: Listing, fewest: int) -> None:
+    if len(listing.classes) < fewest:
         raise DataError(
             source,
             f"has one class only ({printable(listing.classes[0])}); two or more are needed to tell apart",

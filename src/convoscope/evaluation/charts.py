@@ -237,6 +237,48 @@ def calibration_chart(calibration: Mapping[str, Any], *, labels: bool = False) -
     return sheet
 
 
+def distances_chart(unknown: Mapping[str, Any]) -> Drawing:
+    """How far the images lie from the training images, those answered rightly and wrongly, and the threshold."""
+    width, height = 520.0, 250.0
+    sheet = Drawing(width, height, "How far the images lie from the training images")
+    left, right, top, floor = 44.0, width - 18, 40.0, 204.0
+    edges: list[float] = unknown["edges"]
+    counts: list[tuple[int, int]] = list(zip(unknown["right"], unknown["wrong"], strict=True))
+    most = max((sum(pair) for pair in counts), default=1) or 1
+    sheet.words(left, 14, "Distance to the training images", colour="ink", size=13, bold=True)
+    sheet.words(left, 30, "right", colour="blue")
+    sheet.words(left + 40, 30, "wrong", colour="red")
+
+    def across(x: float) -> float:
+        return left + x / edges[-1] * (right - left)
+
+    for share in (0.5, 1.0):
+        tick = round(most * share)
+        y = floor - (floor - top) * tick / most
+        sheet.line([(left, y), (right, y)], "faint")
+        sheet.words(left - 8, y + 4, f"{tick:,}", anchor="end")
+    for begin, end, (good, bad) in zip(edges, edges[1:], counts, strict=False):
+        x, wide = across(begin) + 0.5, across(end) - across(begin) - 1
+        hint = f"{begin:.3f} to {end:.3f}: {good:,} right, {bad:,} wrong"
+        tall, more = ((floor - top) * count / most for count in (good, bad))
+        if good:
+            sheet.box(x, floor - tall, wide, tall, "blue", hint=hint)
+        if bad:
+            sheet.box(x, floor - tall - more, wide, more, "red", hint=hint)
+    limit = across(unknown["threshold"])
+    sheet.line([(limit, top - 8), (limit, floor)], "ink", dash="5 4")
+    late = limit > (left + right) / 2
+    sheet.words(limit + (-6 if late else 6), top - 2, "unknown from here on", anchor="end" if late else "start")
+    sheet.line([(left, floor), (right, floor)], "soft")
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = edges[-1] * share
+        sheet.words(
+            across(x), floor + 16, f"{x:.2f}", anchor="middle" if 0 < share < 1 else "end" if share else "start"
+        )
+    sheet.words((left + right) / 2, height - 8, "distance: 1 - cosine of the features", anchor="middle")
+    return sheet
+
+
 def invariance_charts(
     named: Sequence[tuple[str, Mapping[str, Any]]], colours: Sequence[str], dashes: Sequence[str], *, legend: bool
 ) -> list[Drawing]:

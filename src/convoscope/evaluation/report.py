@@ -29,12 +29,13 @@ MOST_CLASSES_SHOWN = 24
 MOST_FILTERS_SHOWN = 64
 
 
-def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | None = None) -> Path:
+def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | None = None, inside: bool = True) -> Path:
     """Write the run's page from its files, its images and, if it was tested, its scores.
 
     Args:
         run: the run.
         chapters: gives further sections, which stand behind the first layer's filters.
+        inside: whether the network itself is looked at: its table of layers and first filters. Without it the page is written in a moment.
 
     Returns:
         The path of `report.html` in the run's folder.
@@ -47,14 +48,14 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     prepared, missing = _prepared(run)
     sections = [
         Section("data", "Images", _data(run, prepared, missing)),
-        Section("model", "Model", _model(run)),
+        Section("model", "Model", _model(run, inside)),
         Section("learning", "Learning", _learning(run)),
     ]
     if scores is None:
         sections.append(Section("test", "Test", _untested(run)))
     else:
         sections += _tested(run, scores, prepared)
-    filters = _filters(run)
+    filters = _filters(run) if inside else ""
     if filters:
         sections.append(Section("filters", "First layer", filters))
     if chapters is not None:
@@ -264,13 +265,20 @@ def thumbnail(pixels: np.ndarray[Any, Any], description: str, side: int) -> str:
     return picture(small, description, sharp=max(image.size) <= 64)
 
 
-def _model(run: Run) -> str:
-    layers = table_of(run)
+def _model(run: Run, inside: bool) -> str:
+    layers = table_of(run) if inside else None
     height, width, channels = shape_of(run.settings.input)
     written = run.settings.model.strip()
     result = code(written)
     if layers is not None and layers.model.strip() != written:
         result = paragraph(f"{written}, which stands for:") + code(layers.model.strip())
+    if run.settings.relearned is not None:
+        result += _taken_over(run)
+    if not inside:
+        again = f"convoscope test {_shell(run.folder)}"
+        return result + paragraph(
+            f"{run.parameters:,} parameters. The table of layers, the filters and a look inside: {again}", "quiet"
+        )
     if layers is None:
         return result + paragraph(f"{run.parameters:,} parameters; no table of layers for a module of your own.")
     result += paragraph(
@@ -294,6 +302,20 @@ def _model(run: Run) -> str:
     if len(rows) > 30:
         return f"{result}<details><summary>{len(rows)} layers</summary>{grid}</details>"
     return result + grid
+
+
+def _taken_over(run: Run) -> str:
+    relearned = run.settings.relearned
+    assert relearned is not None
+    head = {"linear": "logistic regression", "mean": "the nearest class mean", "mlp": "one hidden layer"}.get(
+        relearned.head, relearned.head
+    )
+    pull = f", its weights pulled towards zero by {relearned.l2:.2g}" if relearned.l2 else ""
+    learned = "" if run.settings.recipe.epochs == 1 else " From the second epoch on the front learned too."
+    return paragraph(
+        f"Relearned: the front was taken over from {relearned.front}, the head is new: {head}{pull}, on the features of the training "
+        f"images. The first epoch is the head's.{learned}"
+    )
 
 
 def _size(value: object) -> str:
@@ -383,6 +405,8 @@ def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section
     )
     if scores.calibration is not None:
         sections.append(Section("calibration", "Can its confidence be believed?", _calibration(scores)))
+    if scores.unknown is not None:
+        sections.append(Section("unknown", "None of these", _unknown(scores)))
     sections.append(Section("mistakes", "Worst mistakes", _mistakes(scores)))
     if scores.invariance is not None:
         sections.append(Section("invariance", "Shifted, turned, scaled", _invariance(run, scores, prepared)))
@@ -461,6 +485,24 @@ def _calibration(scores: Scores) -> str:
         f"Across: how sure it is. Up: {what} at that confidence. On the dashed line both agree. Below: how many images.",
     )
     return paragraph(words) + f'<div style="max-width:480px">{chart}</div>'
+
+
+def _unknown(scores: Scores) -> str:
+    assert scores.unknown is not None
+    found = scores.unknown
+    accepted = scores.images - found["refused"]
+    words = (
+        f"Images farther than {found['threshold']:.3f} from the training images are answered with <b>unknown</b>. The threshold is set so that "
+        f"{percent(found['accept'], 0)} of the validation images are accepted. What that costs here: {found['refused']:,} of "
+        f"{scores.images:,} images, all of them of known classes, would be refused; {found['refused_right']:,} of these had the right label."
+    )
+    if found["accuracy_accepted"] is not None:
+        words += f" Of the {accepted:,} accepted {percent(found['accuracy_accepted'])} are right, of all {percent(scores.accuracy)}."
+    chart = figure(
+        charts.distances_chart(found),
+        "Across: an image's distance, 1 - cosine to its nearest training images among the front's features. Strangers lie to the right.",
+    )
+    return f'<p>{words}</p><div style="max-width:620px">{chart}</div>'
 
 
 def _mistakes(scores: Scores) -> str:
@@ -594,7 +636,7 @@ def _training(run: Run) -> str:
         (
             "normalisation",
             f"mean {', '.join(f'{value:.4f}' for value in settings.mean)}; spread {', '.join(f'{value:.4f}' for value in settings.std)}, "
-            "measured on the training part",
+            + ("as the front was trained" if settings.relearned is not None else "measured on the training part"),
         ),
         ("versions", ", ".join(f"{name} {version}" for name, version in settings.versions.items())),
     ]

@@ -53,6 +53,8 @@ class Scores:
         calibration: `ece` (expected calibration error) and its `bins`.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
+        unknown: of a run that knows strangers: its `threshold`, the share it was to `accept`, how many of these images it would call
+            unknown (`refused`), how many of those it has right (`refused_right`), the accuracy on the others, and counts of distances.
         worst: the surest mistakes, worst first: `path`, `label`, `predicted`, `confidence`, `image`.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
         notes: what was decided on the way, one plain sentence each.
@@ -79,6 +81,7 @@ class Scores:
     calibration: dict[str, Any] | None = None
     gap: dict[str, Any] | None = None
     invariance: dict[str, Any] | None = None
+    unknown: dict[str, Any] | None = None
     worst: list[dict[str, Any]] = field(default_factory=list)
     pairs: dict[str, list[list[float]]] | None = None
     notes: tuple[str, ...] = ()

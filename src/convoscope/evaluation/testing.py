@@ -107,9 +107,11 @@ def test(
     images = _images(run, source, layout, split)
     sample = _sample(run, images) if invariance else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
-    answers = _answers(run, images, count)
+    answers, distances = _answers(run, images, count)
     truth = images.targets[images.rows]
     values = _MEASURES[run.task](answers, truth, run.classes)
+    if distances is not None:
+        values["unknown"] = _unknown(run, answers, truth, distances)
     if sample is not None:
         values["invariance"] = _curves(run, images, *sample, float(values["chance"]), count)
     gap = gap_of(run)
@@ -286,12 +288,18 @@ def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
     return count
 
 
-def _answers(run: Run, images: _Images, count: Callable[[int], None], batch: int = 1024) -> Floats:
-    parts = []
+def _answers(
+    run: Run, images: _Images, count: Callable[[int], None], batch: int = 1024
+) -> tuple[Floats, Floats | None]:
+    """The answers, and of a run that knows strangers the images' distances."""
+    parts, distances = [], []
     total = len(images.rows)
     for start in range(0, total, batch):
-        parts.append(run.scores(images.pixels[images.rows[start : start + batch]]))
-        count(len(parts[-1]))
+        answers, far = run.judge(images.pixels, images.rows[start : start + batch])
+        parts.append(answers)
+        if far is not None:
+            distances.append(far)
+        count(len(answers))
     answers = np.concatenate(parts)
     broken = int((~np.isfinite(answers)).any(axis=1).sum())
     if broken:
@@ -301,7 +309,32 @@ def _answers(run: Run, images: _Images, count: Callable[[int], None], batch: int
             hint="train again with a lower learning_rate",
             code="scores-not-finite",
         )
-    return answers
+    return answers, np.concatenate(distances) if distances else None
+
+
+DISTANCE_BINS = 40
+
+
+def _unknown(run: Run, answers: Floats, truth: NDArray[Any], distances: Floats) -> dict[str, Any]:
+    """What it costs to call far images unknown: all of these are known, so each one refused is a loss."""
+    strangers = run.strangers()
+    assert strangers is not None
+    assert run.settings.relearned is not None
+    refused = distances > strangers.threshold
+    right = answers.argmax(axis=1) == truth
+    top = max(float(distances.max()), strangers.threshold) * 1.05 or 1.0
+    edges = np.linspace(0, top, DISTANCE_BINS + 1)
+    kept = int((~refused).sum())
+    return {
+        "accept": run.settings.relearned.accept,
+        "threshold": strangers.threshold,
+        "refused": int(refused.sum()),
+        "refused_right": int((refused & right).sum()),
+        "accuracy_accepted": float(right[~refused].mean()) if kept else None,
+        "edges": edges.tolist(),
+        "right": np.histogram(distances[right], edges)[0].tolist(),
+        "wrong": np.histogram(distances[~right], edges)[0].tolist(),
+    }
 
 
 def _sample(run: Run, images: _Images) -> tuple[NDArray[np.int64], geometry.Grid]:

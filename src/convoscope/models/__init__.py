@@ -3,7 +3,8 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
-from .build import build, check, model_text, pool_first
+from .build import build, check, library_name, model_text, pool_first
+from .fronts import Pretrained, blocks, front_text, head_path, pretrained, replace_part, with_head
 from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
 from .kernels import KERNELS, Kernel
 from .layers import LAYERS
@@ -20,15 +21,23 @@ __all__ = [
     "LayerRow",
     "ModelTable",
     "Preset",
+    "Pretrained",
+    "blocks",
     "build",
     "check",
     "from_json",
+    "front_text",
+    "head_path",
     "kernel_text",
+    "library_name",
     "model_text",
     "parse",
     "pool_first",
+    "pretrained",
     "read_size",
+    "replace_part",
     "table",
     "to_json",
     "to_text",
+    "with_head",
 ]

@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError, printable
 from .grammar import nearest, parse
@@ -40,16 +40,24 @@ def model_text(model: str) -> str:
     return model
 
 
-def library_name(model: str) -> tuple[str, str] | None:
-    """`("torchvision", "resnet18")` for `torchvision:resnet18`; None for a text.
+class LibraryName(NamedTuple):
+    """A network of a library, and the text of the layers that take the place of its last dense layer; empty: it keeps its own."""
+
+    library: str
+    name: str
+    layers: str = ""
+
+
+def library_name(model: str) -> LibraryName | None:
+    """The parts of `torchvision:resnet18` or `timm:resnet18 dense(64) relu dense`; None for a text.
 
     Raises:
         UsageError: `model-unknown`: another library.
     """
-    found = re.fullmatch(r"\s*([\w-]+)\s*:\s*(\S*)\s*", model)
+    found = re.fullmatch(r"\s*([\w-]+)\s*:\s*(\S*)(\s.*)?", model, re.DOTALL)
     if not found:
         return None
-    library, name = found.groups()
+    library, name, layers = found.groups()
     if library not in LIBRARIES:
         raise UsageError(
             "model",
@@ -57,7 +65,7 @@ def library_name(model: str) -> tuple[str, str] | None:
             code="model-unknown",
             hint=f"the libraries are {' and '.join(LIBRARIES)}",
         )
-    return library, name
+    return LibraryName(library, name, (layers or "").strip())
 
 
 def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> nn.Module:
@@ -88,7 +96,7 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
     if named is not None:
         from .zoo import build_from_library
 
-        return build_from_library(*named, input, outputs)
+        return build_from_library(named, input, outputs)
     text = model_text(model)
     return _network(make_plan(parse(text), input, outputs), text)
 
@@ -100,6 +108,21 @@ def _network(plan: Plan, text: str) -> nn.Module:
     network.text, network.input, network.outputs = text, plan.input, plan.outputs
     _initialise(network, plan)
     return network
+
+
+def head_layers(text: str, features: int, outputs: int) -> nn.Module:
+    """The layers of `text` on a vector of `features` numbers: `(N, features)` to `(N, outputs)`.
+
+    Raises:
+        UsageError: the layers do not fit a vector or give another number of scores.
+    """
+    from .network import Chain
+
+    flatten, *items = parse(f"flatten {text}")
+    plan = make_plan((flatten, *items), (1, 1, features), outputs)
+    chain = Chain(_children(plan.steps[1:]))
+    _initialise(chain, plan)
+    return chain
 
 
 def _children(steps: Sequence[Step]) -> OrderedDict[str, nn.Module]:

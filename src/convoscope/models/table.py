@@ -93,7 +93,8 @@ def table(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
             return _table_of_plan(make_plan(parse(model_text(model)), input, outputs), model_text(model))
         from .zoo import sketch_from_library
 
-        module, label = sketch_from_library(*named, input, outputs), ":".join(named)
+        module = sketch_from_library(named, input, outputs)
+        label = f"{named.library}:{named.name} {named.layers}".rstrip()
     else:
         module, label = model, type(model).__name__
     from .build import check

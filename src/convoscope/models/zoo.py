@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, printable
-from .build import check
+from .build import LibraryName, check, head_layers
 from .grammar import nearest
 
 if TYPE_CHECKING:
@@ -18,20 +18,51 @@ if TYPE_CHECKING:
 _SIZES = (8, 16, 32, 64, 128, 256, 512)
 
 
-def build_from_library(library: str, name: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    """The network `name` of `library` with random weights and without auxiliary heads.
+def build_from_library(named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
+    """The library's network with random weights and without auxiliary heads, and with the named layers in place of its last one.
 
     Raises:
-        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size.
+        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size; `front-without-head`: its last layer
+            is not a dense one, so no others can take its place.
     """
+    library, name, layers = named
     options = _fitting_options(library, name, input, outputs)
-    return _create(library, name, input, outputs, options)
+    network = _create(library, name, input, outputs, options)
+    return _with_layers(network, layers, input, outputs) if layers else network
 
 
-def sketch_from_library(library: str, name: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
+def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
     """The same network without numbers (on torch's meta device), to look at its shapes; made in a fraction of the time."""
+    library, name, layers = named
     options = _fitting_options(library, name, input, outputs)
-    return _sketch(library, name, input, outputs, options)
+    network = _sketch(library, name, input, outputs, options)
+    return _with_layers(network, layers, input, outputs) if layers else network
+
+
+def _with_layers(network: nn.Module, layers: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
+    from .fronts import head_path, replace_part
+
+    path = head_path(network, input)
+    weight = network.get_parameter(f"{path}.weight")
+    replace_part(network, path, head_layers(layers, weight.shape[1], outputs).to(weight.device))
+    return network
+
+
+def check_name(library: str, name: str) -> None:
+    """Refuse a name that the library does not have.
+
+    Raises:
+        UsageError: `model-unknown`.
+    """
+    known = _names(library)
+    if name not in known:
+        meant = nearest(name, known)
+        raise UsageError(
+            "model",
+            f"{library} has no classification network `{printable(name[:80])}`",
+            code="model-unknown",
+            hint=f"did you mean {library}:{meant}?" if meant else f"for instance {library}:resnet18",
+        )
 
 
 def _names(library: str) -> list[str]:
@@ -46,15 +77,7 @@ def _names(library: str) -> list[str]:
 
 def _fitting_options(library: str, name: str, input: tuple[int, int, int], outputs: int) -> dict[str, Any]:
     """The extra arguments with which the network takes images of this size."""
-    known = _names(library)
-    if name not in known:
-        meant = nearest(name, known)
-        raise UsageError(
-            "model",
-            f"{library} has no classification network `{printable(name[:80])}`",
-            code="model-unknown",
-            hint=f"did you mean {library}:{meant}?" if meant else f"for instance {library}:resnet18",
-        )
+    check_name(library, name)
     failure: UsageError | None = None
     for options in _size_options(library, name, input):
         try:

@@ -7,9 +7,22 @@ from .report import Reporter, Row, best_epoch
 from .run import Prediction, Run, Settings, glance
 
 if TYPE_CHECKING:
+    from .relearning import relearn
     from .start import resume, train
 
-__all__ = ["Prediction", "Recipe", "Reporter", "Row", "Run", "Settings", "best_epoch", "glance", "resume", "train"]
+__all__ = [
+    "Prediction",
+    "Recipe",
+    "Reporter",
+    "Row",
+    "Run",
+    "Settings",
+    "best_epoch",
+    "glance",
+    "relearn",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -18,4 +31,8 @@ def __getattr__(name: str) -> object:
         from . import start
 
         return getattr(start, name)
+    if name == "relearn":
+        from .relearning import relearn
+
+        return relearn
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,7 @@ from .chance import balanced_order, image_order, step_seed, uniforms
 from .engine import Engine
 from .journal import Journal
 from .objective import Objective
-from .optimizer import Optimizer, rate_share
+from .optimizer import Optimizer, rate_share, training_mode
 from .recipe import Recipe
 from .report import Reporter, Row, best_epoch, value_of_row
 from .signals import StopSignals
@@ -131,7 +131,7 @@ def fit(
             while progress.epoch < recipe.epochs and not exhausted(recipe, progress):
                 begin = time.perf_counter() - progress.seconds
                 order = epoch_order(job, progress.epoch)
-                network.train()
+                training_mode(network, recipe)
                 while progress.step < steps:
                     batch = order[progress.step * recipe.batch_size : (progress.step + 1) * recipe.batch_size]
                     overall = progress.epoch * steps + progress.step

@@ -7,11 +7,35 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .. import models
 from .recipe import Recipe
 
 
+def freeze(network: nn.Module, recipe: Recipe) -> None:
+    """Let only the recipe's `trained_blocks` learn."""
+    if not recipe.trained_blocks:
+        return
+    learning = {name for block in models.blocks(network)[-recipe.trained_blocks :] for name in block}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in learning)
+
+
+def training_mode(network: nn.Module, recipe: Recipe) -> None:
+    """Train mode, but for batch norms that shall keep their statistics: all with `freeze_norm`, else those of frozen blocks.
+
+    A small set's batches give poor statistics, and an early layer's shift all that is behind it; see section 4.2 of Wu and Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm", https://arxiv.org/abs/2105.07576, on frozen batch norm in fine-tuning.
+    """
+    network.train()
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            frozen = part.weight is not None and not part.weight.requires_grad
+            if recipe.freeze_norm or frozen:
+                part.eval()
+
+
 class Optimizer:
-    """One or two of torch's optimisers that step together at one rate.
+    """One or two of torch's optimisers that step together, at one rate or, with `block_decay`, at rates that fall towards the input.
 
     Weights of two or more dimensions decay; biases and norms do not. With `muon`, convolutions behind the first layer learn
     by orthogonalised momentum (https://kellerjordan.github.io/posts/muon/), its rate matched to AdamW's, which learns the rest.
@@ -23,11 +47,13 @@ class Optimizer:
         if self._matrices is not None:
             ours = set(map(id, self._matrices.parameters))
             trainable = [parameter for parameter in trainable if id(parameter) not in ours]
+        shares = _rate_shares(network, recipe)
         groups = [
-            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+            {"params": chosen, "weight_decay": recipe.weight_decay if large else 0.0, "share": share}
+            for share in sorted(set(shares.values()), reverse=True)
+            for large in (True, False)
+            if (chosen := [p for p in trainable if (p.ndim >= 2) == large and shares[id(p)] == share])
         ]
-        groups = [group for group in groups if group["params"]]
         rate = recipe.learning_rate
         self._all: list[torch.optim.Optimizer] = []
         if recipe.optimizer == "sgd":
@@ -38,8 +64,12 @@ class Optimizer:
             self._all.append(kind(groups, lr=rate, betas=(recipe.momentum, recipe.beta2), fused=True))
         if self._matrices is not None and self._matrices.parameters:
             # match_rms_adamw: Liu et al. 2025, https://arxiv.org/abs/2502.16982, so that one rate suits both.
+            pairs = list(zip(self._matrices.parameters, self._matrices.views, strict=True))
             muon = torch.optim.Muon(
-                self._matrices.views,
+                [
+                    {"params": [view for parameter, view in pairs if shares[id(parameter)] == share], "share": share}
+                    for share in sorted({shares[id(parameter)] for parameter, _ in pairs}, reverse=True)
+                ],
                 lr=recipe.muon_learning_rate,
                 weight_decay=recipe.weight_decay,
                 momentum=0.95,
@@ -49,7 +79,7 @@ class Optimizer:
 
         for optimizer in self._all:
             for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
+                group["initial_lr"] = group["lr"] * group["share"]
 
     def step(self, share: float) -> None:
         """Update all weights by their gradients, at this share of the highest learning rate."""
@@ -79,6 +109,19 @@ class Optimizer:
                     _, _, index, key = name.split(".", 3)
                     state.setdefault(int(index), {})[key] = value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _rate_shares(network: nn.Module, recipe: Recipe) -> dict[int, float]:
+    """By each parameter's identity: its rate as a share of the last block's."""
+    if recipe.block_decay == 1:
+        return {id(parameter): 1.0 for parameter in network.parameters()}
+    parameters = dict(network.named_parameters())
+    blocks = models.blocks(network)
+    return {
+        id(parameters[name]): recipe.block_decay ** (len(blocks) - 1 - number)
+        for number, block in enumerate(blocks)
+        for name in block
+    }
 
 
 class _Matrices:

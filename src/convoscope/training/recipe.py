@@ -67,6 +67,18 @@ class Recipe(BaseModel):
     end_size: float = Field(
         1.0, gt=0, le=1, description="train on images of this share of the input side in the last 30 % of the epochs"
     )
+    trained_blocks: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="only so many of the network's last blocks (convolution with norm, residual, dense layer) learn; 0: all",
+    )
+    block_decay: float = Field(
+        1.0, gt=0, le=1, description="each block's rates are this share of those of the block behind it"
+    )
+    freeze_norm: bool = Field(
+        False, description="batch norm keeps the mean and spread that it has; its scale and shift learn"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="average of the weights over about this share of an epoch; 0: none")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation value; 0: never")
     save_every: float = Field(10.0, ge=0, le=86_400, description="seconds between two checkpoints; 0: after every step")

@@ -25,10 +25,41 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .engine import Engine
+    from .strangers import Strangers
 
 
+UNKNOWN = "unknown"
+"""The label of an image that belongs to none of the classes."""
 _MAX_RUN_TOML = 10_000_000
 _CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
+
+
+class Relearned(BaseModel):
+    """What a run took over and how its head was made, see `relearn`.
+
+    Attributes:
+        front: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
+        digest: a hash of the front as it was taken over, its text and every weight.
+        head: `linear`, `mean` or `mlp`.
+        layers: the paths of the head's dense layers in the network.
+        views: how often each training image was looked at, the first time as it is.
+        l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
+        accept: the share of known images that the threshold accepts.
+        threshold: images farther than this from all training images are unknown; None: the run knows no strangers.
+        neighbours: the distance is that to the training image of this rank.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    front: str
+    digest: str
+    head: str
+    layers: tuple[str, ...]
+    views: int = 1
+    l2: float = 0.0
+    accept: float = 0.95
+    threshold: float | None = None
+    neighbours: int = 1
 
 
 class Settings(BaseModel):
@@ -38,6 +69,8 @@ class Settings(BaseModel):
 
     source: str
     layout: str
+    added: tuple[tuple[str, str], ...] = ()
+    """Further sources whose images belong to the run, each with its layout."""
     task: Task
     classes: tuple[str, ...]
     model: str
@@ -55,6 +88,7 @@ class Settings(BaseModel):
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
     started: str
+    relearned: Relearned | None = None
 
 
 @dataclass(frozen=True)
@@ -63,21 +97,25 @@ class Prediction:
 
     Attributes:
         path: the image's path, or its position in the list if it was given as an array.
-        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers.
-        confidence: the label's probability; for labels the least sure decision's; for numbers None.
+        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers. `unknown` if the run
+            knows strangers (it was relearned) and this image is farther from its training images than they are from one another.
+        confidence: the label's probability; for labels the least sure decision's; for numbers and for `unknown` None.
         scores: class or number name to probability or number.
+        distance: of a run that knows strangers: how far the image is from the training images, 0..2, see `Strangers`; else None.
     """
 
     path: str
     label: str
     confidence: float | None
     scores: dict[str, float]
+    distance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it. JSON knows no NaN: there it stands as None."""
+        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that know no strangers have no distance."""
         scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
         sure = self.confidence if self.confidence is not None and math.isfinite(self.confidence) else None
-        return {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
+        content = {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
+        return content if self.distance is None else content | {"distance": self.distance}
 
 
 class Run:
@@ -97,6 +135,9 @@ class Run:
         self._network: nn.Module | None = None
         self._custom: nn.Module | None = None
         self._prepared: Prepared | None = None
+        self._strangers: Strangers | None = None
+        # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once more.
+        self._features: NDArray[np.float32] | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Run:
@@ -178,8 +219,7 @@ class Run:
                     code="run-needs-module",
                 )
             network = models.build(model, shape, len(self.classes))
-            tensors, _ = checkpoint.load(self._weights)
-            weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+            weights = self.weights()
             checkpoint.load_weights(network, weights, self._weights)
             if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
                 warnings.warn(
@@ -187,6 +227,13 @@ class Run:
                 )
             self._network = network.eval()
         return self._network
+
+    def weights(self) -> dict[str, Tensor]:
+        """The best weights and buffers, by name as in the network's `state_dict`."""
+        from . import checkpoint
+
+        tensors, _ = checkpoint.load(self._weights)
+        return {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
 
     def scores(self, pixels: NDArray[np.uint8], *, batch_size: int = 256) -> NDArray[np.float32]:
         """The network's answers to images that are already in the run's input format.
@@ -198,6 +245,48 @@ class Run:
         Returns:
             float32 `(N, K)`: probabilities of K classes (rows sum to 1), of K labels, or K numbers in their own unit.
         """
+        return self._answer(pixels, batch_size, None)
+
+    def judge(
+        self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The answers as in `scores`, and of a run that knows strangers each image's distance from the training images.
+
+        Args:
+            pixels: uint8 `(N, H, W, C)`.
+            rows: which of them; None: all.
+
+        Returns:
+            The answers `(n, K)`, and the distances `(n,)`, or None where the run knows no strangers.
+        """
+        strangers = self.strangers()
+        if self._features is not None and self._prepared is not None and pixels is self._prepared.pixels:
+            features = self._features if rows is None else self._features[rows]
+            answers = self._answer_features(features)
+        else:
+            chosen = pixels if rows is None else pixels[rows]
+            kept: list[NDArray[np.float32]] = []
+            answers = self._answer(chosen, 256, kept if strangers is not None else None)
+            features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
+        return answers, None if strangers is None else strangers.distances(features)
+
+    def remember(self, prepared: Prepared, features: NDArray[np.float32]) -> None:
+        """Keep the features `(N, D)` of all prepared images, so that a test of this very object need not compute them again."""
+        self._prepared, self._features = prepared, features
+
+    def strangers(self) -> Strangers | None:
+        """How the run tells images of none of its classes; None where it cannot. The same object each time."""
+        if self._strangers is None and self.settings.relearned is not None:
+            from . import checkpoint
+            from .strangers import Strangers
+
+            self._strangers = Strangers.read(self.settings.relearned, checkpoint.load(self._weights)[0])
+        return self._strangers
+
+    def _answer(
+        self, pixels: NDArray[np.uint8], batch_size: int, features: list[NDArray[np.float32]] | None
+    ) -> NDArray[np.float32]:
+        """The network's answers; what goes into the head is added to `features`."""
         import torch
 
         from .loop import Scaling
@@ -206,13 +295,33 @@ class Run:
         scaling = Scaling(mean=self.settings.mean, std=self.settings.std)
         network = self.network()
         answers = []
-        with torch.inference_mode():
-            for begin in range(0, len(pixels), batch_size):
-                images = torch.from_numpy(np.array(pixels[begin : begin + batch_size])).permute(0, 3, 1, 2).float()
-                scores = network(scaling(images).contiguous(memory_format=torch.channels_last))
-                answers.append(objective.answers(scores).numpy())
+        hook = None
+        if features is not None:
+            assert self.settings.relearned is not None
+            head = network.get_submodule(self.settings.relearned.layers[0])
+            hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0].numpy().copy()))
+        try:
+            with torch.inference_mode():
+                for begin in range(0, len(pixels), batch_size):
+                    images = torch.from_numpy(np.array(pixels[begin : begin + batch_size])).permute(0, 3, 1, 2).float()
+                    scores = network(scaling(images).contiguous(memory_format=torch.channels_last))
+                    answers.append(objective.answers(scores).numpy())
+        finally:
+            if hook is not None:
+                hook.remove()
         empty = np.zeros((0, len(self.classes)), np.float32)
         return np.concatenate(answers) if answers else empty
+
+    def _answer_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The head's answers to features."""
+        import torch
+
+        from .head import Head
+
+        assert self.settings.relearned is not None
+        scores = Head.read(self.settings.relearned.layers, self.weights()).scores(torch.from_numpy(features))
+        answers: NDArray[np.float32] = self.objective().answers(scores).numpy()
+        return answers
 
     def input_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Images in the run's input format, uint8 `(N, H, W, C)`, as the network takes them: float32 `(N, C, H, W)`, normalised."""
@@ -257,7 +366,9 @@ class Run:
 
         def answer() -> None:
             if batch:
-                predictions.extend(map(self.prediction, names, self.scores(np.stack(batch))))
+                scores, distances = self.judge(np.stack(batch))
+                far: Sequence[float | None] = [None] * len(names) if distances is None else distances.tolist()
+                predictions.extend(map(self.prediction, names, scores, far))
             names.clear()
             batch.clear()
 
@@ -276,16 +387,19 @@ class Run:
         answer()
         return predictions
 
-    def prediction(self, path: str, scores: NDArray[np.float32]) -> Prediction:
-        """One row of `scores` in words."""
+    def prediction(self, path: str, scores: NDArray[np.float32], distance: float | None = None) -> Prediction:
+        """One row of `scores` in words; with its `distance` of `judge` it may be unknown."""
         named = {name: float(score) for name, score in zip(self.classes, scores, strict=True)}
         if self.task == "numbers":
             return Prediction(path, ", ".join(f"{name} {value:.4g}" for name, value in named.items()), None, named)
         if self.task == "labels":
             chosen = [name for name, value in named.items() if value >= 0.5]
             return Prediction(path, ";".join(chosen), min(max(value, 1 - value) for value in named.values()), named)
+        strangers = self.strangers() if distance is not None else None
+        if strangers is not None and distance is not None and distance > strangers.threshold:
+            return Prediction(path, UNKNOWN, None, named, distance)
         label = max(named, key=lambda name: named[name])
-        return Prediction(path, label, named[label], named)
+        return Prediction(path, label, named[label], named, distance)
 
     def dataset(self) -> Dataset:
         """The run's dataset with its own split, read back from `split.csv`.
@@ -357,7 +471,12 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     Raises:
         ModelFileError: they have other classes than the run.
     """
-    dataset = data.load(settings.source, layout=settings.layout, manifest=folder / "split.csv")
+    manifest = folder / "split.csv"
+    dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
+    for source, layout in settings.added:
+        dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
+    if settings.added:
+        dataset = data.with_manifest(dataset, manifest)
     if (dataset.task, dataset.classes) != (settings.task, settings.classes):
         now, then = (", ".join(map(printable, classes)) for classes in (dataset.classes, settings.classes))
         raise ModelFileError(

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from .engine import Engine, choose_engine, pick_device
 from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch
 from .memory import freed_memory_kept
 from .objective import Objective, balanced_weights
+from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter
 from .run import Run, Settings, read_dataset, read_settings
@@ -84,7 +86,7 @@ def train(
     pick_device(asked.device)
     with StopSignals() as signals, freed_memory_kept():
         dataset = data.load(source, layout=layout, seed=seed, validation=validation, test=test)
-        _check_output(output, dataset.source)
+        check_output(output, dataset.source)
         form, why = data.suggest_format(dataset)
         text = choose_model(dataset, form) if isinstance(model, str) and model == "auto" else model
         form = _input_format(form, text, size, channels, resize)
@@ -100,24 +102,24 @@ def train(
         )
         for note in prepared.dataset.notes[len(dataset.notes) :]:
             reporter.say(note)
-        _tell_skipped(prepared, reporter)
+        tell_skipped(prepared, reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
         resolved, notes = choose_recipe(prepared, network, asked, set(recipe))
         for note in notes:
             reporter.say(note)
-        folder = _new_folder(output, dataset.source, text)
+        folder = new_folder(output, dataset.source, text)
         try:
             with FolderLock(folder):
                 clear_leftovers(folder)
-                _check_room(folder, network)
+                check_room(folder, network.state_dict())
                 job = _make_job(folder, prepared, form, text, network, resolved, seed, reporter, resumed=None)
                 data.write_split(folder / "split.csv", prepared)
-                _write_skipped(folder, prepared)
-                _write_toml(folder, job.settings)
+                write_skipped(folder, prepared)
+                write_toml(folder, job.settings)
                 fit(job, None, signals, reporter)
         except BaseException:
-            _drop_if_unbegun(folder)
+            drop_if_unbegun(folder)
             raise
     return Run.open(folder, model=None if isinstance(text, str) else text)
 
@@ -207,8 +209,12 @@ def resume(
                 hint="train again with a lower rate",
                 code="checkpoint-not-finite",
             )
-        _write_toml(place, job.settings)
+        write_toml(place, job.settings)
         fit(job, (tensors, state), signals, reporter)
+        if settings.relearned is not None:
+            from .relearning import finish
+
+            finish(place, prepared, reporter)
     return Run.open(place, model=model)
 
 
@@ -271,6 +277,7 @@ def _make_job(
         for split in ("train", "validation")
     }
     models.pool_first(network)
+    freeze(network, recipe)
     if recipe.batch_size > len(rows["train"]):
         reporter.say(
             f"batch_size {recipe.batch_size} is more than the {len(rows['train'])} training images: one batch is an epoch"
@@ -296,8 +303,9 @@ def _make_job(
         reporter.warn(f"{change}: the result may differ in the last digits")
     model_name = text if isinstance(text, str) else f"custom:{type(text).__module__}.{type(text).__qualname__}"
     settings = Settings(
-        source=_absolute(dataset.source),
+        source=absolute(dataset.source),
         layout=dataset.layout,
+        added=resumed.added if resumed else (),
         task=dataset.task,
         classes=dataset.classes,
         model=model_name,
@@ -315,6 +323,7 @@ def _make_job(
         notes=(*resumed.notes, *(f"resumed with {change}" for change in changed)) if resumed else dataset.notes,
         versions=versions(),
         started=resumed.started if resumed else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        relearned=resumed.relearned if resumed else None,
     )
     job = Job(
         folder=folder,
@@ -326,7 +335,7 @@ def _make_job(
         scaling=scaling,
         train=parts["train"],
         validation=parts["validation"],
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json", exclude_none=True),
     )
     if steps_in_epoch(job) * recipe.batch_size < len(rows["train"]):
         reporter.say(
@@ -412,12 +421,12 @@ def _input_format(
     return InputFormat(height=height, width=width, channels=channels or form.channels, resize=resize or form.resize)
 
 
-def _absolute(source: str) -> str:
+def absolute(source: str) -> str:
     """A path that holds from any working folder; names of built-in sets and downloads stay."""
     return str(Path(source).absolute()) if Path(source).exists() else source
 
 
-def _check_output(output: str | os.PathLike[str] | None, source: str) -> None:
+def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
     """Refuse a run's folder that holds something already, or that would lie among the images and be taken for a class.
 
     Raises:
@@ -442,10 +451,10 @@ def _check_output(output: str | os.PathLike[str] | None, source: str) -> None:
     raise InUseError(folder, reason, hint=hint, code="output-exists")
 
 
-def _new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
+def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
     """Make the run's folder; of many starts in one moment each gets its own."""
     try:
-        _check_output(output, source)
+        check_output(output, source)
         if output is not None:
             folder = Path(output)
             folder.mkdir(parents=True, exist_ok=True)
@@ -469,17 +478,17 @@ def _new_folder(output: str | os.PathLike[str] | None, source: str, model: str |
         raise machine_error(output or "runs", error) from error
 
 
-def _drop_if_unbegun(folder: Path) -> None:
+def drop_if_unbegun(folder: Path) -> None:
     """A run that was stopped or failed before its training began leaves no folder behind."""
     with contextlib.suppress(OSError):
         if {entry.name for entry in folder.iterdir()} <= {".lock", "split.csv", "skipped.csv", "run.toml"}:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_room(folder: Path, network: nn.Module) -> None:
+def check_room(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Room for three checkpoints on the run's disk: weights and two moments each, twice, and the best."""
-    weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    needed = 3 * 3 * weights + 1_000_000
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    needed = 3 * 3 * size + 1_000_000
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
@@ -490,7 +499,7 @@ def _check_room(folder: Path, network: nn.Module) -> None:
         )
 
 
-def _tell_skipped(prepared: Prepared, reporter: Reporter) -> None:
+def tell_skipped(prepared: Prepared, reporter: Reporter) -> None:
     skipped = prepared.dataset.skipped
     if skipped:
         examples = "; ".join(f"{printable(item.path)}: {item.reason}" for item in skipped[:5])
@@ -498,7 +507,7 @@ def _tell_skipped(prepared: Prepared, reporter: Reporter) -> None:
         reporter.warn(f"{len(skipped)} of {len(skipped) + len(prepared.dataset)} images skipped: {examples}{more}")
 
 
-def _write_skipped(folder: Path, prepared: Prepared) -> None:
+def write_skipped(folder: Path, prepared: Prepared) -> None:
     """`skipped.csv`: path and reason of each image left out."""
     import csv
     import io
@@ -510,14 +519,15 @@ def _write_skipped(folder: Path, prepared: Prepared) -> None:
     write_text(folder / "skipped.csv", text.getvalue())
 
 
-def _write_toml(folder: Path, settings: dict[str, Any]) -> None:
+def write_toml(folder: Path, settings: dict[str, Any]) -> None:
     """`run.toml`: what `train --config` takes on top, and what was decided and found under `[record]`."""
     import tomli_w
 
     asked = {key: settings[key] for key in ("source", "layout", "model", "seed")}
     form = settings["input"]
     asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
-    record = {key: value for key, value in settings.items() if key not in (*asked, "input", "recipe")}
+    told = (*asked, "input", "recipe")
+    record = {key: value for key, value in settings.items() if key not in told and value is not None}
     content = tomli_w.dumps({**asked, "recipe": settings["recipe"], "record": record}, multiline_strings=True)
     # TOML has no way to write bytes of file names that are no text.
     content = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", content)

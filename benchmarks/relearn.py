@@ -1,0 +1,139 @@
+"""Relearning against training from scratch: the tables of docs/relearn.md.
+
+    python benchmarks/relearn.py few PHOTOS        # cats and dogs: 10, 20, 50 and 100 images a class
+    python benchmarks/relearn.py drawings          # a front of 10 kinds of drawings, 5 others with 20 drawings a class
+    python benchmarks/relearn.py unfreeze IMAGES   # the frozen front, and then all of it
+    python benchmarks/relearn.py strangers PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
+
+Every number is the share of right answers on images that were neither learned from nor chosen by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from convoscope import Run, data, relearn, train
+
+FRONT = "apple,banana,bicycle,butterfly,cactus,cat,envelope,eyeglasses,fish,flower"
+OTHERS = "house,sailboat,snail,star,umbrella"
+
+
+def right(run: Run) -> float:
+    """The share of the test part that the run has right."""
+    prepared = run.prepared()
+    rows = prepared.dataset.indices("test")
+    answers, _ = run.judge(prepared.pixels, rows)
+    return float((answers.argmax(1) == prepared.dataset.targets[rows]).mean())
+
+
+def few(source: str, folder: Path, seeds: int) -> None:
+    """So many images a class, a fifth of them to choose by; tested on 600 others."""
+    dataset = data.load(source)
+    for count in (10, 20, 50, 100):
+        results: dict[str, list[float]] = {"relearned": [], "from scratch": []}
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            splits = np.full(len(dataset), -1, np.int8)
+            for label in range(len(dataset.classes)):
+                rows = rng.permutation(np.flatnonzero(dataset.targets == label))
+                splits[rows[:300]] = 2
+                splits[rows[300 : 300 + count]] = 0
+                splits[rows[300 : 300 + count // 5]] = 1
+            chosen = np.flatnonzero(splits >= 0)
+            part = replace(dataset.select(chosen), splits=splits[chosen], source=f"{count} images a class")
+            begin = time.perf_counter()
+            made = relearn("imagenet", part, output=folder / f"few-{count}-{seed}-front")
+            seconds = time.perf_counter() - begin
+            own = train(part, output=folder / f"few-{count}-{seed}-scratch", seed=seed)
+            own._prepared = data.prepare(part, own.settings.input)
+            results["relearned"].append(right(made))
+            results["from scratch"].append(right(own))
+            print(
+                f"{count} seed {seed}: {results['relearned'][-1]:.4f} in {seconds:.0f} s, {results['from scratch'][-1]:.4f} in {own.seconds:.0f} s",
+                flush=True,
+            )
+        print(
+            count,
+            {
+                name: f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+                for name, values in results.items()
+            },
+            flush=True,
+        )
+
+
+def drawings(folder: Path, seeds: int) -> None:
+    """The same model, once on a frozen front of other drawings and once from scratch."""
+    front = train(f"builtin:drawings/{FRONT}", output=folder / "front", test=0.0)
+    results: dict[str, list[float]] = {"relearned": [], "from scratch": []}
+    for seed in range(seeds):
+        options = {"seed": seed, "validation": 0.05, "test": 0.7}
+        results["relearned"].append(
+            right(relearn(front, f"builtin:drawings/{OTHERS}", output=folder / f"d{seed}", **options))
+        )
+        results["from scratch"].append(
+            right(train(f"builtin:drawings/{OTHERS}", front.settings.model, output=folder / f"s{seed}", **options))
+        )
+        print(seed, {name: f"{values[-1]:.4f}" for name, values in results.items()}, flush=True)
+    print({name: f"{np.mean(values):.4f}" for name, values in results.items()}, flush=True)
+
+
+def unfreeze(source: str, folder: Path, seeds: int, epochs: int) -> None:
+    """The head alone, and then the whole front too."""
+    for seed in range(seeds):
+        frozen = relearn("imagenet", source, output=folder / f"frozen-{seed}", seed=seed)
+        print(f"seed {seed}: frozen {right(frozen):.4f}", flush=True)
+        begin = time.perf_counter()
+        free = relearn("imagenet", source, output=folder / f"free-{seed}", seed=seed, unfreeze="all", epochs=epochs)
+        rows = [f"{row['val_accuracy']:.4f}" for row in free.history]
+        print(
+            f"seed {seed}: unfrozen {right(free):.4f} in {time.perf_counter() - begin:.0f} s; validation {rows}",
+            flush=True,
+        )
+
+
+def strangers(source: str, others: str, folder: Path, seeds: int) -> None:
+    """At the threshold that accepts 95 % of the validation images; beside it the classifier's own confidence at the same share."""
+    for seed in range(seeds):
+        made = relearn("imagenet", source, output=folder / f"known-{seed}", seed=seed)
+        prepared = made.prepared()
+        foreign = data.prepare(data.load(others), made.settings.input)
+        found, near = made.judge(foreign.pixels, foreign.dataset.indices("test"))
+        known, far = made.judge(prepared.pixels, prepared.dataset.indices("test"))
+        validation, _ = made.judge(prepared.pixels, prepared.dataset.indices("validation"))
+        limit = made.strangers().threshold
+        sure = np.sort(validation.max(1))[int(0.05 * len(validation))]
+        print(
+            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} strangers, {(far <= limit).mean():.4f} of the known test images accepted; "
+            f"by confidence {(found.max(1) < sure).mean():.4f}, {(known.max(1) >= sure).mean():.4f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("few", "drawings", "unfreeze", "strangers"))
+    parser.add_argument("source", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if asked.what == "few":
+            few(asked.source[0], folder, asked.seeds)
+        elif asked.what == "drawings":
+            drawings(folder, asked.seeds)
+        elif asked.what == "unfreeze":
+            unfreeze(asked.source[0], folder, asked.seeds, asked.epochs)
+        else:
+            strangers(*asked.source, folder, asked.seeds)
+
+
+if __name__ == "__main__":
+    main()

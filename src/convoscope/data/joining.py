@@ -1,0 +1,107 @@
+"""Two datasets as one: the images of both, and the classes of the first with those that only the second has behind them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, printable
+from .dataset import Dataset, ImageSource, InputFormat, Outcome, Stamp
+from .listing import check_twins
+
+
+class JoinedImages:
+    """The images of several sources, all counted through.
+
+    Args:
+        sources: the sources.
+        rows: which images, in which order; None: all.
+    """
+
+    def __init__(self, sources: Sequence[ImageSource], rows: NDArray[np.int64] | None = None) -> None:
+        self.sources = tuple(sources)
+        self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
+        self.rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _place(self, row: int) -> tuple[ImageSource, int]:
+        index = int(self.rows[row])
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.sources[part], index - int(self._starts[part])
+
+    def select(self, rows: NDArray[np.int64]) -> JoinedImages:
+        return JoinedImages(self.sources, self.rows[rows])
+
+    def digest(self, row: int) -> str:
+        source, inner = self._place(row)
+        return source.digest(inner)
+
+    def decode(self, row: int, form: InputFormat) -> NDArray[np.uint8]:
+        source, inner = self._place(row)
+        return source.decode(inner, form)
+
+    def outcomes(self, rows: range, form: InputFormat) -> list[Outcome]:
+        results: list[Outcome] = []
+        places = [self._place(row) for row in rows]
+        begin = 0
+        while begin < len(places):
+            source, first = places[begin]
+            end = begin + 1
+            while end < len(places) and places[end] == (source, first + end - begin):
+                end += 1
+            results += source.outcomes(range(first, first + end - begin), form)
+            begin = end
+        return results
+
+    def stamp(self) -> Stamp | None:
+        stamps = [source.stamp() for source in self.sources]
+        known = [stamp for stamp in stamps if stamp is not None]
+        if len(known) < len(stamps):
+            return None
+        hasher = hashlib.sha256("joined\0".join(stamp.key for stamp in known).encode())
+        hasher.update(self.rows.tobytes())
+        return Stamp(hasher.hexdigest(), max(stamp.newest for stamp in known))
+
+    def in_place(self, form: InputFormat) -> NDArray[np.uint8] | None:
+        return None
+
+
+def joined(first: Dataset, second: Dataset) -> Dataset:
+    """Both as one, each image in the part that it has. The second's names get its source's name in front.
+
+    Raises:
+        DataError: one of them has no classes but labels or numbers (`join-task`), or two of their classes differ only in case
+            (`twin-classes`).
+    """
+    for dataset in (first, second):
+        if dataset.task != "classes":
+            raise DataError(
+                dataset.source,
+                f"has {dataset.task}; only images with one class each can be added to others",
+                code="join-task",
+            )
+    new = [name for name in second.classes if name not in first.classes]
+    classes = (*first.classes, *new)
+    check_twins(second.source, classes)
+    columns = np.array([classes.index(name) for name in second.classes], np.int64)
+    stem = printable(Path(second.source).name) or "added"
+    taken, prefix, number = set(first.names), stem, 2
+    while any(f"{prefix}/{name}" in taken for name in second.names):
+        prefix, number = f"{stem}-{number}", number + 1
+    return replace(
+        first,
+        classes=classes,
+        names=[*first.names, *(f"{prefix}/{name}" for name in second.names)],
+        targets=np.concatenate([first.targets, columns[second.targets]]),
+        splits=np.concatenate([first.splits, second.splits]),
+        images=JoinedImages([first.images, second.images]),
+        notes=(*first.notes, *second.notes),
+        skipped=(*first.skipped, *second.skipped),
+    )

@@ -1,0 +1,489 @@
+"""New classes on a front that has learned already: its features once for each image, a new head on them, then, if asked, the front too.
+
+The result is a run like any other. Its first epoch is the head's: the frozen front and the new head, written as a checkpoint. Where the front
+learns too, that checkpoint is what a resumed training goes on from (linear probing, then fine-tuning: Kumar et al. 2022,
+https://arxiv.org/abs/2202.10054), so it can be stopped and killed like any other.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import data
+from ..data import Dataset, Prepared
+from ..errors import DataError, UsageError, printable
+from ..files import FolderLock, clear_leftovers
+from . import checkpoint, start
+from .defaults import ALIKE, SMALL_SIDE, mirror_likeness
+from .engine import Engine, choose_engine, pick_device
+from .features import Features, Way
+from .front import Front, adapted, open_front
+from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
+from .journal import Journal
+from .loop import Part, Progress, load_batch
+from .memory import freed_memory_kept
+from .objective import Objective, balanced_weights
+from .optimizer import freeze
+from .recipe import Recipe
+from .report import Reporter, Row, value_of_row
+from .run import Relearned, Run, Settings
+from .signals import StopSignals
+from .strangers import Strangers, learn_strangers
+
+HeadKind = Literal["linear", "mean", "mlp"]
+_KINDS = ("linear", "mean", "mlp")
+_MOST_VIEWS = 100
+_SHOWN = 8_000
+"""So many images, repeats included, the front is shown when it learns too."""
+
+
+def relearn(
+    front: str | os.PathLike[str] | Run,
+    images: str | os.PathLike[str] | Dataset,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    head: HeadKind | None = None,
+    views: int | None = None,
+    unfreeze: int | Literal["all"] = 0,
+    accept: float | None = None,
+    add: bool = False,
+    model: str | None = None,
+    layout: str = "auto",
+    seed: int = 0,
+    validation: float | None = None,
+    test: float | None = None,
+    strict: bool = False,
+    reporter: Reporter | None = None,
+    **recipe: Any,
+) -> Run:
+    """Teach a network that has learned already new classes.
+
+    Args:
+        front: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a `.safetensors` file.
+        images: a folder, a file, a built-in name or a dataset; see `load`. Each image has one class.
+        output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
+        head: `linear` (logistic regression), `mean` (the nearest class mean) or `mlp` (one hidden layer of 64 units).
+        views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently.
+        unfreeze: how many of the front's last blocks learn too once the head has; `all`: the whole front.
+        accept: the share of known images that shall not be called unknown; it sets the threshold.
+        add: `front` is a run, and `images` are added to its own: new classes, or more images of those it has.
+        model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's belongs to.
+        layout, validation, test, strict: as for `train`.
+        seed: decides the split, and chance in heads and training.
+        reporter: listens to what happens.
+        **recipe: fields of `Recipe`. `epochs` counts those in which the front learns. `device` and `precision` hold for the features too.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError, DataError, ModelFileError, MachineError, InUseError: see each one's `code`.
+        Interrupted: a signal came; features that were computed are kept. Once the front learns, `resume` goes on.
+    """
+    reporter = reporter or Reporter()
+    asked = Recipe.read(recipe)
+    data.check_seed(seed)
+    device = pick_device(asked.device)
+    begin = time.perf_counter()
+    with StopSignals(), freed_memory_kept():
+        taken = open_front(front, model=model, say=reporter.say)
+        before = _before(taken, add)
+        wish = _Wish.of(head, views, accept, unfreeze, before)
+        dataset = data.load(
+            images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
+        )
+        start.check_output(output, dataset.source)
+        if dataset.task != "classes":
+            raise DataError(
+                dataset.source,
+                f"has {dataset.task}; a new head learns images with one class each",
+                hint="train a whole network: convoscope train SOURCE",
+                code="relearn-task",
+            )
+        changes = adapted(dataset, taken)
+        added: tuple[tuple[str, str], ...] = ()
+        settings_of = dataset
+        if add:
+            assert taken.run is not None
+            added = (*taken.run.settings.added, (start.absolute(dataset.source), dataset.layout))
+            settings_of = taken.run.dataset()
+            dataset = data.joined(settings_of, dataset)
+        notes = (*dataset.notes, f"front: {printable(taken.name)}, {wish.words}", *changes)
+        for note in notes:
+            reporter.say(note)
+        prepared = data.prepare(
+            dataset, taken.form, strict=strict, progress=lambda done, total: reporter.progress("decoding", done, total)
+        )
+        for note in prepared.dataset.notes[len(dataset.notes) :]:
+            reporter.say(note)
+        start.tell_skipped(prepared, reporter)
+        for concern in data.concerns(prepared):
+            reporter.warn(concern)
+        lesson = _learn(taken, prepared, wish, asked, device, seed, reporter)
+        folder = start.new_folder(output, dataset.source, Path(taken.name).name)
+        try:
+            with FolderLock(folder):
+                clear_leftovers(folder)
+                settings = _settings(
+                    taken, prepared, settings_of, added, notes, wish, lesson, asked, set(recipe), seed, device
+                )
+                settings = _with_engine(settings, taken, prepared, lesson, wish, reporter)
+                _write(folder, prepared, settings, taken, lesson, time.perf_counter() - begin, reporter)
+        except BaseException:
+            start.drop_if_unbegun(folder)
+            raise
+    if wish.unfreeze:
+        return start.resume(folder, reporter=reporter)
+    run = Run.open(folder)
+    run.remember(prepared, lesson.features)
+    return run
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What was asked for, resolved."""
+
+    head: HeadKind
+    views: int
+    accept: float
+    unfreeze: int
+    """Blocks of the front that learn; -1: all."""
+
+    @classmethod
+    def of(
+        cls,
+        head: HeadKind | None,
+        views: int | None,
+        accept: float | None,
+        unfreeze: int | str,
+        before: Relearned | None,
+    ) -> _Wish:
+        """What is not said is as in the run that is added to, or the usual."""
+        kind = head or (before.head if before else "linear")
+        if kind not in _KINDS:
+            raise UsageError("head", f"expected linear, mean or mlp; received {printable(kind)!r}", code="relearn-head")
+        looks = views if views is not None else (before.views if before else 1)
+        if type(looks) is not int or not 1 <= looks <= _MOST_VIEWS:
+            raise UsageError(
+                "views", f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}", code="relearn-views"
+            )
+        share = accept if accept is not None else (before.accept if before else 0.95)
+        if not 0 < share <= 1:
+            raise UsageError(
+                "accept",
+                f"expected a share above 0, at most 1; received {share}",
+                hint="0.95 lets one known image in twenty be called unknown",
+                code="relearn-accept",
+            )
+        blocks = -1 if unfreeze == "all" else unfreeze
+        if type(blocks) is not int or blocks < -1 or (blocks == -1 and unfreeze != "all"):
+            raise UsageError(
+                "unfreeze",
+                f"expected all, or how many of the front's last blocks learn; received {printable(unfreeze)!r}",
+                code="relearn-unfreeze",
+            )
+        return cls(kind, looks, float(share), blocks)  # type: ignore[arg-type]
+
+    @property
+    def words(self) -> str:
+        """What becomes of the front."""
+        if self.unfreeze == -1:
+            return "which learns too once the head has"
+        blocks = "block learns" if self.unfreeze == 1 else f"{self.unfreeze} blocks learn"
+        return f"whose last {blocks} too once the head has" if self.unfreeze else "frozen"
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of the head's hidden layers."""
+        return (HIDDEN,) if self.head == "mlp" else ()
+
+
+def _before(front: Front, add: bool) -> Relearned | None:
+    """How the run that is added to made its head."""
+    if not add:
+        return None
+    if front.run is None:
+        raise UsageError(
+            "front",
+            f"--add adds images to those of a run; {printable(front.name)} has none",
+            hint="name the run: convoscope relearn RUN SOURCE --add",
+            code="relearn-add",
+        )
+    return front.run.settings.relearned
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """A head and what it was made from."""
+
+    head: Head
+    features: NDArray[np.float32]
+    strangers: Strangers | None
+    row: Row
+    way: Way
+
+
+def _learn(
+    front: Front, prepared: Prepared, wish: _Wish, asked: Recipe, device: str, seed: int, reporter: Reporter
+) -> _Lesson:
+    dataset = prepared.dataset
+    classes = len(dataset.classes)
+    train, validation = dataset.indices("train"), dataset.indices("validation")
+    if not len(train):
+        raise DataError(dataset.source, "no images to train on", code="no-training-images")
+    source = Features(front, device=device, precision=asked.precision)
+
+    def progress(done: int, total: int) -> None:
+        reporter.progress("features", done, total)
+
+    features = np.empty((len(dataset), source.width), np.float32)
+    for rows, exact in ((train, False), (np.flatnonzero(dataset.splits != data.SPLITS.index("train")), True)):
+        if len(rows):
+            features[rows] = source.of(prepared, rows, exact=exact, progress=progress)
+    found = len(dataset) - source.computed
+    kept = f"; {found:,} of {len(dataset):,} were kept from before" if found else ""
+    reporter.say(f"{source.way.reason}{kept}")
+    targets = torch.from_numpy(np.ascontiguousarray(dataset.targets, np.int64))
+    every = torch.from_numpy(features)
+    looks, labels = [every[train]], [targets[train]]
+    if wish.views > 1:
+        recipe = _view_recipe(prepared)
+        for view in range(1, wish.views):
+            more = source.of(prepared, train, views=recipe, view=view, progress=progress)
+            looks.append(torch.from_numpy(more))
+            labels.append(targets[train])
+    weights = None
+    if asked.class_weights == "balanced":
+        weights = torch.tensor(balanced_weights(dataset.targets[train], classes))
+    examples = Examples.of(torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights)
+    objective = Objective(task="classes", outputs=classes)
+    mean = nearest_mean(examples, classes)
+    if len(validation):
+        right = objective.right(mean.scores(every[validation]), targets[validation])
+        reporter.say(f"nearest class mean: {right / len(validation):.1%} of the validation images right")
+    else:
+        reporter.warn("there is no validation part: the head's strength is not chosen, and no image will be unknown")
+    head = mean
+    if wish.head == "linear":
+        head = linear(examples, classes)
+    elif wish.head == "mlp":
+        head = mlp(examples, classes, seed)
+    strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, wish.accept)
+    if strangers is None and len(validation):
+        reporter.warn(f"{len(validation)} validation images are too few to tell strangers: no image will be unknown")
+
+    def figures(part: NDArray[np.int64]) -> tuple[float | None, float | None]:
+        if not len(part):
+            return None, None
+        scores = head.scores(every[part])
+        right = objective.right(scores, targets[part]) / len(part)
+        return float(objective.loss(scores, targets[part])), right
+
+    train_loss, train_accuracy = figures(train)
+    val_loss, val_accuracy = figures(validation)
+    assert train_loss is not None
+    assert train_accuracy is not None
+    row = Row(
+        epoch=1,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        seconds=0.0,
+        learning_rate=0.0,
+        size=front.form.height,
+    )
+    return _Lesson(head, features, strangers, row, source.way)
+
+
+def _view_recipe(prepared: Prepared) -> Recipe:
+    """How an image's views differ from it."""
+    flip = mirror_likeness(prepared) >= ALIKE
+    if max(prepared.form.height, prepared.form.width) <= SMALL_SIDE:
+        return Recipe.read({"flip": flip, "rotate": 10.0, "shear": 10.0, "zoom": 0.15, "shift": 0.05})
+    return Recipe.read({"flip": flip, "crop": 0.6, "colour": 0.2, "rotate": 5.0})
+
+
+def _settings(
+    front: Front,
+    prepared: Prepared,
+    own: Dataset,
+    added: tuple[tuple[str, str], ...],
+    notes: Sequence[str],
+    wish: _Wish,
+    lesson: _Lesson,
+    asked: Recipe,
+    named: set[str],
+    seed: int,
+    device: str,
+) -> Settings:
+    dataset = prepared.dataset
+    layers = front.layers(wish.hidden, len(dataset.classes))
+    recipe = asked
+    if wish.unfreeze:
+        recipe = _unfrozen(prepared, wish, len(layers), asked, named)
+    else:
+        recipe = asked.model_copy(update={"epochs": 1, "trained_blocks": len(layers), "freeze_norm": True})
+    parameters = sum(value.numel() for name, value in front.tensors.items() if not _is_buffer(name))
+    parameters += sum(value.numel() for pair in lesson.head.layers for value in pair)
+    strangers = lesson.strangers
+    return Settings(
+        source=start.absolute(own.source),
+        layout=own.layout,
+        added=added,
+        task="classes",
+        classes=dataset.classes,
+        model=front.model(wish.hidden),
+        outputs=len(dataset.classes),
+        parameters=parameters,
+        input=front.form,
+        mean=front.scaling.mean,
+        std=front.scaling.std,
+        recipe=recipe,
+        seed=seed,
+        engine=Engine(
+            device=device,
+            precision=lesson.way.precision,
+            memory_format="channels_last",
+            threads=torch.get_num_threads(),
+            reason=lesson.way.reason,
+        ).model_dump(),
+        images={split: len(dataset.indices(split)) for split in data.SPLITS},
+        notes=(*notes, *prepared.dataset.notes[len(dataset.notes) :]),
+        versions=start.versions(),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        relearned=Relearned(
+            front=front.name,
+            digest=front.digest,
+            head=wish.head,
+            layers=tuple(layers),
+            views=wish.views,
+            l2=lesson.head.l2,
+            accept=wish.accept,
+            threshold=None if strangers is None else strangers.threshold,
+            neighbours=1 if strangers is None else strangers.neighbours,
+        ),
+    )
+
+
+def _is_buffer(name: str) -> bool:
+    return name.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
+
+
+def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named: set[str]) -> Recipe:
+    """The recipe by which the front learns too. Its first epoch is the head's."""
+    images = len(prepared.dataset.indices("train"))
+    epochs = asked.epochs if "epochs" in named else max(4, min(20, round(_SHOWN / max(images, 1))))
+    chosen: dict[str, Any] = {
+        "batch_size": 32 if images >= 320 else 16,
+        "learning_rate": 1e-3,
+        "beta2": 0.99,
+        "weight_decay": 0.05,
+        "warmup": min(0.5, 1.5 / (epochs + 1)),
+        "label_smoothing": 0.05,
+        "trained_blocks": 0 if wish.unfreeze == -1 else layers + wish.unfreeze,
+        "block_decay": 0.8,
+        "freeze_norm": True,
+    }
+    looks = _view_recipe(prepared).model_dump()
+    chosen |= {name: looks[name] for name in ("flip", "rotate", "shear", "zoom", "shift", "crop", "colour")}
+    return Recipe.read(chosen | {name: getattr(asked, name) for name in named} | {"epochs": epochs + 1})
+
+
+def _with_engine(
+    settings: Settings, front: Front, prepared: Prepared, lesson: _Lesson, wish: _Wish, reporter: Reporter
+) -> Settings:
+    """Where the front learns too, how it is trained fastest: a probe of the real network on a real batch."""
+    if not wish.unfreeze:
+        return settings
+    assert settings.relearned is not None
+    recipe = settings.recipe
+    network = front.network(wish.hidden, settings.outputs)
+    network.load_state_dict(lesson.head.tensors(settings.relearned.layers), strict=False)
+    freeze(network, recipe)
+    objective = Objective(task="classes", outputs=settings.outputs, label_smoothing=recipe.label_smoothing)
+    rows = prepared.dataset.indices("train")
+    part = Part(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
+    device = pick_device(recipe.device)
+    pixels, targets = load_batch(part, np.arange(min(recipe.batch_size, len(part))), device)
+    images = front.scaling(pixels.permute(0, 3, 1, 2).float())
+    engine = choose_engine(network.to(device), images, lambda scores: objective.loss(scores, targets), recipe)
+    reporter.say(f"the front learns too, computing on {engine.device} in {engine.reason}")
+    resolved = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
+    return settings.model_copy(update={"engine": engine.model_dump(), "recipe": resolved})
+
+
+def _write(
+    folder: Path,
+    prepared: Prepared,
+    settings: Settings,
+    front: Front,
+    lesson: _Lesson,
+    seconds: float,
+    reporter: Reporter,
+) -> None:
+    """The run's folder with the head's epoch: all that `Run`, `test` and `resume` need."""
+    assert settings.relearned is not None
+    content = settings.model_dump(mode="json", exclude_none=True)
+    weights = front.tensors | lesson.head.tensors(settings.relearned.layers)
+    start.check_room(folder, weights)
+    data.write_split(folder / "split.csv", prepared)
+    start.write_skipped(folder, prepared)
+    start.write_toml(folder, content)
+    row = lesson.row
+    row["seconds"] = seconds
+    with Journal(folder, [], 0) as journal:
+        reporter.start(folder, settings.recipe.epochs)
+        journal.event("start", epoch=1, step=0)
+        journal.epoch(row)
+        reporter.epoch(row, True)
+        if settings.recipe.epochs == 1:
+            journal.event("end", epoch=1, best_epoch=1)
+        progress = Progress(epoch=1, best_value=value_of_row(row), history=[row], events_bytes=journal.bytes_written)
+    tensors = {f"model.{name}": value for name, value in weights.items()}
+    known = {} if lesson.strangers is None else lesson.strangers.tensors()
+    checkpoint.save(folder / "best.safetensors", tensors | known, {"settings": content, "epoch": row})
+    if settings.recipe.ema:
+        tensors |= {f"average.{name}": value.clone() for name, value in weights.items()}
+    checkpoint.save(folder / "last.safetensors", tensors, {"settings": content, "progress": asdict(progress)})
+    reporter.end()
+
+
+def finish(folder: Path, prepared: Prepared, reporter: Reporter) -> None:
+    """After the front has learned too: its features are others now, so the threshold is set anew, in the best checkpoint.
+
+    Does nothing if that is done already, so that a start after a kill may call it again.
+    """
+    best = folder / "best.safetensors"
+    tensors, state = checkpoint.load(best)
+    settings = Settings.model_validate(state["settings"])
+    relearned = settings.relearned
+    if relearned is None or any(name.startswith("strangers.") for name in tensors):
+        return
+    dataset = prepared.dataset
+    train, validation = dataset.indices("train"), dataset.indices("validation")
+    source = Features(open_front(Run.open(best), say=reporter.say), device=pick_device(settings.recipe.device))
+    features = np.zeros((len(dataset), source.width), np.float32)
+    for rows in (train, validation):
+        features[rows] = source.of(
+            prepared, rows, progress=lambda done, total: reporter.progress("features", done, total)
+        )
+    reporter.end()
+    strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
+    if strangers is None:
+        return
+    update = {"threshold": strangers.threshold, "neighbours": strangers.neighbours}
+    settings = settings.model_copy(update={"relearned": relearned.model_copy(update=update)})
+    content = settings.model_dump(mode="json", exclude_none=True)
+    checkpoint.save(best, tensors | strangers.tensors(), state | {"settings": content})
+    start.write_toml(folder, content)

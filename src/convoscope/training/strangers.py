@@ -1,0 +1,104 @@
+"""Images of none of the classes: how far an image is from all training images, and from which distance on it is unknown.
+
+Distance: 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022, "Out-of-Distribution Detection with
+Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own confidence is no such measure: it is trained to choose among
+its classes and is often sure of things it has never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .run import Relearned
+
+NEIGHBOURS = 5
+"""The rank of the training image that counts. With fewer than 5 times as many training images a smaller one."""
+MOST = 2_000
+"""So many training images are kept, each class in proportion."""
+FEWEST = 20
+"""Fewer validation images say nothing about a threshold."""
+_TENSOR = "strangers.features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strangers:
+    """What a run knows of its own images.
+
+    Attributes:
+        features: float16 `(M, D)` of training images, each of length 1.
+        neighbours: the distance is that to the training image of this rank.
+        threshold: from larger distances on an image is unknown.
+    """
+
+    features: Tensor
+    neighbours: int
+    threshold: float
+
+    @classmethod
+    def read(cls, settings: Relearned, tensors: dict[str, Tensor]) -> Strangers | None:
+        """What stands in a checkpoint; None where there is nothing of the kind."""
+        if settings.threshold is None or _TENSOR not in tensors:
+            return None
+        return cls(features=tensors[_TENSOR], neighbours=settings.neighbours, threshold=settings.threshold)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `read` needs, for a checkpoint."""
+        return {_TENSOR: self.features}
+
+    def distances(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Each image's distance, 0..2: float32 `(N,)` of features `(N, D)`."""
+        return distances(self.features, features, self.neighbours)
+
+
+def distances(known: Tensor, features: NDArray[np.float32], neighbours: int) -> NDArray[np.float32]:
+    """1 - cosine to the neighbour of this rank among `known` (rows of length 1): float32 `(N,)`."""
+    kept = known.float()
+    parts = []
+    for begin in range(0, len(features), 1024):
+        rows = torch.nn.functional.normalize(torch.from_numpy(features[begin : begin + 1024]), dim=1)
+        nearest = (rows @ kept.T).topk(neighbours, dim=1).values[:, -1]
+        parts.append((1 - nearest).numpy())
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def learn_strangers(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    accept: float,
+) -> Strangers | None:
+    """Keep training images, and set the threshold so that this share of the validation images is accepted.
+
+    Args:
+        features: float32 `(N, D)` of all images.
+        targets: int64 `(N,)`.
+        train, validation: their rows.
+        accept: 0..1.
+
+    Returns:
+        None if there are too few validation images to set a threshold.
+    """
+    if len(validation) < FEWEST:
+        return None
+    rows = _chosen(targets[train])
+    known = torch.nn.functional.normalize(torch.from_numpy(features[train[rows]]), dim=1).half()
+    neighbours = max(1, min(NEIGHBOURS, len(known) // NEIGHBOURS))
+    far = np.sort(distances(known, features[validation], neighbours))
+    accepted = min(len(far) - 1, max(0, int(np.ceil(accept * len(far))) - 1))
+    return Strangers(features=known, neighbours=neighbours, threshold=float(far[accepted]))
+
+
+def _chosen(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of at most `MOST` images, evenly through each class."""
+    if len(targets) <= MOST:
+        return np.arange(len(targets))
+    order = np.argsort(targets, kind="stable")
+    return np.sort(order[np.linspace(0, len(order) - 1, MOST).astype(np.int64)])

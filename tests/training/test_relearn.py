@@ -1,0 +1,780 @@
+"""Relearning: a new head on a frozen front, kept features, strangers, added classes, and the front that learns too."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from convoscope import data, evaluation, models
+from convoscope.cli import run as command
+from convoscope.errors import ConvoscopeError, DataError, Interrupted, InUseError, ModelFileError, UsageError
+from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
+from convoscope.training.features import Features, _Store, fold_norms
+from convoscope.training.front import open_front
+from convoscope.training.head import Examples, Head, linear, mlp, nearest_mean
+from convoscope.training.optimizer import Optimizer, freeze, training_mode
+from convoscope.training.recipe import Recipe
+from convoscope.training.strangers import distances, learn_strangers
+
+FRONT = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
+OTHERS = "builtin:drawings/star,house,umbrella"
+
+
+class Listener(Reporter):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def told(self, words: str) -> bool:
+        return any(words in line for line in self.said + self.warned)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("front") / "run"
+    return train(
+        "builtin:drawings/apple,banana,cat,fish,tree", FRONT, output=folder, epochs=6, precision="float32", flip=False
+    )
+
+
+@pytest.fixture(scope="module")
+def relearned(front: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return relearn(front, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """A hash of every tensor of both checkpoints."""
+    prints = {}
+    for name in ("best", "last"):
+        tensors, _ = checkpoint.load(folder / f"{name}.safetensors")
+        for key, value in tensors.items():
+            prints[f"{name} {key}"] = hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    return prints
+
+
+# --- the run -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_front_is_unchanged_bit_for_bit(front: Run, relearned: Run) -> None:
+    before, after = front.network().state_dict(), relearned.network().state_dict()
+    kept = [name for name in before if not name.startswith("dense2.")]
+    assert len(kept) == len(before) - 2
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert after["dense2.weight"].shape == (3, 32)
+
+
+def test_it_is_a_run_like_any_other(relearned: Run) -> None:
+    assert relearned.settings.model == FRONT
+    assert relearned.classes == ("house", "star", "umbrella")
+    assert relearned.parameters == sum(value.numel() for value in relearned.network().parameters())
+    row = relearned.history[0]
+    assert [row["epoch"] for row in relearned.history] == [1] == [relearned.best_epoch]
+    opened = Run.open(relearned.folder)
+    prepared = opened.prepared()
+    rows = prepared.dataset.indices("validation")
+    scores = opened.scores(prepared.pixels[rows]).astype(np.float64)
+    targets = prepared.dataset.targets[rows]
+    assert (scores.argmax(1) == targets).mean() == pytest.approx(row["val_accuracy"])
+    assert -np.log(scores[np.arange(len(rows)), targets]).mean() == pytest.approx(row["val_loss"], rel=1e-3)
+    rows = prepared.dataset.indices("test")
+    assert (opened.scores(prepared.pixels[rows]).argmax(1) == prepared.dataset.targets[rows]).mean() >= 0.6
+    names = {entry.name for entry in relearned.folder.iterdir()}
+    assert {"run.toml", "split.csv", "events.jsonl", "metrics.csv", "best.safetensors", "last.safetensors"} <= names
+    from convoscope.training import glance
+
+    assert glance(relearned.folder)[0].relearned == relearned.settings.relearned
+
+
+def test_the_kept_features_give_the_networks_numbers(relearned: Run) -> None:
+    prepared = relearned.prepared()
+    rows = prepared.dataset.indices("test")
+    assert relearned._features is not None
+    quick, near = relearned.judge(prepared.pixels, rows)
+    slow, far = Run.open(relearned.folder).judge(prepared.pixels[rows])
+    np.testing.assert_allclose(quick, slow, atol=2e-5)
+    np.testing.assert_allclose(near, far, atol=2e-5)
+
+
+def test_the_same_again_is_the_same(front: Run, relearned: Run, tmp_path: Path) -> None:
+    again = relearn(front, OTHERS, output=tmp_path / "again")
+    assert fingerprint(again.folder) == fingerprint(relearned.folder)
+    other = relearn(front, OTHERS, output=tmp_path / "other", seed=1)
+    assert fingerprint(other.folder) != fingerprint(relearned.folder)
+
+
+def test_another_head_and_another_split_compute_nothing(front: Run, relearned: Run, tmp_path: Path) -> None:
+    for number, changes in enumerate(({"head": "mean"}, {"head": "mlp"}, {"seed": 5})):
+        listener = Listener()
+        made = relearn(front, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
+        assert listener.told("240 of 240 were kept from before")
+        assert listener.told("nearest class mean: ")
+        assert made.history[0]["val_accuracy"] is not None
+        assert Run.open(made.folder).predict(Image.new("L", (28, 28)))[0].scores.keys() == set(made.classes)
+
+
+def test_views_are_computed_for_training_images_only(front: Run, relearned: Run, tmp_path: Path) -> None:
+    listener = Listener()
+    made = relearn(front, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
+    assert made.settings.relearned is not None
+    assert made.settings.relearned.views == 3
+    assert listener.told("240 of 240 were kept from before")  # as they are; their views come on top
+    source = Features(open_front(front, say=listener.say))
+    prepared = made.prepared()
+    rows = prepared.dataset.indices("train")
+    from convoscope.training.relearning import _view_recipe
+
+    views = _view_recipe(prepared)
+    one = source.of(prepared, rows, views=views, view=1)
+    assert source.computed == 0
+    two = source.of(prepared, rows, views=views, view=2)
+    plain = source.of(prepared, rows)
+    assert source.computed == 0
+    assert not np.allclose(one, two) and not np.allclose(one, plain)
+
+
+def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, front: Run, tmp_path: Path) -> None:
+    made = relearn(front, OTHERS, output=tmp_path / "run")
+    listener = Listener()
+    resume(made.folder, reporter=listener)
+    assert listener.told("all its 1 epochs are done")
+    again = resume(made.folder, epochs=3)
+    assert len(again.history) == 3
+    before, after = front.network().state_dict(), again.network().state_dict()
+    # Only the head learns: the front's statistics do not move either.
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("dense2."))
+
+
+def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
+    scores = evaluation.test(relearned, invariance=False)
+    assert scores.unknown is not None
+    assert scores.unknown["refused"] == sum(
+        far > scores.unknown["threshold"]
+        for far in relearned.judge(relearned.prepared().pixels, relearned.prepared().dataset.indices("test"))[1]
+    )
+    assert sum(scores.unknown["right"]) == round(scores.accuracy * scores.images)
+    page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
+    assert "None of these" in page and "would be refused" in page
+    assert "taken over from" in page
+    again = evaluation.read_scores(relearned.folder)
+    assert again is not None and again.unknown == scores.unknown
+    whole = evaluation.write_report(Run.open(relearned.folder)).read_text("utf-8")
+    assert "multiply-adds" in whole
+
+
+# --- heads -------------------------------------------------------------------------------------------------------------
+
+
+def cloud(classes: int, count: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points around `classes` centres, some of them nearer to another one."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = 1.5 * torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    targets = torch.arange(classes * count) % classes
+    return centres[targets] + 2 * torch.randn(len(targets), width, generator=generator) + 5, targets
+
+
+def test_nearest_mean_is_the_nearest_mean() -> None:
+    features, targets = cloud(4, 30, 6)
+    head = nearest_mean(Examples.of(features, targets, features[:20], targets[:20]), 4)
+    means = np.stack([features[targets == label].mean(0).numpy() for label in range(4)])
+    others, _ = cloud(4, 50, 6, seed=1)
+    nearest = np.linalg.norm(others.numpy()[:, None] - means[None], axis=2).argmin(1)
+    np.testing.assert_array_equal(head.scores(others).argmax(1).numpy(), nearest)
+
+
+def test_the_linear_head_is_logistic_regression() -> None:
+    """scikit-learn solves the same problem: C * sum of losses + |w|^2 / 2, so C = 1 / (l2 * N)."""
+    from sklearn.linear_model import LogisticRegression
+
+    features, targets = cloud(3, 60, 5)
+    validation, truth = cloud(3, 60, 5, seed=2)
+    examples = Examples.of(features, targets, validation, truth)
+    head = linear(examples, 3)
+    assert head.l2 > 0
+    oracle = LogisticRegression(C=1 / (head.l2 * len(features)), tol=1e-8, max_iter=10_000)
+    oracle.fit(examples.train.numpy(), targets.numpy())
+    wanted = oracle.predict_proba(examples.validation.numpy())
+    np.testing.assert_allclose(head.scores(validation).softmax(1).numpy(), wanted, atol=2e-3)
+
+
+def test_the_strength_is_the_one_with_the_least_validation_loss() -> None:
+    from convoscope.training.head import STRENGTHS, _minimise
+
+    features, targets = cloud(3, 8, 20)
+    validation, truth = cloud(3, 60, 20, seed=3)
+    examples = Examples.of(features, targets, validation, truth)
+    head = linear(examples, 3)
+    losses = []
+    for l2 in STRENGTHS:
+        weight, bias = torch.zeros(3, 20, requires_grad=True), torch.zeros(3, requires_grad=True)
+        _minimise(examples, weight, bias, l2)
+        losses.append(
+            float(nn.functional.cross_entropy(nn.functional.linear(examples.validation, weight, bias), truth).detach())
+        )
+    assert 0 < losses.index(min(losses)) < len(STRENGTHS) - 1  # a real choice
+    assert head.l2 == STRENGTHS[losses.index(min(losses))]
+
+
+def test_the_small_network_learns_what_no_line_divides() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(600, 8, generator=generator)
+    targets = ((points[:, 0] > 0) != (points[:, 1] > 0)).long()
+    examples = Examples.of(points[:400], targets[:400], points[400:500], targets[400:500])
+    right = [
+        (head.scores(points[500:]).argmax(1) == targets[500:]).float().mean()
+        for head in (linear(examples, 2), mlp(examples, 2, 0))
+    ]
+    assert right[0] < 0.65 and right[1] > 0.8
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(mlp(examples, 2, 0).layers, mlp(examples, 2, 0).layers, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_a_head_goes_into_a_network_and_comes_back() -> None:
+    head = Head(((torch.randn(4, 3), torch.randn(4)), (torch.randn(2, 4), torch.randn(2))))
+    again = Head.read(["a", "b.c"], head.tensors(["a", "b.c"]))
+    points = torch.randn(5, 3)
+    assert torch.equal(again.scores(points), head.scores(points))
+
+
+def test_features_of_one_value_do_no_harm() -> None:
+    features, targets = torch.ones(10, 3), torch.arange(10) % 2
+    head = linear(Examples.of(features, targets, features, targets), 2)
+    assert head.scores(features).isfinite().all()
+
+
+# --- strangers ---------------------------------------------------------------------------------------------------------
+
+
+def test_distances_are_those_to_the_k_th_neighbour() -> None:
+    rng = np.random.default_rng(0)
+    known, asked = rng.normal(size=(40, 6)).astype(np.float32), rng.normal(size=(2000, 6)).astype(np.float32)
+    unit = known / np.linalg.norm(known, axis=1, keepdims=True)
+    cosine = (asked / np.linalg.norm(asked, axis=1, keepdims=True)) @ unit.T
+    wanted = 1 - np.sort(cosine, axis=1)[:, -3]
+    np.testing.assert_allclose(distances(torch.from_numpy(unit), asked, 3), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("accept", [0.5, 0.9, 0.95, 1.0])
+def test_the_threshold_accepts_the_share_asked_for(accept: float) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 8)).astype(np.float32)
+    targets = np.arange(300) % 3
+    train_rows, validation = np.arange(200), np.arange(200, 300)
+    strangers = learn_strangers(features, targets, train_rows, validation, accept)
+    assert strangers is not None
+    accepted = (strangers.distances(features[validation]) <= strangers.threshold).mean()
+    assert accepted == pytest.approx(accept)
+
+
+def test_of_many_training_images_some_of_each_class_are_kept() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5000, 4)).astype(np.float32)
+    targets = np.where(np.arange(5000) < 4000, 0, 1)
+    strangers = learn_strangers(features, targets, np.arange(4900), np.arange(4900, 5000), 0.95)
+    assert strangers is not None
+    assert strangers.features.shape == (2000, 4) and strangers.features.dtype == torch.float16
+
+
+def test_too_few_validation_images_know_no_strangers(front: Run, tmp_path: Path) -> None:
+    listener = Listener()
+    made = relearn(front, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
+    assert listener.told("too few to tell strangers")
+    assert made.strangers() is None and Run.open(made.folder).strangers() is None
+    assert made.predict(np.zeros((28, 28), np.uint8))[0].distance is None
+    none = relearn(front, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
+    assert listener.told("there is no validation part")
+    assert none.history[0]["val_accuracy"] is None
+
+
+def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    """At a threshold that accepts half of the validation images, the farthest of them are strangers."""
+    made = relearn(front, OTHERS, output=tmp_path / "run", accept=0.5)
+    prepared = made.prepared()
+    rows = prepared.dataset.indices("validation")
+    opened = Run.open(made.folder)
+    _, far = opened.judge(prepared.pixels[rows])
+    strangers = opened.strangers()
+    assert far is not None and strangers is not None
+    order = rows[np.argsort(far)]
+    near, stranger = (prepared.pixels[row][:, :, 0] for row in (order[0], order[-1]))
+    one, other = opened.predict([near, stranger])
+    assert one.label in opened.classes and one.confidence is not None and one.distance is not None
+    assert other.label == "unknown" and other.confidence is None and other.distance is not None
+    assert one.distance <= strangers.threshold < other.distance
+    assert sum(other.scores.values()) == pytest.approx(1, abs=1e-4)
+    Image.fromarray(stranger).save(tmp_path / "stranger.png")
+    asked = ["predict", str(made.folder), str(tmp_path / "stranger.png")]
+    assert command([*asked, "--json"]) == 0
+    answer = json.loads(capsysbinary.readouterr().out)[0]
+    assert answer["label"] == "unknown" and answer["distance"] == pytest.approx(other.distance, abs=1e-5)
+    assert command([*asked, "--format", "csv"]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode())))
+    assert lines[0]["label"] == "unknown" and float(lines[0]["distance"]) > strangers.threshold
+    assert command(asked) == 0
+    shown = capsysbinary.readouterr().out.decode()
+    assert "unknown" in shown and "distance" in shown
+
+
+# --- adding classes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) -> None:
+    listener = Listener()
+    made = relearn(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
+    assert made.classes == ("house", "star", "umbrella", "snail")
+    assert listener.told("240 of 320 were kept from before")
+    again = relearn(made, "builtin:drawings/snowman", add=True, output=tmp_path / "more", reporter=listener)
+    assert again.classes == ("house", "star", "umbrella", "snail", "snowman")
+    assert listener.told("320 of 400 were kept from before")
+    opened = Run.open(again.folder)
+    dataset = opened.prepared().dataset
+    assert len(dataset) == 400
+    old = {
+        name
+        for name, split in zip(relearned.prepared().dataset.names, relearned.prepared().dataset.splits, strict=True)
+        if split == 2
+    }
+    new = {name for name, split in zip(dataset.names, dataset.splits, strict=True) if split == 2}
+    assert old < new  # the test part stays unseen
+    scores = evaluation.test(opened, invariance=False)
+    assert scores.images == 80 and scores.accuracy > 0.6
+    resume(again.folder)
+
+
+def test_more_images_of_a_class_that_is_there(front: Run, pictures: Path, tmp_path: Path) -> None:
+    made = relearn(front, pictures, output=tmp_path / "run")
+    more = tmp_path / "more" / "square"
+    more.mkdir(parents=True)
+    for number in range(10):
+        Image.fromarray(np.full((12, 12), 20 * number, np.uint8)).save(more / f"{number}.png")
+    added = relearn(made.folder, tmp_path / "more", add=True, output=tmp_path / "added")
+    assert added.classes == made.classes
+    counts = [sum(added.prepared().dataset.counts()[split]["square"] for split in data.SPLITS) for _ in range(1)]
+    assert counts == [50]
+    assert any(name.startswith("more/") for name in added.prepared().dataset.names)
+
+
+def test_joined_images_are_those_of_both(pictures: Path) -> None:
+    one, two = data.load(pictures), data.load("builtin:drawings/star,house")
+    both = data.joined(one, two)
+    form = data.InputFormat(height=12, width=12, channels=1, resize="stretch")
+    whole = data.prepare(both, form)
+    first, second = data.prepare(one, form), data.prepare(two, form)
+    np.testing.assert_array_equal(whole.pixels, np.concatenate([first.pixels, second.pixels]))
+    assert list(whole.digests) == [*first.digests, *second.digests]
+    rows = np.array([200, 3, 119, 120])
+    chosen = both.select(rows)
+    assert [chosen.images.digest(k) for k in range(4)] == [whole.digests[int(row)] for row in rows]
+    np.testing.assert_array_equal(chosen.images.decode(0, form), whole.pixels[200])
+    assert both.images.in_place(form) is None
+    twice = data.joined(both, two)
+    assert len(set(twice.names)) == len(twice.names)
+    numbers = data.from_arrays(np.zeros((4, 5, 5), np.uint8), np.array([0.5, 1.5, 2.5, 3.5]))
+    with pytest.raises(DataError) as caught:
+        data.joined(one, numbers)
+    assert caught.value.code == "join-task"
+
+
+# --- channels and sizes ------------------------------------------------------------------------------------------------
+
+
+def test_grey_images_into_a_colour_front_and_the_reverse(front: Run, pictures: Path, tmp_path: Path) -> None:
+    colour = train(
+        "builtin:drawings/apple,banana", "conv(4) norm relu maxpool globalavg dense(8) relu dense",
+        output=tmp_path / "colour", epochs=1, channels=3, precision="float32",
+    )  # fmt: skip
+    listener = Listener()
+    made = relearn(colour, pictures, output=tmp_path / "one", reporter=listener)
+    assert listener.told("the grey stands in all three channels")
+    assert any("the grey stands" in note for note in made.settings.notes)
+    pixels = made.prepared().pixels
+    assert pixels.shape[3] == 3 and (pixels[..., 0] == pixels[..., 2]).all()
+    photos = tmp_path / "photos"
+    for label, name in enumerate(("red", "blue")):
+        (photos / name).mkdir(parents=True)
+        for number in range(10):
+            picture = np.zeros((90, 120, 3), np.uint8)
+            picture[:, :, 2 * label] = 100 + number
+            Image.fromarray(picture).save(photos / name / f"{number}.png")
+    made = relearn(front, photos, output=tmp_path / "two", reporter=listener)
+    assert listener.told("they become grey")
+    assert made.prepared().pixels.shape[1:] == (28, 28, 1)
+    assert listener.told("are small (12x12)") is False  # 12 is not less than a third of 28
+
+
+# --- features ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model", [FRONT.replace("flatten", "residual(conv(24) norm relu conv(24) norm) relu flatten"), "timm:resnet10t"]
+)
+def test_folded_norms_give_the_same_numbers(model: str) -> None:
+    torch.manual_seed(0)
+    network = models.build(model, (64, 64, 3), 4)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 2)
+            nn.init.normal_(part.bias)
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 3)
+    network.eval()
+    images = torch.randn(3, 3, 64, 64)
+    folded = fold_norms(network, images[:1])
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-3, atol=1e-3)
+    left = [part for part in folded.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert len(left) < sum(isinstance(part, nn.BatchNorm2d) for part in network.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in folded.modules())
+
+
+def test_a_norm_that_follows_no_convolution_stays() -> None:
+    torch.manual_seed(0)
+    network = models.build("norm conv(4) relu norm globalavg dense", (8, 8, 2), 3).eval()
+    folded = fold_norms(network, torch.randn(1, 2, 8, 8))
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) == 2
+
+
+def test_an_images_features_are_its_own(front: Run) -> None:
+    """In whatever company and order they are asked for, they are the same to the last bit."""
+    prepared = data.prepare(data.load(OTHERS), front.settings.input)
+    source = Features(open_front(front, say=print))
+    order = np.random.default_rng(0).permutation(70)
+    one = source.of(prepared, order)
+    for key in list((data.cache.cache_folder() / "features").iterdir()):
+        data.cache.discard("features", key.name)
+    two = Features(open_front(front, say=print)).of(prepared, np.arange(70))
+    np.testing.assert_array_equal(one, two[order])
+
+
+def store(width: int = 3) -> Any:
+    return _Store.opened("ab" * 32, width)
+
+
+@pytest.fixture
+def filled() -> Path:
+    """A store of five vectors, the last of them in a batch of its own."""
+    data.cache.discard("features", "ab" * 32)
+    with store() as opened:
+        opened.append([bytes([k]) * 15 + b"\0" for k in range(4)], np.arange(12, dtype=np.float32).reshape(4, 3))
+        opened.append([b"last" * 4], np.full((1, 3), 7, np.float32))
+    return data.cache.cache_folder() / "features" / ("ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_lost", "left"),
+    [("names", 1, 4), ("names", 21, 3), ("vectors", 1, 4), ("vectors", 13, 3), ("names", 99, 0)],
+)
+def test_torn_ends_are_cut_off(filled: Path, name: str, bytes_lost: int, left: int) -> None:
+    os.truncate(filled / name, (filled / name).stat().st_size - bytes_lost if bytes_lost < 99 else 0)
+    with store() as opened:
+        known = [bytes([k]) * 15 + b"\0" in opened for k in range(4)]
+        assert known == [k < left for k in range(4)]
+        assert b"last" * 4 not in opened
+        opened.append([b"more" * 4], np.full((1, 3), 9, np.float32))
+    with store() as opened:
+        np.testing.assert_array_equal(opened.take([b"more" * 4])[0], [9, 9, 9])
+        if left:
+            np.testing.assert_array_equal(opened.take([b"\0" * 16])[0], [0, 1, 2])
+
+
+def test_a_vector_that_changed_is_not_believed(filled: Path) -> None:
+    content = bytearray((filled / "vectors").read_bytes())
+    content[2 * 12] ^= 1
+    (filled / "vectors").write_bytes(content)
+    with store() as opened:
+        assert b"\0" * 16 in opened and bytes([1]) * 15 + b"\0" in opened
+        assert bytes([2]) * 15 + b"\0" not in opened and b"last" * 4 not in opened
+
+
+KILLED = """
+import os, signal, sys
+from convoscope.training import Reporter, relearn
+
+class At(Reporter):
+    def progress(self, what, done, total):
+        if what == "features" and done >= 64:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], reporter=At())
+"""
+
+
+def test_after_a_kill_the_next_start_goes_on_from_there(front: Run, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(front.folder), str(tmp_path / "run")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run").exists()
+    listener = Listener()
+    relearn(front, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
+    assert listener.told("64 of 240 were kept from before")
+
+
+def test_an_emptied_cache_is_no_harm(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CONVOSCOPE_CACHE_GB", "0")
+    one = relearn(front, OTHERS, output=tmp_path / "one")
+    data.cache.tidy()
+    assert not any((tmp_path / "cache" / "features").iterdir())  # counted with the others, the longest unused go first
+    two = relearn(front, OTHERS, output=tmp_path / "two")
+    assert fingerprint(one.folder) == fingerprint(two.folder)
+
+
+# --- the front learns too ----------------------------------------------------------------------------------------------
+
+
+def test_rates_fall_towards_the_input() -> None:
+    network = models.build(FRONT, (28, 28, 1), 3)
+    recipe = Recipe(optimizer="sgd", learning_rate=0.8, momentum=0.0, weight_decay=0.0, block_decay=0.5)
+    optimizer = Optimizer(network, recipe)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(1.0)
+    rates = {name: float((before[name] - value).detach().mean()) for name, value in network.named_parameters()}
+    assert rates["dense2.weight"] == pytest.approx(0.8)
+    assert rates["dense1.bias"] == pytest.approx(0.4)
+    assert [rates["conv2.weight"], rates["norm2.weight"]] == pytest.approx([0.2, 0.2])
+    assert rates["conv1.weight"] == pytest.approx(0.1)
+
+
+def test_muon_too_has_rates_that_fall() -> None:
+    network = models.build(FRONT, (28, 28, 1), 3)
+    groups = Optimizer(network, Recipe(optimizer="muon", block_decay=0.5))._all
+    rates = {group["initial_lr"] for optimizer in groups for group in optimizer.param_groups}
+    assert len(rates) == 5  # four blocks at adamw's rates, and the second convolution at muon's
+
+
+def test_frozen_blocks_and_norms_do_not_move() -> None:
+    network = models.build(FRONT, (28, 28, 1), 3)
+    freeze(network, Recipe(trained_blocks=2))
+    learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learning == {"dense1", "dense2"}
+    training_mode(network, Recipe(trained_blocks=2))
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert network.training and not any(norm.training for norm in norms)
+    free = models.build(FRONT, (28, 28, 1), 3)
+    training_mode(free, Recipe())
+    assert all(part.training for part in free.modules())
+    training_mode(free, Recipe(freeze_norm=True))
+    assert [part.training for part in free.modules() if isinstance(part, nn.BatchNorm2d)] == [False, False]
+
+
+UNFROZEN: dict[str, Any] = {"unfreeze": 2, "epochs": 2, "batch_size": 32, "precision": "float32", "threads": 1}
+
+
+def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
+    made = relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    assert [row["epoch"] for row in made.history] == [1, 2, 3]
+    before = front.network().state_dict()
+    after = checkpoint.load(made.folder / "last.safetensors")[0]
+    changed = {
+        name.split(".")[0]
+        for name in before
+        if not name.startswith("dense2") and not torch.equal(before[name], after[f"model.{name}"])
+    }
+    assert changed == {"dense1", "conv2", "norm2"}  # the last two blocks of the front
+    assert all(torch.equal(before[name], after[f"model.{name}"]) for name in before if "running" in name)
+    strangers = made.strangers()
+    assert strangers is not None
+    prepared = made.prepared()
+    _, far = Run.open(made.folder).judge(prepared.pixels, prepared.dataset.indices("validation"))
+    assert far is not None
+    assert (far <= strangers.threshold).mean() >= 0.95
+
+
+def test_all_of_the_front_learns(front: Run, tmp_path: Path) -> None:
+    made = relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN | {"unfreeze": "all", "epochs": 1, "ema": 0.5})
+    after = checkpoint.load(made.folder / "last.safetensors")[0]
+    before = front.network().state_dict()
+    assert not torch.equal(before["conv1.weight"], after["model.conv1.weight"])
+    assert len(made.history) == 2
+
+
+class At(Reporter):
+    """Does something at the n-th step."""
+
+    def __init__(self, number: int, action: Callable[[], None]) -> None:
+        self.left = number
+        self.action = action
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+
+
+@pytest.mark.parametrize("stop", [1, 6, 8])
+def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: Path, stop: int) -> None:
+    straight = relearn(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    with pytest.raises(Interrupted) as caught:
+        relearn(
+            front,
+            OTHERS,
+            output=tmp_path / "run",
+            reporter=At(stop, lambda: os.kill(os.getpid(), signal.SIGINT)),
+            **UNFROZEN,
+        )
+    assert caught.value.code == "interrupted"
+    resume(tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
+
+
+def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convoscope.training import relearning
+
+    straight = relearn(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(relearning, "finish", lambda *_: None)
+        relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    resume(tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"head": "tree"}, "relearn-head"),
+        ({"views": 0}, "relearn-views"),
+        ({"views": 1000}, "relearn-views"),
+        ({"accept": 0.0}, "relearn-accept"),
+        ({"accept": 1.5}, "relearn-accept"),
+        ({"unfreeze": "some"}, "relearn-unfreeze"),
+        ({"unfreeze": -1}, "relearn-unfreeze"),
+        ({"epochs": 0}, "recipe-invalid"),
+        ({"layout": "zip"}, "unknown-layout"),
+    ],
+)
+def test_impossible_wishes(front: Run, pictures: Path, tmp_path: Path, options: dict[str, Any], code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        relearn(front, pictures, output=tmp_path / "run", **options)
+    assert caught.value.code == code
+    assert not (tmp_path / "run").exists()
+
+
+def test_fronts_that_are_none(pictures: Path, tmp_path: Path) -> None:
+    def refusal(front: Any, **options: Any) -> ConvoscopeError:
+        with pytest.raises(ConvoscopeError) as caught:
+            relearn(front, pictures, output=tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
+        return caught.value
+
+    assert refusal("imagnet").code == "front-unknown"
+    assert refusal("timm:resnet18 dense(8) relu dense").code == "front-unknown"
+    assert refusal("keras:vgg").code == "model-unknown"
+    assert refusal("timm:resnet19").code == "model-unknown"
+    assert refusal("torchvision:squeezenet1_1", model=None).code in ("front-without-head", "download-failed")
+    assert refusal(tmp_path / "none" / "run").code == "checkpoint-missing"
+    assert refusal(tmp_path / "a.safetensors").code == "checkpoint-missing"
+    (tmp_path / "empty").mkdir()
+    assert refusal(tmp_path / "empty").code == "run-empty"
+    assert refusal("timm:resnet10t", add=True, model="small").code == "front-model"
+
+
+def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convoscope.training import weights
+
+    network = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000)
+    monkeypatch.setattr(weights, "imagenet_weights", lambda say: network.state_dict())
+    with pytest.raises(UsageError) as caught:
+        relearn("imagenet", pictures, add=True, output=tmp_path / "run")
+    assert caught.value.code == "relearn-add"
+
+
+def test_other_tasks_are_refused(front: Run, tmp_path: Path) -> None:
+    numbers = data.from_arrays(np.zeros((40, 28, 28), np.uint8), np.linspace(0, 1, 40))
+    with pytest.raises(DataError) as caught:
+        relearn(front, numbers, output=tmp_path / "run")
+    assert caught.value.code == "relearn-task"
+
+
+def test_a_run_of_a_module_of_ones_own_has_no_known_head(pictures: Path, tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+    made = train(pictures, own, output=tmp_path / "own", epochs=1, precision="float32", size=(12, 12))
+    with pytest.raises(UsageError) as caught:
+        relearn(made.folder, pictures, output=tmp_path / "run")
+    assert caught.value.code == "front-custom"
+
+
+def test_a_model_that_ends_without_a_dense_layer_gets_one(pictures: Path, tmp_path: Path) -> None:
+    made = train(pictures, "conv(8) relu conv(3) globalavg", output=tmp_path / "own", epochs=1, precision="float32")
+    again = relearn(made, "builtin:drawings/star,house", output=tmp_path / "run")
+    assert again.settings.model == "conv(8) relu conv(3) globalavg dense"
+    one = train(pictures, "conv(8) relu globalavg dense", output=tmp_path / "one", epochs=1, precision="float32")
+    assert (
+        relearn(one, "builtin:drawings/star,house", output=tmp_path / "two", head="mlp").settings.model
+        == "conv(8) relu globalavg dense(64) relu dense"
+    )
+
+
+def test_no_training_images(front: Run, pictures: Path, tmp_path: Path) -> None:
+    dataset = data.load(pictures)
+    dataset.splits[:] = 1
+    with pytest.raises(DataError) as caught:
+        relearn(front, dataset, output=tmp_path / "run")
+    assert caught.value.code == "no-training-images"
+
+
+def test_the_runs_folder_must_be_new(front: Run, relearned: Run) -> None:
+    with pytest.raises(InUseError) as caught:
+        relearn(front, OTHERS, output=relearned.folder)
+    assert caught.value.code == "output-exists"
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1])
+def test_damaged_runs_are_no_fronts(front: Run, pictures: Path, tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "best.safetensors"
+    file.write_bytes((front.folder / "best.safetensors").read_bytes()[:cut])
+    with pytest.raises(ModelFileError):
+        relearn(file, pictures, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(
+    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin = time.perf_counter()
+    assert command(["relearn", str(front.folder), OTHERS]) == 0
+    out = capsys.readouterr().out
+    assert "test part: right on" in out and "unknown:" in out and "convoscope test runs/" in out
+    assert time.perf_counter() - begin < 60
+    made = next((tmp_path / "runs").iterdir())
+    assert (made / "report.html").exists()
+    assert (
+        command(["relearn", str(made), "builtin:drawings/snail", "--add", "--no-test", "--json", "--head", "mean"]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert Run.open(told["run"]).classes[-1] == "snail"
+    assert command(["relearn", str(front.folder), OTHERS, "--unfreeze", "some"]) == 2
+    assert "expected all, or how many" in capsys.readouterr().err
+    assert command(["relearn", str(front.folder), OTHERS, "--epochs", "2", "--set", "epochs=3"]) == 2
+    assert command(["relearn", str(front.folder)]) == 2
