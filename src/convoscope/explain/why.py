@@ -974,7 +974,8 @@ def _pointwise(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
         sources,
         words,
         total=result,
-        roundings=0 if exact else 1 if straight else 8,
+        # A slope such as 0.2 is rounded to float32, and so is the product.
+        roundings=0 if exact else 2 if straight else 8,
         magnitude=abs(result) + (0.0 if straight else float(np.abs(inputs).sum())),
         function=(step.operation.rstrip("_"), tuple(step.arguments[1:]), step.keywords) if plain else None,
     )
