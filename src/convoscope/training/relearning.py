@@ -386,7 +386,7 @@ def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named
     epochs = asked.epochs if "epochs" in named else max(4, min(20, round(_SHOWN / max(images, 1))))
     chosen: dict[str, Any] = {
         "batch_size": 32 if images >= 320 else 16,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-4,
         "beta2": 0.99,
         "weight_decay": 0.05,
         "warmup": min(0.5, 1.5 / (epochs + 1)),
