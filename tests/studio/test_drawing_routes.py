@@ -169,6 +169,10 @@ def test_links_that_lead_away_are_passed_over(studio: Path) -> None:
     shutil.copytree(studio / "runs" / "fruits", inside)
     (inside / "best.safetensors").unlink()
     (inside / "best.safetensors").symlink_to(studio / "models" / READY.folder / "best.safetensors")
+    tested = studio / "runs" / "tested elsewhere"
+    shutil.copytree(studio / "runs" / "fruits", tested)
+    shutil.move(tested / "test", studio / "test of another")
+    (tested / "test").symlink_to(studio / "test of another")
     with client_for(studio) as client:
         assert [model.id for model in models_of(client).models] == ["fruits", "run:digits", "run:fruits"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..data import PadForm, pad_form
 from ..errors import ConvoscopeError, printable
 from ..training import Settings, glance
 from .messages import PadModel
+from .run_folders import run_folders
 
 PREFIX: Final = "run:"
 """What the identity of a user's run begins with; the folder's name follows."""
@@ -34,23 +34,15 @@ class Drawable:
 
 
 def drawable_runs(runs: Path) -> list[Drawable]:
-    """Every run in this folder that has weights and can be drawn for, by name. A folder that cannot be read has none.
-
-    What is a link, or holds weights that are one, may lead anywhere and is passed over.
-    """
-    try:
-        names = sorted(name for name in os.listdir(runs) if name.isprintable())
-    except OSError:
-        return []
-    return [found for name in names if (found := _drawable(runs / name)) is not None]
+    """Every run in this folder that has its best weights and can be drawn for, by name. A folder that cannot be read has none."""
+    return [found for folder in run_folders(runs).values() if (found := _drawable(folder)) is not None]
 
 
 def _drawable(folder: Path) -> Drawable | None:
-    weights, described = folder / "best.safetensors", folder / "run.toml"
-    if folder.is_symlink() or weights.is_symlink() or not weights.is_file():
+    if not (folder / "best.safetensors").exists():
         return None
     try:
-        status = described.stat()
+        status = (folder / "run.toml").stat()
     except OSError:
         return None
     settings = _drawable_settings(folder, status.st_mtime_ns, status.st_ino)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..errors import ConvoscopeError, UsageError
 from ..evaluation import read_scores
 from ..training import Run, best_epoch, glance
 from .messages import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
+from .run_folders import FIGURES, WEIGHTS, run_folders
 from .state import RequestRefused, Studio
 
 if TYPE_CHECKING:
@@ -25,17 +25,14 @@ Stamps = tuple[tuple[int, int, int] | None, ...]
 
 router = APIRouter()
 
-_WEIGHTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
-_FIGURES = ("run.toml", "metrics.csv", "test/scores.json")
-
 
 @router.get("/runs")
 def runs(request: Request) -> Runs:
     """What lies in the studio's folder of runs, by name; what cannot be read is left out."""
     found = []
-    for folder in folders(request).values():
+    for folder in _folders(request).values():
         try:
-            found.append(_summary(folder, _stamps(folder, (*_WEIGHTS, *_FIGURES))))
+            found.append(_summary(folder, _stamps(folder, (*WEIGHTS, *FIGURES))))
         except (ConvoscopeError, ValueError, LookupError, TypeError, RecursionError):
             continue  # one broken run must not hide the others
     return Runs(runs=found)
@@ -69,45 +66,10 @@ def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
     return Filter(maps=Maps.of(weights[index].transpose(1, 2, 0)))
 
 
-def folders(request: Request) -> dict[str, Path]:
-    """The folders that may be runs, by name: what a request names is looked up here, and never made into a path.
-
-    A folder is passed over if it, or anything that is read in it, is a link that leads out of the studio's folder, or no file.
-    """
-    if request.state.role != "owner":
-        return {}
+def _folders(request: Request) -> dict[str, Path]:
+    """The owner's runs by name; students have none."""
     studio: Studio = request.app.state.studio
-    try:
-        root = studio.runs.resolve(strict=True)
-        names = sorted(os.listdir(root))
-    except OSError:
-        return {}
-    found = {}
-    for name in names:
-        folder = root / name
-        if _is_text(name) and _lies_in(folder, root) and folder.is_dir() and _has_plain_files(folder, root):
-            found[name] = folder
-    return found
-
-
-def _lies_in(path: Path, root: Path) -> bool:
-    """Whether `path`, links followed, lies in the folder `root`, which is no link itself."""
-    return Path(os.path.realpath(path)).is_relative_to(root)
-
-
-def _has_plain_files(folder: Path, root: Path) -> bool:
-    """Whether what is read of a run are files within `root`, as far as they are there."""
-    parts = [folder / part for part in (*_WEIGHTS, *_FIGURES)]
-    return all(_lies_in(part, root) and (part.is_file() or not part.exists()) for part in parts)
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file's name can be said in JSON."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return run_folders(studio.runs) if request.state.role == "owner" else {}
 
 
 def _stamps(folder: Path, parts: tuple[str, ...]) -> Stamps:
@@ -153,11 +115,11 @@ def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
         RequestRefused: 404; there is no such run, or not any more.
         ConvoscopeError: it cannot be opened.
     """
-    folder = folders(request).get(name)
+    folder = _folders(request).get(name)
     if folder is None:
         raise RequestRefused(404, "run-unknown", "there is no such run")
     try:
-        return _read_filters(folder, _stamps(folder, _WEIGHTS))
+        return _read_filters(folder, _stamps(folder, WEIGHTS))
     except ConvoscopeError as error:
         if error.code in ("run-empty", "checkpoint-missing"):
             raise RequestRefused(404, error.code, error.reason) from None

@@ -1,7 +1,7 @@
 """A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.unpacking`, bytes in, bytes out.
 
 The one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a known one before (see
-`weights.py`). Still the process may do nothing but compute: no files, no network, no other programs.
+`weights.py`). Still the process may do nothing but compute: it writes no file, and reaches no network and no other program.
 """
 
 from __future__ import annotations
