@@ -8,6 +8,7 @@ from convoscope.errors import UsageError
 from convoscope.models import (
     blocks,
     build,
+    cuts,
     front_text,
     head_path,
     library_name,
@@ -40,6 +41,44 @@ def test_a_new_head() -> None:
     assert with_head("conv(8) globalavg", [64]) == "conv(8) globalavg dense(64) relu dense"
     assert with_head("timm:resnet18") == "timm:resnet18"
     assert with_head("timm:resnet18", [64, 8]) == "timm:resnet18 dense(64) relu dense(8) relu dense"
+
+
+@pytest.mark.parametrize(
+    ("front", "places"),
+    [
+        ("conv(4) norm relu maxpool conv(8) relu flatten dropout dense(5) relu", [("maxpool1", 64), ("relu2", 128), ("relu3", 5)]),
+        ("conv(4) conv(6) globalavg dropout", [("conv1", 256), ("conv2", 384), ("globalavg", 6)]),
+        ("repeat(2, conv(4, 2, stride=2) relu) flatten", [("relu1", 64), ("relu2", 16)]),
+        ("conv(4) relu residual(conv(8, stride=2) norm relu conv(8)) relu parallel(conv(2) relu | ) globalavg",
+         [("relu1", 256), ("relu2", 128), ("parallel1", 160), ("globalavg", 10)]),
+        ("flatten dense(3) relu", [("relu1", 3)]),
+        ("timm:resnet18", []),
+    ],
+)  # fmt: skip
+def test_where_a_front_may_end(front: str, places: list[tuple[str, int]]) -> None:
+    assert [(cut.layers[-1], cut.width) for cut in cuts(front, (8, 8, 1))] == places
+
+
+@pytest.mark.parametrize("front", ["vgg-small", "resnet-small", "inception-small", "lenet", "quickdraw"])
+def test_a_shortened_front_gives_what_the_whole_one_has_there(front: str) -> None:
+    torch.manual_seed(0)
+    whole = build(front, (28, 28, 1), 3).eval()
+    images = torch.randn(2, 1, 28, 28)
+    for cut in cuts(front_text(front), (28, 28, 1)):
+        short = build(with_head(cut.text), (28, 28, 1), 3).eval()
+        weights = whole.state_dict()
+        kept = {name for name in weights if name.startswith(tuple(f"{layer}." for layer in cut.layers))}
+        head = {name for name in short.state_dict() if name not in kept}
+        assert len(head) == 2 and all("dense" in name for name in head)
+        short.load_state_dict({name: weights[name] for name in kept}, strict=False)
+        there: list[torch.Tensor] = []
+        whole.get_submodule(cut.layers[-1]).register_forward_hook(lambda _, __, out, there=there: there.append(out))
+        replace_part(short, next(iter(head)).rpartition(".")[0], nn.Identity())
+        with torch.no_grad():
+            whole(images)
+            features = short(images)
+        assert features.shape == (2, cut.width)
+        assert features.equal(there[0].flatten(1))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Importing this room imports no torch: reading a text and its table need none.
 """
 
 from .build import build, check, library_name, model_text, pool_first
-from .fronts import Pretrained, blocks, front_text, head_path, pretrained, replace_part, with_head
+from .fronts import Cut, Pretrained, blocks, cuts, front_text, head_path, pretrained, replace_part, with_head
 from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
 from .kernels import KERNELS, Kernel
 from .layers import LAYERS
@@ -16,6 +16,7 @@ __all__ = [
     "KERNELS",
     "LAYERS",
     "PRESETS",
+    "Cut",
     "Item",
     "Kernel",
     "LayerRow",
@@ -25,6 +26,7 @@ __all__ = [
     "blocks",
     "build",
     "check",
+    "cuts",
     "from_json",
     "front_text",
     "head_path",

@@ -6,13 +6,16 @@ Reading weights is not this room's work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, printable
 from .build import library_name, model_text
-from .grammar import parse, to_text
+from .grammar import parse, to_text, written_out
+from .layers import PAD
+from .plan import make_plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,6 +58,49 @@ def with_head(front: str, head: Sequence[int] = ()) -> str:
     if library_name(front) is not None and not head:
         return front
     return f"{front}{hidden} dense".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A place where a front may end.
+
+    Attributes:
+        text: the model's text up to there; maps are laid out as one vector.
+        layers: the names of the layers that are kept, from the input on. The last one names the place.
+        width: D, how many numbers come out for an image.
+    """
+
+    text: str
+    layers: tuple[str, ...]
+    width: int
+
+
+_TAKES_UP = ("conv", "dense", "residual", "parallel", "globalavg")
+
+
+def cuts(front: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
+    """Where the text of a front may end: before each layer that learns or averages whole maps, and where it ends. From the input on.
+
+    A library's network can only be taken whole, so it has none.
+
+    >>> [(cut.layers[-1], cut.width) for cut in cuts("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
+    [('maxpool', 64), ('relu2', 128), ('globalavg', 8)]
+    """
+    if library_name(front) is not None:
+        return ()
+    items = written_out(parse(front))
+    steps = [step for step in make_plan((*items, *parse("dense")), input, 2).steps if step.layer is not PAD]
+    found: dict[int, Cut] = {}
+    for end in [place for place, item in enumerate(items) if place and item.kind in _TAKES_UP] + [len(items)]:
+        kept = end
+        while kept and items[kept - 1].kind in ("flatten", "dropout"):
+            kept -= 1
+        if not kept:
+            continue
+        output = steps[kept - 1].output
+        text = front if end == len(items) else to_text(items[:kept]) + (" flatten" if len(output) == 3 else "")
+        found[kept] = Cut(text=text, layers=tuple(step.name for step in steps[:kept]), width=math.prod(output))
+    return tuple(found.values())
 
 
 def head_path(network: nn.Module, input: tuple[int, int, int]) -> str:

@@ -423,6 +423,19 @@ def count_layers(items: Sequence[Item]) -> int:
     return total
 
 
+def written_out(items: Sequence[Item]) -> tuple[Item, ...]:
+    """The same chain with every `repeat` in it written out; those inside a residual or a branch stay."""
+    result: list[Item] = []
+    for item in items:
+        if item.kind == "repeat":
+            times = item.arguments()["n"]
+            assert isinstance(times, int)
+            result += written_out(item.branches[0]) * times
+        else:
+            result.append(item)
+    return tuple(result)
+
+
 def to_text(items: Sequence[Item]) -> str:
     """The text of a tree, in its shortest form on one line. `parse` gives the same items back."""
     return " ".join(_item_text(item) for item in items)
