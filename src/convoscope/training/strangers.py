@@ -7,6 +7,7 @@ its classes and is often sure of things it has never seen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def learn_strangers(
     validation: NDArray[np.int64],
     accept: float,
 ) -> Strangers | None:
-    """Keep training images, and set the threshold so that this share of the validation images is accepted.
+    """Keep training images, and set the threshold by the validation images so that this share of new known images is accepted.
 
     Args:
         features: float32 `(N, D)` of all images.
@@ -92,7 +93,9 @@ def learn_strangers(
     known = torch.nn.functional.normalize(torch.from_numpy(features[train[rows]]), dim=1).half()
     neighbours = max(1, min(NEIGHBOURS, len(known) // NEIGHBOURS))
     far = np.sort(distances(known, features[validation], neighbours))
-    accepted = min(len(far) - 1, max(0, int(np.ceil(accept * len(far))) - 1))
+    # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
+    # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the mean.
+    accepted = min(len(far), math.ceil(accept * (len(far) + 1) - 1e-9)) - 1
     return Strangers(features=known, neighbours=neighbours, threshold=float(far[accepted]))
 
 
