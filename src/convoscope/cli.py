@@ -434,7 +434,15 @@ def relearn(
     ] = None,
     views: Annotated[
         int | None,
-        Parameter(help="Look at each training image so often, cut and coloured differently; 1 if not given."),
+        Parameter(
+            help="Look at each training image so often, cut and coloured differently; if not given, 8 for few small images, else 1."
+        ),
+    ] = None,
+    cut: Annotated[
+        str | None,
+        Parameter(
+            help="A run's layer behind which the front ends; if not given, the one that does best in cross-validation."
+        ),
     ] = None,
     unfreeze: Annotated[
         str | None, Parameter(help="all, or how many of FRONT's last blocks learn too once the head has.")
@@ -496,6 +504,7 @@ def relearn(
         output=output,
         head=head,
         views=views,
+        cut=cut,
         unfreeze=blocks,
         accept=accept,
         add=add,

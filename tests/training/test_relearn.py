@@ -1,10 +1,12 @@
 """Relearning: a new head on a frozen front, kept features, strangers, added classes, and the front that learns too."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,9 +25,10 @@ from convoscope import data, evaluation, models
 from convoscope.cli import run as command
 from convoscope.errors import ConvoscopeError, DataError, Interrupted, InUseError, ModelFileError, UsageError
 from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
+from convoscope.training.cutting import cut_at
 from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.front import open_front
-from convoscope.training.head import Examples, Head, linear, mlp, nearest_mean
+from convoscope.training.head import Examples, Head, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
 from convoscope.training.strangers import distances, learn_strangers
@@ -51,6 +54,11 @@ class Listener(Reporter):
         return any(words in line for line in self.said + self.warned)
 
 
+def taught(front: Run | Path, images: Any, **options: Any) -> Run:
+    """Relearned on all of `FRONT`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
+    return relearn(front, images, **{"cut": "relu3", "views": 1} | options)
+
+
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("front") / "run"
@@ -61,7 +69,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def relearned(front: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return relearn(front, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")
+    return taught(front, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -72,6 +80,66 @@ def fingerprint(folder: Path) -> dict[str, str]:
         for key, value in tensors.items():
             prints[f"{name} {key}"] = hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
     return prints
+
+
+# --- where the front ends ----------------------------------------------------------------------------------------------
+
+
+def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Path) -> None:
+    listener = Listener()
+    made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
+    (note,) = (line for line in made.settings.notes if line.startswith("the front ends behind "))
+    assert note in listener.said
+    losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
+    assert list(losses) == ["maxpool1", "maxpool2", "relu3"]
+    best = min(losses, key=lambda name: losses[name])
+    assert note.startswith(f"the front ends behind {best}: ")
+    kept, learned = made.weights(), front.weights()
+    own = {name for name in kept if not name.startswith("dense1.") or best == "relu3"} - {
+        "dense2.weight",
+        "dense2.bias",
+    }
+    assert own and all(kept[name].equal(learned[name]) for name in own)
+    assert made.settings.relearned is not None
+    assert made.settings.relearned.views == 8
+    assert listener.told("each training image is looked at 8 times")
+    again = relearn(front, OTHERS, output=tmp_path / "again", cut=best)
+    assert fingerprint(again.folder) == fingerprint(made.folder)
+    with_more = relearn(made, "builtin:drawings/snail", add=True, output=tmp_path / "more")
+    assert with_more.settings.model == made.settings.model
+    assert with_more.settings.relearned is not None
+    assert with_more.settings.relearned.views == 8
+
+
+def test_a_place_that_is_asked_for(front: Run, tmp_path: Path) -> None:
+    made = relearn(front, OTHERS, output=tmp_path / "run", cut="maxpool1")
+    assert made.settings.model == "conv(12) norm relu maxpool flatten dense"
+    assert made.weights()["dense1.weight"].shape == (
+        3,
+        12 * 14 * 14,
+    )
+    shorter = relearn(front, OTHERS, output=tmp_path / "two", cut="maxpool2", head="mlp", unfreeze=1, epochs=1)
+    assert (
+        shorter.settings.model == "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(64) relu dense"
+    )
+
+
+def test_with_hardly_any_images_the_front_stays_whole(front: Run, pictures: Path, tmp_path: Path) -> None:
+    dataset = data.load(pictures)
+    few = dataset.select(np.concatenate([np.flatnonzero(dataset.targets == label)[:4] for label in (0, 1)]))
+    listener = Listener()
+    made = relearn(front, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
+    assert made.settings.model.endswith("dense(32) relu dense")
+    assert not listener.told("the front ends behind")
+
+
+def test_only_a_front_with_a_text_has_places(front: Run) -> None:
+    whole = dataclasses.replace(open_front(front, say=print), head="fc")
+    assert whole.cuts() == ()
+    with pytest.raises(UsageError) as caught:
+        cut_at(whole, "relu1")
+    assert caught.value.code == "relearn-cut"
+    assert "can only be taken whole" in caught.value.reason
 
 
 # --- the run -----------------------------------------------------------------------------------------------------------
@@ -118,16 +186,16 @@ def test_the_kept_features_give_the_networks_numbers(relearned: Run) -> None:
 
 
 def test_the_same_again_is_the_same(front: Run, relearned: Run, tmp_path: Path) -> None:
-    again = relearn(front, OTHERS, output=tmp_path / "again")
+    again = taught(front, OTHERS, output=tmp_path / "again")
     assert fingerprint(again.folder) == fingerprint(relearned.folder)
-    other = relearn(front, OTHERS, output=tmp_path / "other", seed=1)
+    other = taught(front, OTHERS, output=tmp_path / "other", seed=1)
     assert fingerprint(other.folder) != fingerprint(relearned.folder)
 
 
 def test_another_head_and_another_split_compute_nothing(front: Run, relearned: Run, tmp_path: Path) -> None:
     for number, changes in enumerate(({"head": "mean"}, {"head": "mlp"}, {"seed": 5})):
         listener = Listener()
-        made = relearn(front, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
+        made = taught(front, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
         assert listener.told("240 of 240 were kept from before")
         assert listener.told("nearest class mean: ")
         assert made.history[0]["val_accuracy"] is not None
@@ -136,7 +204,7 @@ def test_another_head_and_another_split_compute_nothing(front: Run, relearned: R
 
 def test_views_are_computed_for_training_images_only(front: Run, relearned: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = relearn(front, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
+    made = taught(front, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
     assert made.settings.relearned is not None
     assert made.settings.relearned.views == 3
     assert listener.told("240 of 240 were kept from before")  # as they are; their views come on top
@@ -155,7 +223,7 @@ def test_views_are_computed_for_training_images_only(front: Run, relearned: Run,
 
 
 def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, front: Run, tmp_path: Path) -> None:
-    made = relearn(front, OTHERS, output=tmp_path / "run")
+    made = taught(front, OTHERS, output=tmp_path / "run")
     listener = Listener()
     resume(made.folder, reporter=listener)
     assert listener.told("all its 1 epochs are done")
@@ -216,6 +284,50 @@ def test_the_linear_head_is_logistic_regression() -> None:
     oracle.fit(examples.train.numpy(), targets.numpy())
     wanted = oracle.predict_proba(examples.validation.numpy())
     np.testing.assert_allclose(head.scores(validation).softmax(1).numpy(), wanted, atol=2e-3)
+
+
+def test_few_long_vectors_are_solved_along_what_they_span() -> None:
+    """As scikit-learn has it in all dimensions; the weights, too, which are unique under the pull."""
+    from sklearn.linear_model import LogisticRegression
+
+    features, targets = cloud(3, 10, 400)
+    validation, truth = cloud(3, 20, 400, seed=2)
+    truth[::3] = (truth[::3] + 1) % 3  # so that a strong pull is chosen, whose weights are found exactly
+    examples = Examples.of(features, targets, validation, truth)
+    head = linear(examples, 3)
+    oracle = LogisticRegression(C=1 / (head.l2 * len(features)), tol=1e-10, max_iter=100_000)
+    oracle.fit(features.numpy().astype(np.float64) * examples.factor, targets.numpy())
+    weight = head.layers[0][0].numpy() / examples.factor
+    np.testing.assert_allclose(weight, oracle.coef_, atol=2e-3 * np.abs(oracle.coef_).max())
+
+
+@pytest.mark.parametrize("width", [6, 200])
+def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
+    """The same by scikit-learn: its splitter would divide otherwise, so the folds are taken from ours by what makes them up."""
+    from sklearn.linear_model import LogisticRegression
+
+    from convoscope.training.head import STRENGTHS, _folds
+
+    features, targets = cloud(3, 9, width)
+    features[::9] = 0.6 * features[1::9] + 0.4 * features[::9]  # some images look like another class
+    fold = _folds(targets, 7).numpy()
+    assert sorted(np.bincount(fold)) == [5, 5, 5, 6, 6]
+    for label in range(3):
+        assert set(np.bincount(fold[targets.numpy() == label], minlength=5)) <= {1, 2}
+    assert not np.array_equal(fold, _folds(targets, 8).numpy())
+    losses = []
+    for l2 in STRENGTHS[::2]:
+        total = 0.0
+        for number in range(5):
+            inside, outside = fold != number, fold == number
+            examples = Examples.of(features[inside], targets[inside], features[outside], targets[outside])
+            oracle = LogisticRegression(C=1 / (l2 * inside.sum()), tol=1e-10, max_iter=100_000)
+            oracle.fit(examples.train.double().numpy(), targets[inside].numpy())
+            likely = oracle.predict_proba(examples.validation.double().numpy())
+            total -= np.log(likely[np.arange(outside.sum()), targets[outside].numpy()]).sum()
+        losses.append(total / len(targets))
+    assert 0 < int(np.argmin(losses)) < len(losses) - 1  # a real choice
+    assert cross_validated(features, targets, 3, seed=7) == pytest.approx(min(losses), rel=2e-3)
 
 
 def test_the_strength_is_the_one_with_the_least_validation_loss() -> None:
@@ -279,15 +391,18 @@ def test_distances_are_those_to_the_k_th_neighbour() -> None:
 
 
 @pytest.mark.parametrize("accept", [0.5, 0.9, 0.95, 1.0])
-def test_the_threshold_accepts_the_share_asked_for(accept: float) -> None:
+def test_the_threshold_accepts_the_share_asked_for_of_new_images(accept: float) -> None:
+    """In the mean over many draws, with as few as 20 validation images: of 21 images each is the farthest with the same chance."""
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(300, 8)).astype(np.float32)
-    targets = np.arange(300) % 3
-    train_rows, validation = np.arange(200), np.arange(200, 300)
-    strangers = learn_strangers(features, targets, train_rows, validation, accept)
-    assert strangers is not None
-    accepted = (strangers.distances(features[validation]) <= strangers.threshold).mean()
-    assert accepted == pytest.approx(accept)
+    targets = np.arange(80) % 3
+    shares = []
+    for _ in range(300):
+        features = rng.normal(size=(280, 8)).astype(np.float32)
+        strangers = learn_strangers(features[:80], targets, np.arange(60), np.arange(60, 80), accept)
+        assert strangers is not None
+        shares.append((strangers.distances(features[80:]) <= strangers.threshold).mean())
+    wanted = min(20, np.ceil(accept * 21)) / 21
+    assert np.mean(shares) == pytest.approx(wanted, abs=4 * np.std(shares) / 300**0.5)
 
 
 def test_of_many_training_images_some_of_each_class_are_kept() -> None:
@@ -301,18 +416,18 @@ def test_of_many_training_images_some_of_each_class_are_kept() -> None:
 
 def test_too_few_validation_images_know_no_strangers(front: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = relearn(front, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
+    made = taught(front, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
     assert listener.told("too few to tell strangers")
     assert made.strangers() is None and Run.open(made.folder).strangers() is None
     assert made.predict(np.zeros((28, 28), np.uint8))[0].distance is None
-    none = relearn(front, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
+    none = taught(front, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
     assert listener.told("there is no validation part")
     assert none.history[0]["val_accuracy"] is None
 
 
 def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     """At a threshold that accepts half of the validation images, the farthest of them are strangers."""
-    made = relearn(front, OTHERS, output=tmp_path / "run", accept=0.5)
+    made = taught(front, OTHERS, output=tmp_path / "run", accept=0.5)
     prepared = made.prepared()
     rows = prepared.dataset.indices("validation")
     opened = Run.open(made.folder)
@@ -344,10 +459,10 @@ def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[b
 
 def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = relearn(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
+    made = taught(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
     assert made.classes == ("house", "star", "umbrella", "snail")
     assert listener.told("240 of 320 were kept from before")
-    again = relearn(made, "builtin:drawings/snowman", add=True, output=tmp_path / "more", reporter=listener)
+    again = taught(made, "builtin:drawings/snowman", add=True, output=tmp_path / "more", reporter=listener)
     assert again.classes == ("house", "star", "umbrella", "snail", "snowman")
     assert listener.told("320 of 400 were kept from before")
     opened = Run.open(again.folder)
@@ -366,12 +481,12 @@ def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) 
 
 
 def test_more_images_of_a_class_that_is_there(front: Run, pictures: Path, tmp_path: Path) -> None:
-    made = relearn(front, pictures, output=tmp_path / "run")
+    made = taught(front, pictures, output=tmp_path / "run")
     more = tmp_path / "more" / "square"
     more.mkdir(parents=True)
     for number in range(10):
         Image.fromarray(np.full((12, 12), 20 * number, np.uint8)).save(more / f"{number}.png")
-    added = relearn(made.folder, tmp_path / "more", add=True, output=tmp_path / "added")
+    added = taught(made.folder, tmp_path / "more", add=True, output=tmp_path / "added")
     assert added.classes == made.classes
     counts = [sum(added.prepared().dataset.counts()[split]["square"] for split in data.SPLITS) for _ in range(1)]
     assert counts == [50]
@@ -420,7 +535,7 @@ def test_grey_images_into_a_colour_front_and_the_reverse(front: Run, pictures: P
             picture = np.zeros((90, 120, 3), np.uint8)
             picture[:, :, 2 * label] = 100 + number
             Image.fromarray(picture).save(photos / name / f"{number}.png")
-    made = relearn(front, photos, output=tmp_path / "two", reporter=listener)
+    made = taught(front, photos, output=tmp_path / "two", reporter=listener)
     assert listener.told("they become grey")
     assert made.prepared().pixels.shape[1:] == (28, 28, 1)
     assert listener.told("are small (12x12)") is False  # 12 is not less than a third of 28
@@ -519,7 +634,7 @@ class At(Reporter):
         if what == "features" and done >= 64:
             os.kill(os.getpid(), signal.SIGKILL)
 
-relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], reporter=At())
+relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], cut="relu3", views=1, reporter=At())
 """
 
 
@@ -528,17 +643,17 @@ def test_after_a_kill_the_next_start_goes_on_from_there(front: Run, tmp_path: Pa
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     listener = Listener()
-    relearn(front, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
+    taught(front, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
     assert listener.told("64 of 240 were kept from before")
 
 
 def test_an_emptied_cache_is_no_harm(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CONVOSCOPE_CACHE_GB", "0")
-    one = relearn(front, OTHERS, output=tmp_path / "one")
+    one = taught(front, OTHERS, output=tmp_path / "one")
     data.cache.tidy()
     assert not any((tmp_path / "cache" / "features").iterdir())  # counted with the others, the longest unused go first
-    two = relearn(front, OTHERS, output=tmp_path / "two")
+    two = taught(front, OTHERS, output=tmp_path / "two")
     assert fingerprint(one.folder) == fingerprint(two.folder)
 
 
@@ -586,7 +701,7 @@ UNFROZEN: dict[str, Any] = {"unfreeze": 2, "epochs": 2, "batch_size": 32, "preci
 
 
 def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
-    made = relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
     assert [row["epoch"] for row in made.history] == [1, 2, 3]
     before = front.network().state_dict()
     after = checkpoint.load(made.folder / "last.safetensors")[0]
@@ -606,7 +721,7 @@ def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
 
 
 def test_all_of_the_front_learns(front: Run, tmp_path: Path) -> None:
-    made = relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN | {"unfreeze": "all", "epochs": 1, "ema": 0.5})
+    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN | {"unfreeze": "all", "epochs": 1, "ema": 0.5})
     after = checkpoint.load(made.folder / "last.safetensors")[0]
     before = front.network().state_dict()
     assert not torch.equal(before["conv1.weight"], after["model.conv1.weight"])
@@ -628,9 +743,9 @@ class At(Reporter):
 
 @pytest.mark.parametrize("stop", [1, 6, 8])
 def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: Path, stop: int) -> None:
-    straight = relearn(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     with pytest.raises(Interrupted) as caught:
-        relearn(
+        taught(
             front,
             OTHERS,
             output=tmp_path / "run",
@@ -645,10 +760,10 @@ def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: P
 def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from convoscope.training import relearning
 
-    straight = relearn(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     with monkeypatch.context() as patch:
         patch.setattr(relearning, "finish", lambda *_: None)
-        relearn(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+        taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
     resume(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
 
@@ -666,6 +781,7 @@ def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, mon
         ({"accept": 1.5}, "relearn-accept"),
         ({"unfreeze": "some"}, "relearn-unfreeze"),
         ({"unfreeze": -1}, "relearn-unfreeze"),
+        ({"cut": "conv1"}, "relearn-cut"),
         ({"epochs": 0}, "recipe-invalid"),
         ({"layout": "zip"}, "unknown-layout"),
     ],
@@ -723,11 +839,11 @@ def test_a_run_of_a_module_of_ones_own_has_no_known_head(pictures: Path, tmp_pat
 
 def test_a_model_that_ends_without_a_dense_layer_gets_one(pictures: Path, tmp_path: Path) -> None:
     made = train(pictures, "conv(8) relu conv(3) globalavg", output=tmp_path / "own", epochs=1, precision="float32")
-    again = relearn(made, "builtin:drawings/star,house", output=tmp_path / "run")
+    again = relearn(made, "builtin:drawings/star,house", output=tmp_path / "run", cut="globalavg")
     assert again.settings.model == "conv(8) relu conv(3) globalavg dense"
     one = train(pictures, "conv(8) relu globalavg dense", output=tmp_path / "one", epochs=1, precision="float32")
     assert (
-        relearn(one, "builtin:drawings/star,house", output=tmp_path / "two", head="mlp").settings.model
+        relearn(one, "builtin:drawings/star,house", output=tmp_path / "two", head="mlp", cut="globalavg").settings.model
         == "conv(8) relu globalavg dense(64) relu dense"
     )
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -83,6 +83,15 @@ class Front:
         own = {name: value for name, value in network.state_dict().items() if belongs(name, layers)}
         checkpoint.load_weights(network, self.tensors | own, Path(self.name))
         return network.eval()
+
+    def cuts(self) -> tuple[models.Cut, ...]:
+        """Where the front may end, from the input on; none where it can only be taken whole."""
+        return models.cuts(self.text, self.input) if not self.head else ()
+
+    def until(self, cut: models.Cut) -> Front:
+        """The front up to a place."""
+        tensors = {name: value for name, value in self.tensors.items() if belongs(name, cut.layers)}
+        return replace(self, text=cut.text, tensors=tensors, width=cut.width)
 
     def without_head(self) -> nn.Module:
         """The network that gives features instead of scores: `(N, C, H, W)` to `(N, features)`, in eval mode."""

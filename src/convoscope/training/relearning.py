@@ -24,6 +24,7 @@ from ..data import Dataset, Prepared
 from ..errors import DataError, UsageError, printable
 from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
+from .cutting import choose_cut, cut_at
 from .defaults import ALIKE, SMALL_SIDE, mirror_likeness
 from .engine import Engine, choose_engine, pick_device
 from .features import Features, Way
@@ -43,6 +44,10 @@ from .strangers import Strangers, learn_strangers
 HeadKind = Literal["linear", "mean", "mlp"]
 _KINDS = ("linear", "mean", "mlp")
 _MOST_VIEWS = 100
+_VIEWS = 8
+"""Looks at each image where images are small and few. More bring hardly more."""
+_FEW = 2_000
+"""Up to so many training images are few."""
 _SHOWN = 8_000
 """So many images, repeats included, the front is shown when it learns too."""
 
@@ -54,6 +59,7 @@ def relearn(
     output: str | os.PathLike[str] | None = None,
     head: HeadKind | None = None,
     views: int | None = None,
+    cut: str | None = None,
     unfreeze: int | Literal["all"] = 0,
     accept: float | None = None,
     add: bool = False,
@@ -73,7 +79,10 @@ def relearn(
         images: a folder, a file, a built-in name or a dataset; see `load`. Each image has one class.
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         head: `linear` (logistic regression), `mean` (the nearest class mean) or `mlp` (one hidden layer of 64 units).
-        views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently.
+        views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently. By default 8
+            times for up to 2,000 small images (40 pixels), else once.
+        cut: the layer behind which a front with a text ends; by default the one that does best in cross-validation on training and
+            validation images, or with `unfreeze` and `add` the last one.
         unfreeze: how many of the front's last blocks learn too once the head has; `all`: the whole front.
         accept: the share of known images that shall not be called unknown; it sets the threshold.
         add: `front` is a run, and `images` are added to its own: new classes, or more images of those it has.
@@ -97,6 +106,8 @@ def relearn(
     begin = time.perf_counter()
     with StopSignals(), freed_memory_kept():
         taken = open_front(front, model=model, say=reporter.say)
+        if cut is not None:
+            taken = cut_at(taken, cut)
         before = _before(taken, add)
         wish = _Wish.of(head, views, accept, unfreeze, before)
         dataset = data.load(
@@ -129,6 +140,11 @@ def relearn(
         start.tell_skipped(prepared, reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
+        if cut is None and not add and not wish.unfreeze:
+            taken, found = choose_cut(taken, prepared, device=device, seed=seed, reporter=reporter)
+            for note in found:
+                reporter.say(note)
+            notes += found
         lesson = _learn(taken, prepared, wish, asked, device, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name)
         try:
@@ -154,7 +170,8 @@ class _Wish:
     """What was asked for, resolved."""
 
     head: HeadKind
-    views: int
+    views: int | None
+    """None: as suits the images."""
     accept: float
     unfreeze: int
     """Blocks of the front that learn; -1: all."""
@@ -172,8 +189,8 @@ class _Wish:
         kind = head or (before.head if before else "linear")
         if kind not in _KINDS:
             raise UsageError("head", f"expected linear, mean or mlp; received {printable(kind)!r}", code="relearn-head")
-        looks = views if views is not None else (before.views if before else 1)
-        if type(looks) is not int or not 1 <= looks <= _MOST_VIEWS:
+        looks = views if views is not None or before is None else before.views
+        if looks is not None and (type(looks) is not int or not 1 <= looks <= _MOST_VIEWS):
             raise UsageError(
                 "views", f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}", code="relearn-views"
             )
@@ -231,6 +248,7 @@ class _Lesson:
     strangers: Strangers | None
     row: Row
     way: Way
+    views: int
 
 
 def _learn(
@@ -256,9 +274,15 @@ def _learn(
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets, np.int64))
     every = torch.from_numpy(features)
     looks, labels = [every[train]], [targets[train]]
-    if wish.views > 1:
+    views = wish.views or (_VIEWS if _small(prepared) and len(train) <= _FEW else 1)
+    if views > 1:
         recipe = _view_recipe(prepared)
-        for view in range(1, wish.views):
+        reporter.say(
+            f"each training image is looked at {views} times, turned, slanted, zoomed and shifted a little"
+            if _small(prepared)
+            else f"each training image is looked at {views} times, cut and coloured differently"
+        )
+        for view in range(1, views):
             more = source.of(prepared, train, views=recipe, view=view, progress=progress)
             looks.append(torch.from_numpy(more))
             labels.append(targets[train])
@@ -303,13 +327,17 @@ def _learn(
         learning_rate=0.0,
         size=front.form.height,
     )
-    return _Lesson(head, features, strangers, row, source.way)
+    return _Lesson(head, features, strangers, row, source.way, views)
+
+
+def _small(prepared: Prepared) -> bool:
+    return max(prepared.form.height, prepared.form.width) <= SMALL_SIDE
 
 
 def _view_recipe(prepared: Prepared) -> Recipe:
     """How an image's views differ from it."""
     flip = mirror_likeness(prepared) >= ALIKE
-    if max(prepared.form.height, prepared.form.width) <= SMALL_SIDE:
+    if _small(prepared):
         return Recipe.read({"flip": flip, "rotate": 10.0, "shear": 10.0, "zoom": 0.15, "shift": 0.05})
     return Recipe.read({"flip": flip, "crop": 0.6, "colour": 0.2, "rotate": 5.0})
 
@@ -367,7 +395,7 @@ def _settings(
             digest=front.digest,
             head=wish.head,
             layers=tuple(layers),
-            views=wish.views,
+            views=lesson.views,
             l2=lesson.head.l2,
             accept=wish.accept,
             threshold=None if strangers is None else strangers.threshold,
