@@ -48,7 +48,7 @@ _VIEWS = 8
 """Looks at each image where images are small and few. More bring hardly more."""
 _FEW = 2_000
 """Up to so many training images are few."""
-_SHOWN = 8_000
+_SHOWN = 6_500
 """So many images, repeats included, the front is shown when it learns too."""
 
 
@@ -418,12 +418,14 @@ def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named
         "beta2": 0.99,
         "weight_decay": 0.05,
         "warmup": min(0.5, 1.5 / (epochs + 1)),
-        "label_smoothing": 0.05,
+        "ema": 0.3,
         "trained_blocks": 0 if wish.unfreeze == -1 else layers + wish.unfreeze,
         "block_decay": 0.8,
         "freeze_norm": True,
     }
     looks = _view_recipe(prepared).model_dump()
+    if not _small(prepared):  # gentler than for views, which change nothing but the head
+        looks |= {"crop": 0.85, "colour": 0.1}
     chosen |= {name: looks[name] for name in ("flip", "rotate", "shear", "zoom", "shift", "crop", "colour")}
     return Recipe.read(chosen | {name: getattr(asked, name) for name in named} | {"epochs": epochs + 1})
 
