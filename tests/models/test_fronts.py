@@ -28,6 +28,7 @@ from convoscope.models import (
         ("catsdogs", 1, "conv(32, padding=valid) relu maxpool conv(64, padding=valid) relu maxpool "
          "conv(128, padding=valid) relu maxpool flatten dense(512) relu"),
         ("conv(8) conv(3) globalavg", 1, "conv(8) conv(3) globalavg"),
+        ("flatten repeat(2, dense(3))", 1, "flatten dense(3)"),
         ("timm:resnet18", 1, "timm:resnet18"),
         ("timm:resnet18 dense(64) relu dense", 2, "timm:resnet18"),
     ],

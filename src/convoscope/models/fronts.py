@@ -35,6 +35,8 @@ def front_text(model: str, *, head: int = 1) -> str:
     if named is not None:
         return f"{named.library}:{named.name}"
     items = parse(model_text(model))
+    if items[-1].kind == "repeat":
+        items = written_out(items)
     taken = 0
     for position in range(len(items) - 1, -1, -1):
         if items[position].kind == "dense":
