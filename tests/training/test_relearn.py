@@ -28,7 +28,7 @@ from convoscope.training import Reporter, Run, checkpoint, relearn, resume, trai
 from convoscope.training.cutting import cut_at
 from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.front import open_front
-from convoscope.training.head import Examples, Head, cross_validated, linear, mlp, nearest_mean
+from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
 from convoscope.training.strangers import distances, learn_strangers
@@ -91,7 +91,14 @@ def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Pat
     (note,) = (line for line in made.settings.notes if line.startswith("the front ends behind "))
     assert note in listener.said
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
-    assert list(losses) == ["maxpool1", "maxpool2", "relu3"]
+    prepared, whole = made.prepared(), open_front(front, say=print)
+    rows = np.flatnonzero(prepared.dataset.splits != 2)
+    targets = torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64))
+    for cut in whole.cuts():
+        features = torch.from_numpy(Features(whole.until(cut)).of(prepared, rows, exact=True))
+        assert losses.pop(cut.layers[-1]) == pytest.approx(cross_validated(features, targets, 3, seed=0), abs=2e-3)
+    assert not losses
+    losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
     best = min(losses, key=lambda name: losses[name])
     assert note.startswith(f"the front ends behind {best}: ")
     kept, learned = made.weights(), front.weights()
@@ -131,6 +138,31 @@ def test_with_hardly_any_images_the_front_stays_whole(front: Run, pictures: Path
     made = relearn(front, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
     assert not listener.told("the front ends behind")
+
+
+@pytest.mark.parametrize(("name", "value"), [("_WIDEST", 31), ("_MOST", 100), ("_TRIED", 14)])
+def test_what_is_too_large_to_compare_leaves_the_front_whole(
+    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    """The end of `FRONT` has 32 numbers; three classes of at least five images are 15."""
+    monkeypatch.setattr(f"convoscope.training.cutting.{name}", value)
+    listener = Listener()
+    made = relearn(front, OTHERS, output=tmp_path / "run", views=1, reporter=listener)
+    assert made.settings.model.endswith("dense(32) relu dense")
+    assert not listener.told("the front ends behind")
+
+
+def test_what_the_comparison_computed_was_not_kept_from_before(
+    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+    listener = Listener()
+    made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
+    assert listener.told("images a second: ") and not listener.told("were kept from before")
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
+    place = made.settings.notes[-1].removeprefix("the front ends behind ").partition(":")[0]
+    again = relearn(front, OTHERS, output=tmp_path / "again", cut=place)
+    assert fingerprint(again.folder) == fingerprint(made.folder)
 
 
 def test_only_a_front_with_a_text_has_places(front: Run) -> None:
@@ -294,6 +326,9 @@ def test_few_long_vectors_are_solved_along_what_they_span() -> None:
     validation, truth = cloud(3, 20, 400, seed=2)
     truth[::3] = (truth[::3] + 1) % 3  # so that a strong pull is chosen, whose weights are found exactly
     examples = Examples.of(features, targets, validation, truth)
+    basis = _basis(examples.train)
+    assert basis is not None and basis.shape == (400, 29)  # 30 centred vectors
+    torch.testing.assert_close(basis.T @ basis, torch.eye(29), atol=1e-5, rtol=0)
     head = linear(examples, 3)
     oracle = LogisticRegression(C=1 / (head.l2 * len(features)), tol=1e-10, max_iter=100_000)
     oracle.fit(features.numpy().astype(np.float64) * examples.factor, targets.numpy())
@@ -423,6 +458,15 @@ def test_too_few_validation_images_know_no_strangers(front: Run, tmp_path: Path)
     none = taught(front, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
     assert listener.told("there is no validation part")
     assert none.history[0]["val_accuracy"] is None
+
+
+def test_a_share_that_so_few_images_cannot_keep_is_said(front: Run, tmp_path: Path) -> None:
+    listener = Listener()
+    taught(front, OTHERS, output=tmp_path / "run", accept=0.99, reporter=listener)
+    assert listener.told("by 24 validation images no threshold accepts more than 96.0% of new images, in the mean")
+    listener = Listener()
+    taught(front, OTHERS, output=tmp_path / "two", accept=0.96, reporter=listener)
+    assert not listener.warned
 
 
 def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:

@@ -4,21 +4,23 @@ lies between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlie
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..data import Prepared
 from ..errors import UsageError, printable
-from .features import Features
+from .features import Features, Precision
 from .front import Front
 from .head import cross_validated
 from .report import Reporter
 
 _WIDEST = 4_096
 """So many numbers an image at most; more would make the run's files large for little."""
-_MOST = 1 << 26
-"""Numbers of all images together: 256 MiB."""
+_MOST = 1 << 25
+"""Numbers of all images and their views together: 128 MiB, of which a few copies are made."""
 _TRIED = 1_000
 """Images by which places are compared."""
 _FEWEST = 5
@@ -46,36 +48,59 @@ def cut_at(front: Front, layer: str) -> Front:
 
 
 def choose_cut(
-    front: Front, prepared: Prepared, *, device: str, seed: int, reporter: Reporter
-) -> tuple[Front, tuple[str, ...]]:
+    front: Front,
+    prepared: Prepared,
+    *,
+    views: int,
+    device: str,
+    precision: Precision | Literal["auto"],
+    seed: int,
+    reporter: Reporter,
+) -> tuple[Features, tuple[str, ...]]:
     """The front up to the place behind which a linear head does best, by cross-validation on training and validation images.
 
-    Where it can only be taken whole, where features of earlier places would be too many, or where there are hardly any images, it stays whole.
+    Where it can only be taken whole, where its features are too many, or where there are hardly any images, it stays whole.
+
+    Args:
+        front: as it is.
+        prepared: images in its form.
+        views: how often each will be looked at.
+        device, precision: as for `Features`.
+        seed: decides which images serve, and the folds.
+        reporter: told how far it is.
 
     Returns:
-        The front, and what was found, in plain sentences.
+        What gives the shortened front's features, and what was found, in plain sentences.
     """
     dataset = prepared.dataset
-    used = np.concatenate([dataset.indices("train"), dataset.indices("validation")])
-    cuts = [cut for cut in front.cuts() if cut.width <= _WIDEST and cut.width * len(dataset) <= _MOST]
-    if len(cuts) < 2 or np.bincount(dataset.targets[used], minlength=len(dataset.classes)).min() < _FEWEST:
-        return front, ()
-    rows = _sample(used, dataset.targets[used], len(dataset.classes), seed)
+    train, validation = dataset.indices("train"), dataset.indices("validation")
+    used, classes = np.concatenate([train, validation]), len(dataset.classes)
+    fits = [cut for cut in front.cuts() if cut.width <= _WIDEST and cut.width * len(dataset) * views <= _MOST]
+    counts = np.bincount(dataset.targets[used], minlength=classes)
+    if len(fits) < 2 or fits[-1] != front.cuts()[-1] or counts.min() < _FEWEST or classes * _FEWEST > _TRIED:
+        return Features(front, device=device, precision=precision), ()
+    rows = _sample(used, dataset.targets[used], classes, seed)
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets[rows], np.int64))
-    losses = []
-    for number, cut in enumerate(cuts):
-        reporter.progress("places", number, len(cuts))
-        features = Features(front.until(cut), device=device, precision="float32").of(prepared, rows, exact=True)
-        losses.append(cross_validated(torch.from_numpy(features), targets, len(dataset.classes), seed))
-    reporter.progress("places", len(cuts), len(cuts))
-    best = cuts[losses.index(min(losses))]
-    told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(cuts, losses, strict=True))
-    note = f"the front ends behind {best.layers[-1]}: {best.width:,} numbers an image; cross-entropy by places: {told}"
-    return front.until(best), (note,)
+    sources, losses = [], []
+    for number, cut in enumerate(fits):
+        reporter.progress("places", number, len(fits))
+        source = Features(front.until(cut), device=device, precision=precision)
+        features = np.empty((len(rows), cut.width), np.float32)
+        for part, exact in ((train, False), (validation, True)):
+            inside = np.isin(rows, part)
+            if inside.any():
+                features[inside] = source.of(prepared, rows[inside], exact=exact)
+        sources.append(source)
+        losses.append(cross_validated(torch.from_numpy(features), targets, classes, seed))
+    reporter.progress("places", len(fits), len(fits))
+    best = losses.index(min(losses))
+    told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))
+    note = f"the front ends behind {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; cross-entropy by places: {told}"
+    return sources[best], (note,)
 
 
 def _sample(rows: NDArray[np.int64], targets: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
     """As many rows of each class as make `_TRIED` in all, fewer where a class has not so many."""
     rng = np.random.default_rng(seed)
-    most = max(_FEWEST, _TRIED // classes)
+    most = _TRIED // classes
     return np.sort(np.concatenate([rng.permutation(rows[targets == label])[:most] for label in range(classes)]))

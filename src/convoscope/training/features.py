@@ -77,6 +77,7 @@ class Features:
     agrees, validation and test images in float32, as a run's network answers later.
 
     Attributes:
+        front: the network.
         width: D, how many there are of an image.
         computed: how many were computed by this object; the others were found.
     """
@@ -91,7 +92,7 @@ class Features:
         """
         self.width = front.width
         self.computed = 0
-        self._front = front
+        self.front = front
         self._device = device
         self._precision = precision
         self._ways: dict[bool, Way] = {}  # by `exact`
@@ -161,7 +162,7 @@ class Features:
         else:
             numbers = np.array([int(prepared.digests[int(row)][:15], 16) for row in rows], np.int64)
             images = augment(pixels, numbers, seed=0, epoch=view, recipe=views)
-        return self._front.scaling(images)
+        return self.front.scaling(images)
 
     def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
         network = self._network(way, images[:1])
@@ -172,11 +173,11 @@ class Features:
 
     def _network(self, way: Way, image: Tensor) -> nn.Module:
         if way not in self._networks:
-            self._networks[way] = _made(self._front, way, image, self._device)
+            self._networks[way] = _made(self.front, way, image, self._device)
         return self._networks[way]
 
     def _key(self, way: Way) -> str:
-        front, kind = self._front, torch.device(self._device).type
+        front, kind = self.front, torch.device(self._device).type
         content = f"features 1 {front.digest} {front.form} {front.scaling} {way.precision} {way.folded} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 

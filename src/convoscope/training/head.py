@@ -205,7 +205,7 @@ def _basis(centred: Tensor) -> Tensor | None:
 
     The best weights under a pull towards zero lie in there, so they can be looked for along r <= N axes instead of D.
     """
-    if 2 * len(centred) > centred.shape[1] or len(centred) > _SPANNED:
+    if 2 * len(centred) > centred.shape[1] or len(centred) > _SPANNED or not centred.isfinite().all():
         return None
     exact = centred.double()
     values, vectors = torch.linalg.eigh(exact @ exact.T)

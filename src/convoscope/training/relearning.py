@@ -140,12 +140,18 @@ def relearn(
         start.tell_skipped(prepared, reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
+        views = wish.views or (_VIEWS if _small(prepared) and len(dataset.indices("train")) <= _FEW else 1)
         if cut is None and not add and not wish.unfreeze:
-            taken, found = choose_cut(taken, prepared, device=device, seed=seed, reporter=reporter)
+            source, found = choose_cut(
+                taken, prepared, views=views, device=device, precision=asked.precision, seed=seed, reporter=reporter
+            )
+            taken = source.front
             for note in found:
                 reporter.say(note)
             notes += found
-        lesson = _learn(taken, prepared, wish, asked, device, seed, reporter)
+        else:
+            source = Features(taken, device=device, precision=asked.precision)
+        lesson = _learn(source, prepared, wish, views, asked, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name)
         try:
             with FolderLock(folder):
@@ -252,14 +258,13 @@ class _Lesson:
 
 
 def _learn(
-    front: Front, prepared: Prepared, wish: _Wish, asked: Recipe, device: str, seed: int, reporter: Reporter
+    source: Features, prepared: Prepared, wish: _Wish, views: int, asked: Recipe, seed: int, reporter: Reporter
 ) -> _Lesson:
     dataset = prepared.dataset
     classes = len(dataset.classes)
     train, validation = dataset.indices("train"), dataset.indices("validation")
     if not len(train):
         raise DataError(dataset.source, "no images to train on", code="no-training-images")
-    source = Features(front, device=device, precision=asked.precision)
 
     def progress(done: int, total: int) -> None:
         reporter.progress("features", done, total)
@@ -274,7 +279,6 @@ def _learn(
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets, np.int64))
     every = torch.from_numpy(features)
     looks, labels = [every[train]], [targets[train]]
-    views = wish.views or (_VIEWS if _small(prepared) and len(train) <= _FEW else 1)
     if views > 1:
         recipe = _view_recipe(prepared)
         reporter.say(
@@ -305,6 +309,11 @@ def _learn(
     strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, wish.accept)
     if strangers is None and len(validation):
         reporter.warn(f"{len(validation)} validation images are too few to tell strangers: no image will be unknown")
+    elif len(validation) and wish.accept * (len(validation) + 1) > len(validation):
+        most = len(validation) / (len(validation) + 1)
+        reporter.warn(
+            f"by {len(validation)} validation images no threshold accepts more than {most:.1%} of new images, in the mean"
+        )
 
     def figures(part: NDArray[np.int64]) -> tuple[float | None, float | None]:
         if not len(part):
@@ -325,7 +334,7 @@ def _learn(
         val_accuracy=val_accuracy,
         seconds=0.0,
         learning_rate=0.0,
-        size=front.form.height,
+        size=prepared.form.height,
     )
     return _Lesson(head, features, strangers, row, source.way, views)
 
@@ -506,7 +515,10 @@ def finish(folder: Path, prepared: Prepared, reporter: Reporter) -> None:
     features = np.zeros((len(dataset), source.width), np.float32)
     for rows in (train, validation):
         features[rows] = source.of(
-            prepared, rows, progress=lambda done, total: reporter.progress("features", done, total)
+            prepared,
+            rows,
+            exact=rows is validation,
+            progress=lambda done, total: reporter.progress("features", done, total),
         )
     reporter.end()
     strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
