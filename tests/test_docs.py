@@ -1,5 +1,7 @@
 """The README and the handbook: every Python example runs, every command line is one that the program understands."""
 
+import doctest
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -30,6 +32,17 @@ def test_python_examples_run(
     assert code
     exec(compile(code, page.name, "exec"), {"__name__": "example"})
     assert "Traceback" not in capsys.readouterr().err
+
+
+SHOWING = sorted(path for path in (ROOT / "src" / "convoscope").rglob("*.py") if ">>> " in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", SHOWING, ids=lambda path: path.stem)
+def test_examples_in_docstrings_give_what_they_say(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted and not done.failed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -86,7 +86,7 @@ def cuts(front: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
     A library's network can only be taken whole, so it has none.
 
     >>> [(cut.layers[-1], cut.width) for cut in cuts("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
-    [('maxpool', 64), ('relu2', 128), ('globalavg', 8)]
+    [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
     """
     if library_name(front) is not None:
         return ()
