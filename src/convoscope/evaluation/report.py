@@ -492,8 +492,8 @@ def _unknown(scores: Scores) -> str:
     found = scores.unknown
     accepted = scores.images - found["refused"]
     words = (
-        f"Images farther than {found['threshold']:.3f} from the training images are answered with <b>unknown</b>. By the validation "
-        f"images it is set so that {percent(found['accept'], 0)} of new images of the classes are accepted in the mean. What that costs here: {found['refused']:,} of "
+        f"Images farther than {found['threshold']:.3f} from the training images are answered with <b>unknown</b>. The validation "
+        f"images set this threshold so that {percent(found['accept'], 0)} of new images of the classes are accepted in the mean. What that costs here: {found['refused']:,} of "
         f"{scores.images:,} images, all of them of known classes, would be refused; {found['refused_right']:,} of these had the right label."
     )
     if found["accuracy_accepted"] is not None:
