@@ -425,7 +425,7 @@ def test_distances_are_those_to_the_k_th_neighbour() -> None:
     np.testing.assert_allclose(distances(torch.from_numpy(unit), asked, 3), wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("accept", [0.5, 0.9, 0.95, 1.0])
+@pytest.mark.parametrize("accept", [1e-12, 0.5, 0.9, 0.95, 1.0])
 def test_the_threshold_accepts_the_share_asked_for_of_new_images(accept: float) -> None:
     """In the mean over many draws, with as few as 20 validation images: of 21 images each is the farthest with the same chance."""
     rng = np.random.default_rng(0)
@@ -799,6 +799,21 @@ def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: P
     assert caught.value.code == "interrupted"
     resume(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
+
+
+def test_the_threshold_is_set_anew_by_exact_features(
+    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+    real = Features.of
+
+    def noted(self: Features, prepared: Any, rows: Any, **options: Any) -> Any:
+        asked.append((len(rows), options.get("exact", False)))
+        return real(self, prepared, rows, **options)
+
+    monkeypatch.setattr(Features, "of", noted)
+    taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    assert asked[-2:] == [(168, False), (24, True)]  # training, validation
 
 
 def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

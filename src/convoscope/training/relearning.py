@@ -140,7 +140,7 @@ def relearn(
         start.tell_skipped(prepared, reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
-        views = wish.views or (_VIEWS if _small(prepared) and len(dataset.indices("train")) <= _FEW else 1)
+        views = wish.views or (_VIEWS if _small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1)
         if cut is None and not add and not wish.unfreeze:
             source, found = choose_cut(
                 taken, prepared, views=views, device=device, precision=asked.precision, seed=seed, reporter=reporter
