@@ -741,7 +741,10 @@ def test_frozen_blocks_and_norms_do_not_move() -> None:
     assert [part.training for part in free.modules() if isinstance(part, nn.BatchNorm2d)] == [False, False]
 
 
-UNFROZEN: dict[str, Any] = {"unfreeze": 2, "epochs": 2, "batch_size": 32, "precision": "float32", "threads": 1}
+UNFROZEN: dict[str, Any] = {
+    "unfreeze": 2, "epochs": 2, "batch_size": 32, "precision": "float32", "threads": 1, "learning_rate": 2e-3
+}  # fmt: skip
+"""With such a rate the second epoch is better than the head alone, so that the threshold is set anew."""
 
 
 def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
@@ -812,7 +815,8 @@ def test_the_threshold_is_set_anew_by_exact_features(
         return real(self, prepared, rows, **options)
 
     monkeypatch.setattr(Features, "of", noted)
-    taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    assert made.best_epoch > 1
     assert asked[-2:] == [(168, False), (24, True)]  # training, validation
 
 
@@ -820,6 +824,7 @@ def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, mon
     from convoscope.training import relearning
 
     straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    assert straight.best_epoch > 1
     with monkeypatch.context() as patch:
         patch.setattr(relearning, "finish", lambda *_: None)
         taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
