@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from .conftest import OpenPage, Studio, pixels_of, start_studio, stop_studio, wait_for
 
@@ -676,9 +676,30 @@ def test_nonsense_in_the_address_is_the_first_view(open_page: OpenPage) -> None:
     check_arithmetic(page)
 
 
+def test_what_is_chosen_before_the_samples_came_stays(open_page: OpenPage) -> None:
+    page = open_page()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/kernels", hold)
+    page.evaluate("location.hash = '#/convolve?sample=numbers&steps=conv:blur'")
+    with page.expect_response("**/api/samples/numbers*"):
+        page.get_by_role("combobox", name="Worked examples").select_option(
+            label="Worked example: a kernel over the pixel 25"
+        )
+    expect(page.locator("[data-test=result]")).to_have_text("= 123")
+    (kernels,) = held
+    kernels.continue_()
+    expect(page).to_have_url(re.compile(r"steps=conv:1,2,1/2,1,2/1,1,2"))
+    settled(page)
+    assert result_text(page) == "123"
+
+
 def test_german_numbers_have_a_comma(open_page: OpenPage) -> None:
     page = open_page("#/convolve?sample=numbers&steps=conv:blur", language="de")
-    expect(page.locator("figure[aria-busy=true]")).to_have_count(0)
+    settled(page)
     page.get_by_role("combobox", name="Rechenbeispiele").select_option(
         label="Rechenbeispiel: ein Kern über dem Pixel 25"
     )

@@ -152,6 +152,11 @@ export class Bench {
         ["sample", "drawing", "side", "steps", "view", "full", "cell"].map((name) => address.get(name)),
       );
       if (!this.ready || text === this.#known) return;
+      // What was chosen while the page was not ready yet is newer than the address.
+      if (this.#known === "" && this.#loading) {
+        this.#known = text;
+        return;
+      }
       // The plain link of this page comes back to what was left.
       if (this.source !== null && ["sample", "drawing", "steps"].every((name) => address.get(name) === ""))
         return;
