@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +104,21 @@ def test_the_rate_rises_then_falls(schedule: str) -> None:
 
 def test_no_warmup_starts_at_the_full_rate() -> None:
     assert rate_share(Recipe(warmup=0.0), 0, 10) == 1
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "muon"])
+def test_optimisers_do_not_load_torchs_compiler(kind: str) -> None:
+    """Which takes 1.6 s. In a process of its own: other tests' libraries may have loaded it."""
+    code = (
+        "import sys, torch\n"
+        "from convoscope.training.optimizer import Optimizer\n"
+        "from convoscope.training.recipe import Recipe\n"
+        "net = torch.nn.Sequential(torch.nn.Conv2d(5, 3, 3), torch.nn.Flatten(), torch.nn.Linear(3, 2))\n"
+        f"optimizer = Optimizer(net, Recipe(optimizer={kind!r}))\n"
+        "net(torch.ones(1, 5, 3, 3)).sum().backward()\n"
+        "optimizer.step(1.0)\n"
+        "optimizer.restore(optimizer.tensors())\n"
+        "print('torch._dynamo' in sys.modules, len(optimizer.tensors()) > 0)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["False", "True"]
