@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from convoscope.errors import Interrupted, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.training import Reporter, Run, checkpoint, resume, train
@@ -192,6 +194,18 @@ def test_a_signal_while_images_are_decoded_leaves_nothing(
     with pytest.raises(Interrupted) as caught:
         train(pictures, output=tmp_path / "run", reporter=Early(), **RECIPE)
     assert caught.value.code == "interrupted-early"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_while_a_network_is_tried_is_not_taken_for_the_networks_fault(pictures: Path, tmp_path: Path) -> None:
+    class Struck(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            os.kill(os.getpid(), signal.SIGINT)
+            return images.new_zeros(len(images), 3)
+
+    with pytest.raises(Interrupted) as caught:
+        train(pictures, output=tmp_path / "run", **RECIPE | {"model": Struck()})
+    assert (caught.value.code, caught.value.exit_code) == ("interrupted-early", 130)
     assert not (tmp_path / "run").exists()
 
 
@@ -523,7 +537,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, pictures: Path) -> Non
     blocked.touch()
     with pytest.raises(MachineError) as caught:
         train(pictures, output=blocked / "run", **RECIPE)
-    assert caught.value.code == "system-error"
+    assert caught.value.code == "run-unwritable"
 
 
 # --- two at a time -----------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class StopSignals:
     """While this context is open, the first signal is remembered in `number`; a second one ends the process at once.
 
-    Until `defer` is called there is nothing to save, and the first signal raises `Interrupted` where it strikes. Outside
-    the main thread signals cannot be caught, and nothing changes.
+    Until `defer` is called there is nothing to save, and the first signal leaves the context at once, by `Interrupted`. On its way there it is a
+    `KeyboardInterrupt`, which no library's `except Exception` takes for a fault of its own. Outside the main thread signals cannot be caught,
+    and nothing changes.
     """
 
     def __init__(self) -> None:
@@ -34,15 +35,17 @@ class StopSignals:
             self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if kind is KeyboardInterrupt and self.number:
+            raise Interrupted(
+                "", "stopped before training began; nothing was changed", code="interrupted-early", signal=self.number
+            ) from None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.number:
             os._exit(128 + number)  # every write is atomic, so nothing can be half done
         self.number = number
         if not self._deferred:
-            raise Interrupted(
-                "", "stopped before training began; nothing was changed", code="interrupted-early", signal=number
-            )
+            raise KeyboardInterrupt

@@ -427,13 +427,24 @@ def absolute(source: str) -> str:
 
 
 def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
-    """Refuse a run's folder that holds something already, or that would lie among the images and be taken for a class.
+    """Refuse a run's folder that holds something already, that would lie among the images and be taken for a class, or that cannot be made.
 
     Raises:
         InUseError: `output-exists`.
         UsageError: `output-inside-data`.
+        MachineError: `run-unwritable`.
     """
     folder = Path("runs" if output is None else output)
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if above != folder and not above.is_dir():
+        raise MachineError(folder, f"cannot be made: {printable(above)} is a file", code="run-unwritable")
+    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+        raise MachineError(
+            folder,
+            f"cannot be made: {printable(above)} may not be written to",
+            hint="say where else: --output FOLDER",
+            code="run-unwritable",
+        )
     if lies_in(folder, source):
         raise UsageError(
             folder,
