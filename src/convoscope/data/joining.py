@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, printable
+from ..errors import ConvoscopeError, DataError, printable
 from .dataset import Dataset, ImageSource, InputFormat, Outcome, Stamp
 from .listing import check_twins
 
@@ -76,6 +76,8 @@ class JoinedImages:
 def joined(first: Dataset, second: Dataset) -> Dataset:
     """Both as one, each image in the part that it has. The second's names get its source's name in front.
 
+    What the first has already, under the same label, is left out of the second: an image keeps the part that it has, and counts once.
+
     Raises:
         DataError: one of them has no classes but labels or numbers (`join-task`), or two of their classes differ only in case
             (`twin-classes`).
@@ -91,6 +93,13 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     classes = (*first.classes, *new)
     check_twins(second.source, classes)
     columns = np.array([classes.index(name) for name in second.classes], np.int64)
+    here = set(zip(_digests(first), first.targets.tolist(), strict=True))
+    again = zip(_digests(second), columns[second.targets].tolist(), strict=True)
+    fresh = np.array([digest == "" or (digest, label) not in here for digest, label in again], bool)
+    notes = second.notes
+    if not fresh.all():
+        notes += (f"{(~fresh).sum()} of {len(second)} added images are left out: they are there already",)
+        second = second.select(np.flatnonzero(fresh))
     stem = printable(Path(second.source).name) or "added"
     taken, prefix, number = set(first.names), stem, 2
     while any(f"{prefix}/{name}" in taken for name in second.names):
@@ -102,6 +111,15 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
         targets=np.concatenate([first.targets, columns[second.targets]]),
         splits=np.concatenate([first.splits, second.splits]),
         images=JoinedImages([first.images, second.images]),
-        notes=(*first.notes, *second.notes),
+        notes=(*first.notes, *notes),
         skipped=(*first.skipped, *second.skipped),
     )
+
+
+def _digests(dataset: Dataset) -> Iterator[str]:
+    """Each image's content hash; empty where it cannot be read, of which `prepare` tells."""
+    for row in range(len(dataset)):
+        try:
+            yield dataset.images.digest(row)
+        except ConvoscopeError:
+            yield ""
