@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from .. import data, models
 from ..data import Prepared
+from ..errors import ModelFileError
 from ..files import machine_error
 from .augment import augment
 from .front import Front
@@ -79,7 +80,8 @@ class Features:
     Attributes:
         front: the network.
         width: D, how many there are of an image.
-        computed: how many were computed by this object; the others were found.
+        computed: how many different ones were computed by this object.
+        found: how many others it was asked for, which the store had.
     """
 
     def __init__(self, front: Front, *, device: str = "cpu", precision: Precision | Literal["auto"] = "auto") -> None:
@@ -91,12 +93,21 @@ class Features:
             precision: of the training images; `auto`: the one in which most are known already, else what a probe finds.
         """
         self.width = front.width
-        self.computed = 0
         self.front = front
+        self._made: set[tuple[Way, bytes]] = set()
+        self._found: set[tuple[Way, bytes]] = set()
         self._device = device
         self._precision = precision
         self._ways: dict[bool, Way] = {}  # by `exact`
         self._networks: dict[Way, nn.Module] = {}
+
+    @property
+    def computed(self) -> int:
+        return len(self._made)
+
+    @property
+    def found(self) -> int:
+        return len(self._found)
 
     @property
     def way(self) -> Way:
@@ -125,6 +136,7 @@ class Features:
 
         Raises:
             MachineError: the cache folder cannot be used, or its disk is full.
+            ModelFileError: the front's numbers are not finite (`front-not-finite`).
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
         if exact not in self._ways:
@@ -147,11 +159,13 @@ class Features:
             for begin in range(0, len(missing), _BATCH):
                 chosen = np.array(missing[begin : begin + _BATCH])
                 vectors = self._compute(self._images(prepared, rows[chosen], views, view), way)
-                store.append([names[position] for position in chosen.tolist()], vectors)
-                self.computed += len(chosen)
+                made = [names[position] for position in chosen.tolist()]
+                store.append(made, vectors)
+                self._made |= {(way, name) for name in made}
                 done += len(chosen)
                 if progress is not None:
                     progress(done, len(names))
+            self._found |= {(way, name) for name in names} - self._made
             return store.take(names)
 
     def _images(self, prepared: Prepared, rows: NDArray[np.int64], views: Recipe | None, view: int) -> Tensor:
@@ -169,7 +183,16 @@ class Features:
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
         count = len(images)
         whole = images if count == _BATCH else images[torch.arange(_BATCH) % count]
-        return _run(network, whole.to(self._device), way.precision)[:count]
+        vectors = _run(network, whole.to(self._device), way.precision)[:count]
+        broken = count - int(np.isfinite(vectors).all(axis=1).sum())
+        if broken:
+            raise ModelFileError(
+                self.front.name,
+                f"the front gives numbers that are not finite for {broken} of {count} images",
+                hint="its weights are damaged, or its training went astray",
+                code="front-not-finite",
+            )
+        return vectors
 
     def _network(self, way: Way, image: Tensor) -> nn.Module:
         if way not in self._networks:
@@ -211,7 +234,7 @@ class Features:
                     continue  # an operation that this arithmetic does not have
                 cosine = float(_cosines(vectors, reference).min())
                 told.append(f"{way.words} {len(images) / taken:,.0f} (least cosine {cosine:.5f})")
-                if cosine < (_SAME if precision == "float32" else _CLOSE):
+                if not cosine >= (_SAME if precision == "float32" else _CLOSE):  # also where it is not a number
                     continue  # folding rests on the order of execution, seen once; without it then
                 if precision not in quickest or taken < quickest[precision][0]:
                     quickest[precision] = taken, way
