@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,15 @@ from torch import nn
 
 from convoscope import data, evaluation, models
 from convoscope.cli import run as command
-from convoscope.errors import ConvoscopeError, DataError, Interrupted, InUseError, ModelFileError, UsageError
+from convoscope.errors import (
+    ConvoscopeError,
+    DataError,
+    Interrupted,
+    InUseError,
+    MachineError,
+    ModelFileError,
+    UsageError,
+)
 from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
 from convoscope.training.cutting import cut_at
 from convoscope.training.features import Features, _Store, fold_norms
@@ -56,7 +65,8 @@ class Listener(Reporter):
 
 def taught(front: Run | Path, images: Any, **options: Any) -> Run:
     """Relearned on all of `FRONT`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
-    return relearn(front, images, **{"cut": "relu3", "views": 1} | options)
+    usual = {"views": 1} if options.get("add") else {"cut": "relu3", "views": 1}
+    return relearn(front, images, **usual | options)
 
 
 @pytest.fixture(scope="module")
@@ -537,6 +547,60 @@ def test_more_images_of_a_class_that_is_there(front: Run, pictures: Path, tmp_pa
     assert any(name.startswith("more/") for name in added.prepared().dataset.names)
 
 
+def test_an_image_that_is_there_already_keeps_its_part_and_counts_once(
+    front: Run, pictures: Path, tmp_path: Path
+) -> None:
+    """With another seed the same images are split otherwise: what was for the test must not be learned from."""
+    made = taught(front, pictures, output=tmp_path / "run")
+    more = tmp_path / "more"
+    shutil.copytree(pictures, more)
+    for number in range(2):
+        Image.fromarray(np.full((12, 12), 99 + number, np.uint8)).save(more / "square" / f"new-{number}.png")
+    listener = Listener()
+    added = taught(made, more, add=True, seed=3, output=tmp_path / "added", reporter=listener)
+    assert listener.told("120 of 122 added images are left out")
+    assert not listener.told("stands in more than one split")
+    before, after = made.prepared(), added.prepared()
+    assert len(after.dataset) == len(before.dataset) + 2
+    old = dict(zip(before.digests, before.dataset.splits.tolist(), strict=True))
+    new = dict(zip(after.digests, after.dataset.splits.tolist(), strict=True))
+    assert {digest: new[digest] for digest in old} == old
+    # The same under another label is no copy: both stay, and it is said.
+    other = tmp_path / "other" / "lying bar"
+    other.mkdir(parents=True)
+    for number in range(2):
+        shutil.copy(more / "square" / f"new-{number}.png", other)
+    again = taught(added, tmp_path / "other", add=True, output=tmp_path / "again", reporter=listener)
+    assert len(again.prepared().dataset) == len(after.dataset) + 2
+    assert listener.told("the same image has different labels (2 cases)")
+    with pytest.raises(DataError) as caught:
+        taught(added, more, add=True, output=tmp_path / "nothing")
+    assert caught.value.code == "relearn-nothing-new"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_images_that_changed_since_are_told_when_others_are_added(front: Run, pictures: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(pictures, mine)
+    made = taught(front, mine, output=tmp_path / "run")
+    first, second = sorted((mine / "lying bar").iterdir())[:2]
+    first.unlink()
+    shutil.copy(next((mine / "square").iterdir()), second)
+    listener = Listener()
+    taught(made, "builtin:drawings/snail", add=True, output=tmp_path / "added", reporter=listener)
+    assert listener.told(f"1 missing, 1 altered (such as lying bar/{second.name})")
+    # New ones in the old folder may be added by its own name.
+    third = mine / "square" / "another.png"
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).save(third)
+    more = taught(made, mine, add=True, output=tmp_path / "more")
+    assert "square/another.png" in more.prepared().dataset.names
+    # A new class in it changes what the old run's classes are.
+    shutil.copytree(mine / "square", mine / "tile")
+    with pytest.raises(ModelFileError) as caught:
+        taught(made, mine, add=True, output=tmp_path / "class")
+    assert caught.value.code == "classes-changed" and "a folder of its own" in caught.value.hint
+
+
 def test_joined_images_are_those_of_both(pictures: Path) -> None:
     one, two = data.load(pictures), data.load("builtin:drawings/star,house")
     both = data.joined(one, two)
@@ -550,8 +614,12 @@ def test_joined_images_are_those_of_both(pictures: Path) -> None:
     assert [chosen.images.digest(k) for k in range(4)] == [whole.digests[int(row)] for row in rows]
     np.testing.assert_array_equal(chosen.images.decode(0, form), whole.pixels[200])
     assert both.images.in_place(form) is None
-    twice = data.joined(both, two)
+    added = data.load("builtin:drawings/star,house,snail")
+    twice = data.joined(both, added)
     assert len(set(twice.names)) == len(twice.names)
+    assert len(twice) == len(both) + 80  # the stars and houses are there already
+    assert twice.splits[: len(both)].tolist() == both.splits.tolist()
+    assert twice.notes[-1] == "160 of 240 added images are left out: they are there already"
     numbers = data.from_arrays(np.zeros((4, 5, 5), np.uint8), np.array([0.5, 1.5, 2.5, 3.5]))
     with pytest.raises(DataError) as caught:
         data.joined(one, numbers)
@@ -846,6 +914,12 @@ def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, mon
         ({"unfreeze": "some"}, "relearn-unfreeze"),
         ({"unfreeze": -1}, "relearn-unfreeze"),
         ({"cut": "conv1"}, "relearn-cut"),
+        ({"unfreeze": 4}, "relearn-unfreeze"),
+        ({"add": True, "cut": "relu3"}, "relearn-cut"),
+        ({"epochs": 3}, "relearn-idle"),
+        ({"sampling": "balanced"}, "relearn-idle"),
+        ({"unfreeze": 1, "trained_blocks": 5}, "option-twice"),
+        ({"model": "timm:resnet10t"}, "front-model"),
         ({"epochs": 0}, "recipe-invalid"),
         ({"layout": "zip"}, "unknown-layout"),
     ],
@@ -866,7 +940,8 @@ def test_fronts_that_are_none(pictures: Path, tmp_path: Path) -> None:
 
     assert refusal("imagnet").code == "front-unknown"
     assert refusal("timm:resnet18 dense(8) relu dense").code == "front-unknown"
-    assert refusal("keras:vgg").code == "model-unknown"
+    assert refusal("keras:vgg").code == "front-unknown"
+    assert refusal("builtin:shapes").code == "front-unknown"
     assert refusal("timm:resnet19").code == "model-unknown"
     assert refusal("torchvision:squeezenet1_1", model=None).code in ("front-without-head", "download-failed")
     assert refusal(tmp_path / "none" / "run").code == "checkpoint-missing"
@@ -874,6 +949,74 @@ def test_fronts_that_are_none(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty").code == "run-empty"
     assert refusal("timm:resnet10t", add=True, model="small").code == "front-model"
+
+
+def test_the_hint_fits_where_the_place_is_not_chosen(front: Run, pictures: Path, tmp_path: Path) -> None:
+    for unfreeze, words in ((0, "chosen by cross-validation"), (1, "is taken whole")):
+        with pytest.raises(UsageError) as caught:
+            relearn(front, pictures, output=tmp_path / "run", cut="relu9", unfreeze=unfreeze)
+        assert words in caught.value.hint
+
+
+def broken(front: Run, folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """A checkpoint like the front's, its weights changed, somewhere else."""
+    tensors, state = checkpoint.load(front.folder / "best.safetensors")
+    folder.mkdir()
+    checkpoint.save(folder / "mine.safetensors", {name: change(value) for name, value in tensors.items()}, state)
+    return folder / "mine.safetensors"
+
+
+@pytest.mark.parametrize("options", [{}, {"cut": "relu3"}, {"unfreeze": 1}])
+@pytest.mark.parametrize(
+    ("factor", "code"), [(float("nan"), "front-not-finite"), (1e30, "front-not-finite"), (0.0, "front-blind")]
+)
+def test_a_front_without_sense_is_told(
+    front: Run, tmp_path: Path, options: dict[str, Any], factor: float, code: str
+) -> None:
+    file = broken(front, tmp_path / "weights", lambda value: value * factor if value.is_floating_point() else value)
+    with pytest.raises(ModelFileError) as caught:
+        relearn(file, OTHERS, output=tmp_path / "run", **options)
+    assert caught.value.code == code
+    assert str(file) in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_not_finite_are_not_kept(front: Run, tmp_path: Path) -> None:
+    file = broken(front, tmp_path / "weights", lambda value: value * 1e30 if value.is_floating_point() else value)
+    taken = open_front(file, say=lambda _: None)
+    assert taken.name == str(file)
+    prepared = data.prepare(data.load(OTHERS), taken.form)
+    for _ in range(2):  # the second time from the store, if it had them
+        source = Features(taken)
+        with pytest.raises(ModelFileError):
+            source.of(prepared, np.arange(40))
+        assert source.computed == 0
+
+
+def test_an_output_that_cannot_be_made_is_told_before_anything_is_computed(front: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    listener = Listener()
+    with pytest.raises(MachineError) as caught:
+        relearn(front, OTHERS, output=tmp_path / "file" / "run", reporter=listener)
+    assert caught.value.code == "run-unwritable"
+    assert not listener.told("features")
+
+
+def test_equal_images_were_not_kept_from_before(
+    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are computed once, which is no find in the cache."""
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+    twins = tmp_path / "twins"
+    shutil.copytree(pictures, twins)
+    for place in sorted((twins / "square").iterdir()):
+        shutil.copy(place, place.with_name(f"again-{place.name}"))
+    listener = Listener()
+    taught(front, twins, output=tmp_path / "run", reporter=listener)
+    assert listener.told("stands in more than one split")
+    assert not listener.told("kept from before")
+    taught(front, twins, output=tmp_path / "again", reporter=listener)
+    assert listener.told("kept from before")
 
 
 def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,6 +292,17 @@ def test_a_foreign_file_needs_its_networks_name(
     with pytest.raises(ModelFileError, match="missing") as caught:
         open_front(path, model="timm:resnet14t", say=print)
     assert caught.value.code == "weights-do-not-fit"
+    assert caught.value.hint == "they are not those of timm:resnet14t: --model says whose they are"
+    # Half precision is read as the numbers that it holds.
+    rounded = {name: value.half() if value.is_floating_point() else value for name, value in front.tensors.items()}
+    path.write_bytes(safetensors.torch.save(safetensors.torch.load(packed) | rounded))
+    half = open_front(path, model=MODEL, say=print)
+    assert all(torch.equal(half.tensors[name], value.to(half.tensors[name].dtype)) for name, value in rounded.items())
+    assert half.tensors["conv1.0.weight" if "conv1.0.weight" in rounded else "conv1.weight"].dtype == torch.float32
+    for known in ("imagenet", str(tmp_path), "timm:resnet10t"):
+        with pytest.raises(UsageError) as refused:
+            open_front(known, model=MODEL, say=print)
+        assert refused.value.code == "front-model" and refused.value.hint == "leave --model out"
     assert caught.value.reason.count(";") == 4  # the first five are listed
     with pytest.raises(UsageError) as usage:
         open_front(path, model="small", say=print)

@@ -27,8 +27,8 @@ _FEWEST = 5
 """Images of a class without which nothing is compared."""
 
 
-def cut_at(front: Front, layer: str) -> Front:
-    """The front up to the layer of this name.
+def cut_at(front: Front, layer: str, *, whole: bool = False) -> Front:
+    """The front up to the layer of this name. `whole`: without a place it would be taken whole.
 
     Raises:
         UsageError: `relearn-cut`: the front does not end there, or it can only be taken whole.
@@ -41,7 +41,7 @@ def cut_at(front: Front, layer: str) -> Front:
         raise UsageError(
             "cut",
             f"the front may end behind {', '.join(cuts)}; received {printable(layer)[:80]!r}",
-            hint="leave --cut out, and the place is chosen by cross-validation",
+            hint=f"leave --cut out, and {'the front is taken whole' if whole else 'the place is chosen by cross-validation'}",
             code="relearn-cut",
         )
     return front.until(cuts[layer])

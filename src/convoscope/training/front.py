@@ -81,7 +81,12 @@ class Front:
         network = models.build(self.model(hidden), self.input, outputs)
         layers = self.layers(hidden, outputs)
         own = {name: value for name, value in network.state_dict().items() if belongs(name, layers)}
-        checkpoint.load_weights(network, self.tensors | own, Path(self.name))
+        try:
+            checkpoint.load_weights(network, self.tensors | own, Path(self.name))
+        except ModelFileError as error:
+            if self.run is None:
+                error.hint = f"they are not those of {self.text}: --model says whose they are"
+            raise
         return network.eval()
 
     def cuts(self) -> tuple[models.Cut, ...]:
@@ -119,16 +124,26 @@ def open_front(front: str | os.PathLike[str] | Run, *, model: str | None = None,
         ModelFileError: the file is missing, damaged or hostile, or does not fit the model; see `checkpoint.load`.
         MachineError: weights cannot be fetched (`download-failed`), see `library_weights`.
     """
+    text = str(front.folder) if isinstance(front, Run) else os.fspath(front)
+    if model is not None:
+        if Path(text).is_dir() or not (os.path.lexists(text) or text.endswith(".safetensors")):
+            raise UsageError(
+                "model",
+                f"belongs to a .safetensors file from elsewhere; {printable(text)[:80]!r} says itself what it is",
+                hint="leave --model out",
+                code="front-model",
+            )
+        return _of_file(Path(text), model)
     if isinstance(front, Run):
         return _of_run(front)
-    text = os.fspath(front)
-    if model is not None:
-        return _of_file(Path(text), model)
     if text == weights.IMAGENET:
         tensors = weights.imagenet_weights(say)
         return _of_library(weights.IMAGENET, weights.IMAGENET_MODEL, tensors, weights.IMAGENET_HEAD)
     if re.match(r"[\w-]+:", text) and not os.path.lexists(text):
-        named = models.library_name(text)
+        try:
+            named = models.library_name(text)
+        except UsageError:
+            raise _unknown(text) from None
         if named is None or named.layers:
             raise _unknown(text)
         return _of_library(text, text, weights.library_weights(text, say))
@@ -139,7 +154,11 @@ def open_front(front: str | os.PathLike[str] | Run, *, model: str | None = None,
             text, "there is no such file or run", hint="list the runs with: ls runs", code="checkpoint-missing"
         )
     try:
-        return _of_run(Run.open(text))
+        run = Run.open(text)
+        made = _of_run(run)
+        # A checkpoint that lies elsewhere than in its run's folder goes by its own name.
+        alone = Path(text).is_file() and not (run.folder / "run.toml").exists()
+        return replace(made, name=str(Path(text).absolute())) if alone else made
     except ModelFileError as error:
         if error.code == "checkpoint-foreign":
             error.hint = "if it is a library's network, say which: --model timm:NAME or torchvision:NAME"
@@ -188,6 +207,8 @@ def _of_file(path: Path, model: str) -> Front:
             code="front-model",
         )
     tensors, _ = weights.read_foreign(path)
+    # Half precision is what many files are kept in; networks here compute in float32.
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     front = _of_library(str(path), model, tensors)
     front.network((), 2)  # whether every tensor fits is told before anything long begins
     return front

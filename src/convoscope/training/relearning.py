@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import data
+from .. import data, models
 from ..data import Dataset, Prepared
-from ..errors import DataError, UsageError, printable
+from ..errors import DataError, ModelFileError, UsageError, printable
 from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
@@ -48,6 +48,8 @@ _VIEWS = 8
 """Looks at each image where images are small and few. More bring hardly more."""
 _FEW = 2_000
 """Up to so many training images are few."""
+_FROZEN = ("class_weights", "device", "precision", "threads")
+"""The recipe's settings that a frozen front's head and features know."""
 _SHOWN = 6_500
 """So many images, repeats included, the front is shown when it learns too."""
 
@@ -90,7 +92,8 @@ def relearn(
         layout, validation, test, strict: as for `train`.
         seed: decides the split, and chance in heads and training.
         reporter: listens to what happens.
-        **recipe: fields of `Recipe`. `epochs` counts those in which the front learns. `device` and `precision` hold for the features too.
+        **recipe: fields of `Recipe`. With a frozen front these are `class_weights`, `device`, `precision` and `threads`; the others say how it
+            learns, `epochs` for how long.
 
     Returns:
         The finished run.
@@ -104,12 +107,15 @@ def relearn(
     data.check_seed(seed)
     device = pick_device(asked.device)
     begin = time.perf_counter()
-    with StopSignals(), freed_memory_kept():
+    threads = Engine(threads=asked.threads or torch.get_num_threads())
+    with StopSignals(), freed_memory_kept(), threads.thread_count():
+        _check_settings(set(recipe), unfreeze, add, cut)
         taken = open_front(front, model=model, say=reporter.say)
         if cut is not None:
-            taken = cut_at(taken, cut)
+            taken = cut_at(taken, cut, whole=bool(unfreeze))
         before = _before(taken, add)
         wish = _Wish.of(head, views, accept, unfreeze, before)
+        _check_blocks(taken, wish)
         dataset = data.load(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
         )
@@ -127,7 +133,7 @@ def relearn(
         if add:
             assert taken.run is not None
             added = (*taken.run.settings.added, (start.absolute(dataset.source), dataset.layout))
-            settings_of = taken.run.dataset()
+            settings_of = _own(taken.run)
             dataset = data.joined(settings_of, dataset)
         notes = (*dataset.notes, f"front: {printable(taken.name)}, {wish.words}", *changes)
         for note in notes:
@@ -138,6 +144,9 @@ def relearn(
         for note in prepared.dataset.notes[len(dataset.notes) :]:
             reporter.say(note)
         start.tell_skipped(prepared, reporter)
+        if add:
+            assert taken.run is not None
+            _compare(taken.run, prepared, added[-1][0], reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
         views = wish.views or (_VIEWS if _small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1)
@@ -152,7 +161,7 @@ def relearn(
         else:
             source = Features(taken, device=device, precision=asked.precision)
         lesson = _learn(source, prepared, wish, views, asked, seed, reporter)
-        folder = start.new_folder(output, dataset.source, Path(taken.name).name)
+        folder = start.new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         try:
             with FolderLock(folder):
                 clear_leftovers(folder)
@@ -231,6 +240,69 @@ class _Wish:
         return (HIDDEN,) if self.head == "mlp" else ()
 
 
+def _check_settings(named: set[str], unfreeze: int | str, add: bool, cut: str | None) -> None:
+    """Refuse what would have no effect, or contradicts."""
+    idle = sorted(named - set(_FROZEN))
+    if idle and not unfreeze:
+        raise UsageError(
+            idle[0],
+            "has no effect: the front is frozen, and its head is not trained in steps",
+            hint=f"let the front learn too: --unfreeze all; else the recipe's {', '.join(_FROZEN[:-1])} and {_FROZEN[-1]} are free",
+            code="relearn-idle",
+        )
+    if unfreeze and "trained_blocks" in named:
+        raise UsageError(
+            "trained_blocks", "is what --unfreeze says; both were given", hint="leave one out", code="option-twice"
+        )
+    if add and cut is not None:
+        raise UsageError(
+            "cut", "with --add the front ends where it does", hint="leave --cut or --add out", code="relearn-cut"
+        )
+
+
+def _check_blocks(front: Front, wish: _Wish) -> None:
+    """Refuse to let more blocks learn than there are."""
+    if wish.unfreeze <= 0:
+        return
+    heads = len(front.layers(wish.hidden, 2))
+    count = len(models.blocks(front.network(wish.hidden, 2))) - heads
+    if wish.unfreeze > count:
+        raise UsageError(
+            "unfreeze",
+            f"the front has {count} block{'' if count == 1 else 's'} that can learn; received {wish.unfreeze}",
+            hint="all of them: --unfreeze all",
+            code="relearn-unfreeze",
+        )
+
+
+def _own(run: Run) -> Dataset:
+    """The images of the run that is added to."""
+    try:
+        return run.dataset()
+    except ModelFileError as error:
+        if error.code == "classes-changed":
+            error.hint = "put the new class into a folder of its own, and add that"
+        raise
+
+
+def _compare(run: Run, prepared: Prepared, source: str, reporter: Reporter) -> None:
+    """Say how the old run's images differ from what they were, and refuse an addition that adds nothing."""
+    new, missing, altered = data.changed(prepared, run.folder / "split.csv")
+    if not new:
+        raise DataError(
+            source,
+            "adds nothing: the run has all of its images already",
+            hint="another head for them: relearn from the run without --add",
+            code="relearn-nothing-new",
+        )
+    if missing or altered:
+        example = printable((altered or missing)[0])
+        reporter.warn(
+            f"the run's own images have changed: {len(missing)} missing, {len(altered)} altered (such as {example}); "
+            "the head learns from them as they are now"
+        )
+
+
 def _before(front: Front, add: bool) -> Relearned | None:
     """How the run that is added to made its head."""
     if not add:
@@ -273,8 +345,9 @@ def _learn(
     for rows, exact in ((train, False), (np.flatnonzero(dataset.splits != data.SPLITS.index("train")), True)):
         if len(rows):
             features[rows] = source.of(prepared, rows, exact=exact, progress=progress)
-    found = len(dataset) - source.computed
-    kept = f"; {found:,} of {len(dataset):,} were kept from before" if found else ""
+    _check_features(source.front, prepared, features, train)
+    asked_for = source.found + source.computed
+    kept = f"; {source.found:,} of {asked_for:,} were kept from before" if source.found else ""
     reporter.say(f"{source.way.reason}{kept}")
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets, np.int64))
     every = torch.from_numpy(features)
@@ -337,6 +410,18 @@ def _learn(
         size=prepared.form.height,
     )
     return _Lesson(head, features, strangers, row, source.way, views)
+
+
+def _check_features(front: Front, prepared: Prepared, features: NDArray[np.float32], train: NDArray[np.int64]) -> None:
+    """Refuse a front that gives different images the same features."""
+    several = len({prepared.digests[row] for row in train.tolist()}) > 1
+    if several and not np.ptp(features[train], axis=0).any():
+        raise ModelFileError(
+            front.name,
+            "the front gives all images the same features, so nothing can be learned from them",
+            hint="its weights are damaged, or were never trained",
+            code="front-blind",
+        )
 
 
 def _small(prepared: Prepared) -> bool:
