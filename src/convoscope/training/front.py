@@ -129,7 +129,7 @@ def open_front(front: str | os.PathLike[str] | Run, *, model: str | None = None,
         if Path(text).is_dir() or not (os.path.lexists(text) or text.endswith(".safetensors")):
             raise UsageError(
                 "model",
-                f"belongs to a .safetensors file from elsewhere; {printable(text)[:80]!r} says itself what it is",
+                f"goes with a .safetensors file from elsewhere; {printable(text)[:80]!r} says itself what it is",
                 hint="leave --model out",
                 code="front-model",
             )

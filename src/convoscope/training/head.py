@@ -264,7 +264,7 @@ def mlp(examples: Examples, classes: int, seed: int) -> Head:
         # Half of the features are left out in each step, others for each image: with so few images the units would learn them by heart.
         rows = torch.randperm(count, generator=generator)[:_BATCH]
         batch = examples.train[rows]
-        kept = torch.empty(batch.shape).bernoulli_(0.5, generator=generator).mul_(2)
+        kept = 2.0 * (torch.rand(batch.shape, generator=generator) < 0.5)
         loss = F.cross_entropy(scores(batch * kept), examples.train_targets[rows], weight=examples.weights)
         for parameter in weights:
             parameter.grad = None

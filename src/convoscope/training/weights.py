@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,9 +53,12 @@ def imagenet_weights(say: Say) -> dict[str, Tensor]:
     def make() -> dict[str, Tensor]:
         say("reading the ImageNet weights for the first time: turned into safetensors once, and kept")
         path = _package_file()
-        values = _unpacked(path, _known_content(path, _PACKAGE_SHA256))
-        # The package's names are another port's; number, order and shapes are the same.
-        wanted = models.build(IMAGENET_MODEL, (224, 224, 3), 1000).state_dict()
+        content = _known_content(path, _PACKAGE_SHA256)
+        with ThreadPoolExecutor(1) as pool:  # another process reads while this one imports the library
+            reading = pool.submit(_unpacked, path, content)
+            # The package's names are another port's; number, order and shapes are the same.
+            wanted = models.build(IMAGENET_MODEL, (224, 224, 3), 1000).state_dict()
+            values = reading.result()
         shapes = [tuple(value.shape) for value in wanted.values()]
         if [tuple(value.shape) for value in values.values()] != shapes:
             raise ModelFileError(
