@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -451,6 +452,25 @@ def test_single_reading_errors_are_left_out_but_not_remembered(
         ("cat/0004.png", "the system says: Input/output error")
     ]
     assert len(prepare(load(pictures), FORM).dataset) == 60
+
+
+def test_a_disk_with_too_little_room_is_told_before_anything_is_decoded(
+    pictures: Path, cache: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, form = load(pictures), InputFormat(height=100, width=100, channels=3, resize="fit")
+    needed = len(dataset) * 100 * 100 * 3
+
+    class Usage(NamedTuple):
+        free: int
+        total: int = 10**12
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(needed - 1))
+    with pytest.raises(MachineError) as caught:
+        prepare(dataset, form)
+    assert caught.value.code == "disk-full" and "CONVOSCOPE_CACHE" in caught.value.hint
+    assert reads == [] and not any((cache / "pixels").iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(needed))
+    assert len(prepare(dataset, form).dataset) == len(dataset)
 
 
 def test_an_interruption_leaves_nothing_half_made(pictures: Path, cache: Path) -> None:

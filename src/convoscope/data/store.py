@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, MachineError, printable, shell_word
+from ..files import size_text
 from .cache import Lease, alone, building, cache_folder, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
@@ -176,6 +178,7 @@ def _read_all(
     if not store:
         return _collect(dataset, form, progress, workers, lambda _: None), None
     with building("pixels", folder=folder) as entry, open(entry.folder / "images", "w+b", buffering=0) as file:
+        _check_room(entry.folder, len(dataset) * form.height * form.width * form.channels, folder)
 
         def write(pixels: Pixels) -> None:
             _write_all(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"))
@@ -190,6 +193,17 @@ def _read_all(
     stored = _find_pixels(findings, form, folder) or own
     tidy(folder)
     return findings, stored
+
+
+def _check_room(place: Path, needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise MachineError(
+            folder,
+            f"the decoded images need {size_text(needed)} there, {size_text(free)} are free on that disk",
+            hint="make room, or set CONVOSCOPE_CACHE to a folder on another disk",
+            code="disk-full",
+        )
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
