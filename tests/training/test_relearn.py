@@ -769,6 +769,16 @@ def test_an_emptied_cache_is_no_harm(front: Run, tmp_path: Path, monkeypatch: py
     assert fingerprint(one.folder) == fingerprint(two.folder)
 
 
+def test_images_larger_than_the_cache_may_hold_are_no_harm(
+    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CONVOSCOPE_CACHE_GB", "0.000001")
+    made = taught(front, pictures, output=tmp_path / "run")
+    assert made.prepared().pixels.nbytes > 1_000
+    assert evaluation.test(made, invariance=False).images == 12
+
+
 # --- the front learns too ----------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ def _refused(folder: Path, error: OSError) -> MachineError:
 
 
 def cache_limit(folder: Path) -> int:
-    """Bytes the cache may hold: CONVOSCOPE_CACHE_GB, or 10 GB, but at most half of what the disk could give to it."""
+    """Bytes that entries not in use may take: CONVOSCOPE_CACHE_GB, or 10 GB, but at most half of the disk."""
     text = os.environ.get("CONVOSCOPE_CACHE_GB", "")
     if text:
         try:
@@ -162,10 +162,12 @@ def _rename_new(source: Path, target: Path) -> None:
 
 
 def tidy(folder: Path | None = None) -> None:
-    """Remove what killed processes left, then the longest unused entries until the rest fits into `cache_limit`."""
+    """Remove what killed processes left, then entries not in use until the others of these fit into `cache_limit`: first those that
+    never will, then the longest unused.
+    """
     folder = folder or cache_folder()
     limit = cache_limit(folder)
-    entries: list[tuple[float, int, Path]] = []
+    unused: list[tuple[bool, float, int, Path]] = []
     for kind in ("pixels", "rows", "unpacked", "features", "fronts"):
         with contextlib.suppress(OSError):
             for entry in (folder / kind).iterdir():
@@ -174,19 +176,31 @@ def tidy(folder: Path | None = None) -> None:
                     continue
                 with contextlib.suppress(OSError):
                     size = sum(file.stat().st_size for file in entry.iterdir())
-                    entries.append(((entry / LOCK).stat().st_mtime, size, entry))
-    total = sum(size for _, size, _ in entries)
-    for _, size, entry in sorted(entries):
+                    with _locked(entry):
+                        unused.append((size <= limit, (entry / LOCK).stat().st_mtime, size, entry))
+    total = sum(size for *_, size, _ in unused)
+    for *_, size, entry in sorted(unused):
         if total <= limit:
             break
         if _remove_unused(entry):
             total -= size
 
 
+@contextlib.contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    """While this is open nobody uses the entry.
+
+    Raises:
+        BlockingIOError: somebody does.
+    """
+    with open(entry / LOCK, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
 def _remove_unused(entry: Path) -> bool:
     try:
-        with open(entry / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _locked(entry):
             shutil.rmtree(entry, ignore_errors=True)
             return True
     except BlockingIOError:

@@ -364,10 +364,10 @@ class _Store:
         with data.cache.alone(key):
             lease = data.cache.find("features", key)
             if lease is None:
+                data.cache.tidy()  # before: afterwards, while nobody uses it, it might be the one that goes
                 with data.cache.building("features", key) as entry:
                     for name in ("names", "vectors"):
                         (entry.folder / name).touch()
-                data.cache.tidy()
                 lease = data.cache.find("features", key)
             if lease is None:
                 raise machine_error(
