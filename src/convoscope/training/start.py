@@ -435,7 +435,7 @@ def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
         MachineError: `run-unwritable`.
     """
     folder = Path("runs" if output is None else output)
-    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    above = next(place for place in (folder, *folder.absolute().parents) if os.access(place, os.F_OK))
     if above != folder and not above.is_dir():
         raise MachineError(folder, f"cannot be made: {printable(above)} is a file", code="run-unwritable")
     if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
