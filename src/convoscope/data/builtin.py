@@ -112,6 +112,7 @@ def _dataset(
         splits=draw(names, labels, shares.seed, shares.validation, shares.test),
         images=ArrayImages([Stack(images, name, axes="NHW")]),
         notes=(note, f"each class: {shares}"),
+        split_notes=(f"each class: {shares}",),
     )
 
 
@@ -259,7 +260,7 @@ def _drawings(name: str, asked: Sequence[str], shares: _Shares, fewest: int) -> 
         )
     parts = [_class_drawings(known.index(one)) for one in classes]
     labels = np.repeat(np.arange(len(classes)), [len(part) for part in parts])
-    note = f"{len(labels)} drawings of {len(classes)} things from Google's Quick, Draw! (CC BY 4.0), brought to one size and stroke"
+    note = f"{len(labels)} drawings of {len(classes)} thing{'' if len(classes) == 1 else 's'} from Google's Quick, Draw! (CC BY 4.0), brought to one size and stroke"
     return _dataset(name, np.concatenate(parts), labels, classes, shares, note)
 
 

@@ -123,6 +123,7 @@ class Dataset:
         images: the pixels' source, in the same order.
         notes: what was guessed or normalised, one plain sentence each, to be said aloud.
         skipped: images left out.
+        split_notes: those of `notes` that say where the split comes from.
     """
 
     source: str
@@ -135,6 +136,7 @@ class Dataset:
     images: ImageSource
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = field(default=())
+    split_notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

@@ -112,6 +112,7 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
         splits=np.concatenate([first.splits, second.splits]),
         images=JoinedImages([first.images, second.images]),
         notes=(*first.notes, *notes),
+        split_notes=(*first.split_notes, *second.split_notes),
         skipped=(*first.skipped, *second.skipped),
     )
 

@@ -133,6 +133,7 @@ def _finish(
         splits=splits,
         images=listing.images,
         notes=(*listing.notes, *notes),
+        split_notes=tuple(notes),
         skipped=tuple(listing.skipped),
     )
     return with_manifest(dataset, manifest)
@@ -146,7 +147,8 @@ def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> 
     note = f"split read back from {printable(os.fspath(manifest))}"
     if new:
         note += f"; {new} images that it does not list keep the drawn one"
-    return replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    kept = [told for told in dataset.notes if told not in dataset.split_notes]
+    return replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
 
 
 def _check_classes(source: str, listing: Listing, fewest: int) -> None:
