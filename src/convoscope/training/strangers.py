@@ -25,6 +25,8 @@ MOST = 2_000
 """So many training images are kept, each class in proportion."""
 FEWEST = 20
 """Fewer validation images say nothing about a threshold."""
+_HAIR = 1e-5
+"""A cosine in float32 is exact to about 1e-6."""
 _TENSOR = "strangers.features"
 
 
@@ -96,7 +98,14 @@ def learn_strangers(
     # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
     # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the mean.
     accepted = min(len(far), max(1, math.ceil(accept * (len(far) + 1) - 1e-9))) - 1
-    return Strangers(features=known, neighbours=neighbours, threshold=float(far[accepted]))
+    return Strangers(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
+
+
+def _just_above(far: NDArray[np.float32], place: int) -> float:
+    """A hair above this one of sorted distances: computed in another batch the same image's differs in its last digits."""
+    own = float(far[place])
+    beyond = next((float(other) for other in far[place + 1 :] if other > own), math.inf)
+    return own + min(_HAIR, (beyond - own) / 2)
 
 
 def _chosen(targets: NDArray[np.int64]) -> NDArray[np.int64]:
