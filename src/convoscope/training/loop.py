@@ -6,6 +6,7 @@ the optimiser's moments and a few counters, and a resumed training ends at the v
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -77,6 +78,10 @@ class Job:
     validation: Part
     settings: dict[str, Any]
     """Goes into each checkpoint: enough to predict with it."""
+
+    def validation_arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        """That of training; after `relearn` float32, in which the first epoch's figures, the head's, were measured."""
+        return contextlib.nullcontext() if self.settings.get("relearned") else self.engine.autocast()
 
 
 @dataclass
@@ -246,7 +251,7 @@ def evaluate(
     with torch.inference_mode():
         for begin in range(0, len(part), count):
             images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
-            with job.engine.autocast():
+            with job.validation_arithmetic():
                 scores = network(job.engine.arrange(job.scaling(resize(images.permute(0, 3, 1, 2), size))))
             loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * len(images)
             right_sum += job.objective.right(scores, targets)
