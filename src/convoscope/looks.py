@@ -55,6 +55,9 @@ def print_look(console: Console, errors: Console, seen: Look, folder: Path, file
     _say(errors, seen)
     answer = seen.prediction
     sure = "" if answer.confidence is None else f" ({100 * answer.confidence:.1f} %)"
+    strangers = seen.run.strangers()
+    if answer.confidence is None and answer.distance is not None and strangers is not None:
+        sure = f" (its distance {answer.distance:.3f} is above the threshold {strangers.threshold:.3f})"
     console.print(f"{printable(seen.name)}: {printable(answer.label)}{sure}", markup=False, highlight=False)
     header, rows = seen.rows()
     print_rows(console, header, rows)

@@ -220,16 +220,15 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
         notes.append(
             f"the image has {size[0]}x{size[1]} pixels; the network gets {form.height}x{form.width}, {how}, as in training"
         )
-    scores = opened.scores(pixels[None])[0]
+    scores, distances = opened.judge(pixels[None])
+    prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     how_normalised = Normalisation(plain, opened.settings.mean, opened.settings.std)
     found = trace(opened.network(), numbers, normalisation=how_normalised, classes=opened.classes)
-    return Look(
-        opened, os.fsdecode(name), pixels, found, opened.prediction(os.fsdecode(name), scores), (*notes, *found.notes)
-    )
+    return Look(opened, os.fsdecode(name), pixels, found, prediction, (*notes, *found.notes))
 
 
 def file_name(name: str) -> str:
