@@ -101,3 +101,11 @@ def test_output_that_fails_is_an_error_of_the_machine(
 
 def test_nothing_to_predict() -> None:
     assert code_of(collect, []) == "nothing-to-predict"
+
+
+def test_a_relearned_runs_settings_train_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("source = 'x'\n[record.relearned]\nfront = 'imagenet'\n")
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert caught.value.code == "config-relearned"

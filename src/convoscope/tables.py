@@ -151,10 +151,16 @@ def print_scores(console: Console, scores: Scores) -> None:
 
 def unknown_line(scores: Scores) -> str:
     """What it costs to call far images unknown, in one line."""
+    from .evaluation.scores import percent
+
     assert scores.unknown is not None
     refused, right = scores.unknown["refused"], scores.unknown["refused_right"]
-    share = refused / max(scores.images, 1)
-    return f"unknown: {refused:,} of these {scores.images:,} images ({share:.1%}) are farther than the threshold; {right:,} of them had the right label"
+    share = percent(refused / max(scores.images, 1))
+    chosen = ", which these images have set themselves" if scores.split == "validation" else ""
+    return (
+        f"unknown: {refused:,} of these {scores.images:,} images ({share}) are farther than the threshold{chosen}; "
+        f"{right:,} of them had the right label"
+    )
 
 
 def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -167,6 +173,8 @@ def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence
 
 def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:
     """Labels of images, with the two next most likely."""
+    from .evaluation.scores import percent
+
     strangers = any(each.distance is not None for each in predictions)
     table = _table(
         "image",
@@ -179,8 +187,8 @@ def print_prediction_table(console: Console, predictions: Sequence[Prediction]) 
     for each in predictions:
         others = sorted(((value, name) for name, value in each.scores.items() if name != each.label), reverse=True)[:2]
         graded = each.confidence is not None or each.distance is not None
-        following = ", ".join(f"{name} {value:.1%}" for value, name in others) if graded else ""
-        confidence = "" if each.confidence is None else f"{each.confidence:.1%}"
+        following = ", ".join(f"{name} {percent(value)}" for value, name in others) if graded else ""
+        confidence = "" if each.confidence is None else percent(each.confidence)
         far = (f"{each.distance:.3f}",) if each.distance is not None else ()
         table.add_row(_cell(each.path), _cell(each.label), confidence, *far, _cell(following))
     if predictions:

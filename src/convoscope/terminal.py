@@ -84,6 +84,10 @@ class TerminalReporter(Reporter):
     def epoch(self, row: Row, best: bool) -> None:
         self._print(epoch_line(row, self._epochs, best))
 
+    def head(self, row: Row) -> None:
+        self._close()
+        self._print(f"head  {_figures(row)}")
+
     def end(self) -> None:
         self._close()
 
@@ -123,10 +127,14 @@ class TerminalReporter(Reporter):
 def epoch_line(row: Row, epochs: int, best: bool) -> str:
     """One epoch in one line, columns aligned."""
     width = len(str(epochs))
-    text = f"epoch {row['epoch']:>{width}}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
+    return f"epoch {row['epoch']:>{width}}/{epochs}  {_figures(row)}" + ("  best" if best else "")
+
+
+def _figures(row: Row) -> str:
+    text = f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
     if row["val_loss"] is not None:
         text += f"   validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
-    return text + f"   {row['seconds']:.1f} s" + ("  best" if best else "")
+    return text + f"   {row['seconds']:.1f} s"
 
 
 def default_reporter() -> Reporter:

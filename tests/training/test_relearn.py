@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convoscope import data, evaluation, models
+from convoscope import data, evaluation, look, models
 from convoscope.cli import run as command
 from convoscope.errors import (
     ConvoscopeError,
@@ -170,7 +171,8 @@ def test_what_the_comparison_computed_was_not_kept_from_before(
     made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
     assert listener.told("images a second: ") and not listener.told("were kept from before")
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
-    place = made.settings.notes[-1].removeprefix("the front ends behind ").partition(":")[0]
+    found = next(note for note in made.settings.notes if note.startswith("the front ends behind "))
+    place = found.removeprefix("the front ends behind ").partition(":")[0]
     again = relearn(front, OTHERS, output=tmp_path / "again", cut=place)
     assert fingerprint(again.folder) == fingerprint(made.folder)
 
@@ -268,7 +270,7 @@ def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, front: Run
     made = taught(front, OTHERS, output=tmp_path / "run")
     listener = Listener()
     resume(made.folder, reporter=listener)
-    assert listener.told("all its 1 epochs are done")
+    assert listener.told("its one epoch is done")
     again = resume(made.folder, epochs=3)
     assert len(again.history) == 3
     before, after = front.network().state_dict(), again.network().state_dict()
@@ -291,6 +293,84 @@ def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     assert again is not None and again.unknown == scores.unknown
     whole = evaluation.write_report(Run.open(relearned.folder)).read_text("utf-8")
     assert "multiply-adds" in whole
+
+
+def words_of(page: Path) -> str:
+    """A report's text without its drawings' tags."""
+    return re.sub(
+        r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"<style.*?</style>", "", page.read_text("utf-8"), flags=re.S))
+    )
+
+
+def test_a_report_speaks_of_no_training_where_a_head_was_made(front: Run, tmp_path: Path) -> None:
+    made = taught(front, OTHERS, output=tmp_path / "run", views=2, accept=1.0)
+    assert (
+        "each training image is looked at 2 times, turned, slanted, zoomed and shifted a little" in made.settings.notes
+    )
+    evaluation.test(made, split="validation", invariance=False)
+    told = words_of(evaluation.write_report(made))
+    width = made.network().get_submodule("dense2").weight.shape[1]
+    assert (
+        f"A network of {made.parameters:,} parameters, the {3 * width + 3} of its head learned from 168 images" in told
+    )
+    assert "Measured once, with the finished head, on images as they are." in told
+    assert "24 for validation (choosing the head)" in told
+    assert "each looked at 2 times" in told
+    assert "the validation images chose the head, so this is slightly too good" in told
+    assert "at most 96.0 % of new images of the classes are accepted in the mean, as many as 24 images can tell" in told
+    assert "These images have set the threshold themselves" in told
+    for word in ("epoch", "learning rate", "batch size", "flip", "varied", "switched off"):
+        assert word not in told, word
+    resume(made.folder, epochs=3)
+    further = words_of(evaluation.write_report(Run.open(made.folder), inside=False))
+    assert "from the second on the head was trained further, in steps. The front stayed as it was." in further
+    assert "learning rate" in further and "choosing the best epoch" in further
+
+
+def test_predict_test_and_look_agree_on_what_is_unknown(
+    relearned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One by one as in a batch, at the threshold too: the image that sets it is accepted."""
+    prepared = relearned.prepared()
+    rows = prepared.dataset.indices("validation")
+    evaluation.test(Run.open(relearned.folder), split="validation", invariance=False)
+    with open(relearned.folder / "test" / "predictions.csv", encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [line["path"] for line in written] == [prepared.dataset.names[row] for row in rows]
+    strangers = relearned.strangers()
+    assert strangers is not None
+    opened = Run.open(relearned.folder)
+    refused = 0
+    for row, line in zip(rows.tolist(), written, strict=True):
+        answer = opened.predict(prepared.pixels[row])[0]
+        assert answer.distance is not None
+        assert (answer.label == "unknown") == (line["unknown"] == "yes")
+        assert abs(answer.distance - float(line["distance"])) < 1e-5
+        refused += answer.label == "unknown"
+    kept = math.ceil(0.95 * (len(rows) + 1))
+    assert refused == len(rows) - kept
+    others = data.prepare(data.load("builtin:drawings/apple,cat,fish"), prepared.form).pixels
+    drawing, stranger = next(
+        (image, answer) for image in others if (answer := opened.predict(image)[0]).label == "unknown"
+    )
+    seen = look(opened, drawing)
+    told = seen.to_json()
+    assert (told["label"], told["confidence"], told["distance"]) == ("unknown", None, pytest.approx(stranger.distance))
+    image = tmp_path / "far.png"
+    Image.fromarray(drawing[..., 0]).save(image)
+    assert command(["look", str(relearned.folder), str(image), "--out", str(tmp_path / "seen")]) == 0
+    assert f"far.png: unknown (its distance {stranger.distance:.3f}" in capsys.readouterr().out
+
+
+def test_without_test_and_validation_images_the_next_command_names_others(
+    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(["relearn", str(front.folder), OTHERS, "--test", "0", "--validation", "0", "--output", "run"]) == 0
+    assert "convoscope test run SOURCE" in capsys.readouterr().out
+    assert "convoscope test run SOURCE" in words_of(tmp_path / "run" / "report.html")
+    assert command(["train", "--config", "run/run.toml"]) == 2
+    assert "relearned run" in capsys.readouterr().err
 
 
 # --- heads -------------------------------------------------------------------------------------------------------------
@@ -473,7 +553,7 @@ def test_too_few_validation_images_know_no_strangers(front: Run, tmp_path: Path)
 def test_a_share_that_so_few_images_cannot_keep_is_said(front: Run, tmp_path: Path) -> None:
     listener = Listener()
     taught(front, OTHERS, output=tmp_path / "run", accept=0.99, reporter=listener)
-    assert listener.told("by 24 validation images no threshold accepts more than 96.0% of new images, in the mean")
+    assert listener.told("by 24 validation images no threshold accepts more than 96.0 % of new images, in the mean")
     listener = Listener()
     taught(front, OTHERS, output=tmp_path / "two", accept=0.96, reporter=listener)
     assert not listener.warned
@@ -522,6 +602,14 @@ def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) 
     opened = Run.open(again.folder)
     dataset = opened.prepared().dataset
     assert len(dataset) == 400
+    # What is said of the split is true of this run, and all sources are named.
+    assert not any("drawn" in note or note.startswith("each class: ") for note in opened.prepared().dataset.notes)
+    assert [note for note in made.settings.notes if "each class: " in note] == [
+        "each class: 70% training, 10% validation, 20% test, drawn by seed 0"
+    ]
+    assert "1 thing " in next(note for note in made.settings.notes if note.startswith("80 drawings"))
+    everything = f"{OTHERS} and builtin:drawings/snail and builtin:drawings/snowman"
+    assert opened.settings.sources == everything
     old = {
         name
         for name, split in zip(relearned.prepared().dataset.names, relearned.prepared().dataset.splits, strict=True)
@@ -531,6 +619,11 @@ def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) 
     assert old < new  # the test part stays unseen
     scores = evaluation.test(opened, invariance=False)
     assert scores.images == 80 and scores.accuracy > 0.6
+    assert scores.source == everything
+    told = words_of(evaluation.write_report(opened, inside=False))
+    assert f"{OTHERS}, read as builtin, and builtin:drawings/snail, read as builtin" in told
+    notes = evaluation.compare([opened]).notes
+    assert any("its front had learned before and was taken over from" in note for note in notes)
     resume(again.folder)
 
 
@@ -864,6 +957,16 @@ class At(Reporter):
         self.left -= 1
         if self.left == 0:
             self.action()
+
+
+def test_epochs_are_chosen_by_the_arithmetic_that_predicts(front: Run, tmp_path: Path) -> None:
+    """Training may go in bfloat16; the head's epoch, with which the others are compared, is measured in float32."""
+    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN | {"precision": "bfloat16", "ema": 0.0})
+    assert made.settings.engine["precision"] == "bfloat16" and made.best_epoch > 1
+    best = made.history[made.best_epoch - 1]
+    scores = evaluation.test(Run.open(made.folder), split="validation", invariance=False)
+    assert scores.accuracy == best["val_accuracy"]
+    assert scores.loss == pytest.approx(best["val_loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 6, 8])

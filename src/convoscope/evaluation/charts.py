@@ -268,13 +268,10 @@ def distances_chart(unknown: Mapping[str, Any]) -> Drawing:
     limit = across(unknown["threshold"])
     sheet.line([(limit, top - 8), (limit, floor)], "ink", dash="5 4")
     late = limit > (left + right) / 2
-    sheet.words(limit + (-6 if late else 6), top - 2, "unknown from here on", anchor="end" if late else "start")
+    sheet.words(limit + (-6 if late else 6), top - 4, "unknown from here on", anchor="end" if late else "start")
     sheet.line([(left, floor), (right, floor)], "soft")
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = edges[-1] * share
-        sheet.words(
-            across(x), floor + 16, f"{x:.2f}", anchor="middle" if 0 < share < 1 else "end" if share else "start"
-        )
+    for mark in ticks(0, edges[-1], 8):
+        sheet.words(across(mark), floor + 16, number_text(mark), anchor="middle" if mark else "start")
     sheet.words((left + right) / 2, height - 8, "distance: 1 - cosine of the features", anchor="middle")
     return sheet
 

@@ -120,7 +120,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
                 "name": name,
                 "folder": printable(run.folder),
                 "model": model_name(run, 200),
-                "source": printable(run.settings.source),
+                "source": printable(run.settings.sources),
                 "task": scores.task,
                 "tested": f"{scores.images:,} images, {part_name(scores.split)} of {printable(scores.source)}",
                 "accuracy": scores.accuracy,
@@ -172,6 +172,10 @@ def _doubts(runs: Sequence[Run], entries: Sequence[dict[str, Any]]) -> tuple[str
         notes.append("the runs were tested on different images: their accuracies are not strictly comparable")
     if len({entry["task"] for entry in entries}) > 1 or len({frozenset(run.classes) for run in runs}) > 1:
         notes.append("the runs know different classes")
+    for run, entry in zip(runs, entries, strict=True):
+        if run.settings.relearned is not None:
+            front = printable(run.settings.relearned.front)
+            notes.append(f"{entry['name']}: its front had learned before and was taken over from {front}")
     if len({(run.settings.input.height, run.settings.input.width) for run in runs}) > 1:
         notes.append("the runs see images in different sizes: a shift by one pixel is not the same for each")
     counts = sorted({entry["moved_images"] for entry in entries if entry["moved_images"]})

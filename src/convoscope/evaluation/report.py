@@ -17,7 +17,7 @@ from ..pixels import enlarge, filter_image, to_image
 from . import charts, pictures
 from .charts import Curve, line_chart
 from .page import Section, beside, code, facts, figure, figures, note, page, pairs, paragraph, picture, table, text
-from .scores import Scores, number_text, percent
+from .scores import Scores, number_text, percent, wilson
 from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     if chapters is not None:
         sections += chapters(run)
     sections += [
-        Section("training", "How it was trained", _training(run)),
+        Section("training", "How it was made" if run.settings.solved else "How it was trained", _training(run)),
         Section("use", "Use it again", _use(run)),
     ]
     version = run.settings.versions.get("convoscope", "")
@@ -84,10 +84,14 @@ def _prepared(run: Run) -> tuple[Prepared | None, str]:
 
 
 def _name(run: Run) -> str:
-    parts = Path(run.settings.source).parts
+    return " and ".join(map(_short, (run.settings.source, *(source for source, _ in run.settings.added))))
+
+
+def _short(source: str) -> str:
+    parts = Path(source).parts
     # The last folder alone would often read just "train" or "data".
     generic = len(parts) > 1 and parts[-1].lower() in ("train", "training", "data", "images", "dataset")
-    return printable("/".join(parts[-2:] if generic else parts[-1:]) or run.settings.source)
+    return printable("/".join(parts[-2:] if generic else parts[-1:]) or source)
 
 
 def model_name(run: Run, length: int = 60) -> str:
@@ -123,10 +127,14 @@ def _kinds(run: Run) -> str:
 
 
 def _head(run: Run, scores: Scores | None) -> str:
-    trained = (
-        f"A network of {run.parameters:,} parameters, trained on {_count(run, 'train'):,} images "
-        f"{'with' if run.task == 'numbers' else 'of'} {_kinds(run)} in {seconds_text(run.seconds)},"
-    )
+    from_images = f"{_count(run, 'train'):,} images {'with' if run.task == 'numbers' else 'of'} {_kinds(run)}"
+    trained = f"A network of {run.parameters:,} parameters, "
+    if run.settings.solved:
+        trained += (
+            f"the {_head_parameters(run):,} of its head learned from {from_images} in {seconds_text(run.seconds)},"
+        )
+    else:
+        trained += f"trained on {from_images} in {seconds_text(run.seconds)},"
     big: list[tuple[str, str, str]] = []
     if scores is None:
         sentence = f"{trained} has not been tested yet."
@@ -170,7 +178,10 @@ def _head(run: Run, scores: Scores | None) -> str:
         points = f"{100 * gap['difference']:+.1f}".replace("-", "−")
         big.append(("Gap to training", points, "points, training − validation"))
     big.append(("Parameters", f"{run.parameters:,}", ""))
-    big.append(("Training", seconds_text(run.seconds), f"best epoch {run.best_epoch} of {len(run.history)}"))
+    remark = (
+        "with the images' features" if run.settings.solved else f"best epoch {run.best_epoch} of {len(run.history)}"
+    )
+    big.append(("Learning" if run.settings.solved else "Training", seconds_text(run.seconds), remark))
     notes = "".join(
         note(sentence, warn="used in training" in sentence) for sentence in (scores.notes if scores else ())
     )
@@ -178,6 +189,13 @@ def _head(run: Run, scores: Scores | None) -> str:
         f'<p class="eyebrow">convoscope report · {text(Path(run.folder).name)}</p><h1>{text(_name(run))}: {text(_kinds(run))}</h1>'
         f'<p class="lead">{text(sentence)}</p>{notes}{facts(big)}'
     )
+
+
+def _head_parameters(run: Run) -> int:
+    """How many parameters a relearned run's head has."""
+    assert run.settings.relearned is not None
+    layers = tuple(f"{name}." for name in run.settings.relearned.layers)
+    return sum(value.numel() for name, value in run.weights().items() if name.startswith(layers))
 
 
 def _data(run: Run, prepared: Prepared | None, missing: str) -> str:
@@ -188,10 +206,14 @@ def _data(run: Run, prepared: Prepared | None, missing: str) -> str:
         "crop": "cut to fill the frame",
         "stretch": "stretched to the frame",
     }
-    parts = ", ".join(f"{_count(run, split):,} for {_PURPOSE[split]}" for split in SPLITS if _count(run, split))
+    purpose = _PURPOSE | ({"validation": "validation (choosing the head)"} if run.settings.solved else {})
+    parts = ", ".join(f"{_count(run, split):,} for {purpose[split]}" for split in SPLITS if _count(run, split))
+    read = ", and ".join(
+        f"{source}, read as {layout}"
+        for source, layout in ((run.settings.source, run.settings.layout), *run.settings.added)
+    )
     result = paragraph(
-        f"{run.settings.source}, read as {run.settings.layout}: {parts}. Each image is {words[form.resize]}: "
-        f"{form.height} × {form.width} pixels, {kind}."
+        f"{read}: {parts}. Each image is {words[form.resize]}: {form.height} × {form.width} pixels, {kind}."
     )
     if prepared is None:
         return result + note(f"The images are not where they were, so none are shown here: {missing}")
@@ -275,7 +297,7 @@ def _model(run: Run, inside: bool) -> str:
     if run.settings.relearned is not None:
         result += _taken_over(run)
     if not inside:
-        again = f"convoscope test {_shell(run.folder)}"
+        again = _test_command(run)
         return result + paragraph(
             f"{run.parameters:,} parameters. The table of layers, the filters and a look inside: {again}", "quiet"
         )
@@ -311,10 +333,15 @@ def _taken_over(run: Run) -> str:
         relearned.head, relearned.head
     )
     pull = f", its weights pulled towards zero by {relearned.l2:.2g}" if relearned.l2 else ""
-    learned = "" if run.settings.recipe.epochs == 1 else " From the second epoch on the front learned too."
+    views = f", each looked at {relearned.views} times" if relearned.views > 1 else ""
+    learned = ""
+    if run.settings.front_learns:
+        learned = " That was the first epoch; from the second on the front learned too."
+    elif not run.settings.solved:
+        learned = " That was the first epoch; from the second on the head was trained further, in steps. The front stayed as it was."
     return paragraph(
         f"Relearned: the front was taken over from {relearned.front}, the head is new: {head}{pull}, on the features of the training "
-        f"images. The first epoch is the head's.{learned}"
+        f"images{views}.{learned}"
     )
 
 
@@ -375,6 +402,15 @@ def _learning(run: Run) -> str:
         return paragraph("No epoch is done yet.")
     gap = gap_of(run)
     words = paragraph(gap["sentence"]) if gap is not None else paragraph("There is no validation part to compare with.")
+    if run.settings.solved:
+        row: dict[str, Any] = dict(run.history[-1])
+        rows = [
+            [name, number_text(row[f"{part}_loss"]), percent(row[f"{part}_accuracy"])]
+            for part, name in (("train", "training"), ("val", "validation"))
+            if row[f"{part}_loss"] is not None
+        ]
+        about = "Measured once, with the finished head, on images as they are."
+        return words + table(["", "loss", "accuracy"], rows) + paragraph(about, "quiet")
     about = (
         "Training figures are means over the epoch, while the weights still change and the images are varied; validation figures "
         "are measured after the epoch on images as they are."
@@ -383,9 +419,12 @@ def _learning(run: Run) -> str:
 
 
 def _untested(run: Run) -> str:
-    return paragraph("This run has not been tested yet. One command does it:") + code(
-        f"convoscope test {_shell(run.folder)}"
-    )
+    return paragraph("This run has not been tested yet. One command does it:") + code(_test_command(run))
+
+
+def _test_command(run: Run) -> str:
+    own = _count(run, "test") or _count(run, "validation")
+    return f"convoscope test {_shell(run.folder)}" + ("" if own else " SOURCE")
 
 
 def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]:
@@ -406,7 +445,7 @@ def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section
     if scores.calibration is not None:
         sections.append(Section("calibration", "Can its confidence be believed?", _calibration(scores)))
     if scores.unknown is not None:
-        sections.append(Section("unknown", "None of these", _unknown(scores)))
+        sections.append(Section("unknown", "None of these", _unknown(run, scores)))
     sections.append(Section("mistakes", "Worst mistakes", _mistakes(scores)))
     if scores.invariance is not None:
         sections.append(Section("invariance", "Shifted, turned, scaled", _invariance(run, scores, prepared)))
@@ -487,14 +526,24 @@ def _calibration(scores: Scores) -> str:
     return paragraph(words) + f'<div style="max-width:480px">{chart}</div>'
 
 
-def _unknown(scores: Scores) -> str:
+def _unknown(run: Run, scores: Scores) -> str:
     assert scores.unknown is not None
     found = scores.unknown
     accepted = scores.images - found["refused"]
+    count = _count(run, "validation")
+    asked, most = found["accept"], count / (count + 1)
+    promise = f"{100 * asked:.4g} % of new images of the classes are accepted in the mean"
+    if asked > most:
+        promise = f"at most {percent(most)} of new images of the classes are accepted in the mean, as many as {count:,} images can tell of the {100 * asked:.4g} % asked for"
+    own = (
+        " These images have set the threshold themselves, so new ones may be refused more often."
+        if scores.split == "validation"
+        else ""
+    )
     words = (
         f"Images farther than {found['threshold']:.3f} from the training images are answered with <b>unknown</b>. The validation "
-        f"images set this threshold so that {percent(found['accept'], 0)} of new images of the classes are accepted in the mean. What that costs here: {found['refused']:,} of "
-        f"{scores.images:,} images, all of them of known classes, would be refused; {found['refused_right']:,} of these had the right label."
+        f"images set this threshold so that {promise}. What that costs here: {found['refused']:,} of "
+        f"{scores.images:,} images, all of them of known classes, would be refused; {found['refused_right']:,} of these had the right label.{own}"
     )
     if found["accuracy_accepted"] is not None:
         words += f" Of the {accepted:,} accepted {percent(found['accuracy_accepted'])} are right, of all {percent(scores.accuracy)}."
@@ -555,7 +604,8 @@ def _invariance(run: Run, scores: Scores, prepared: Prepared | None) -> str:
     doubt = ""
     if scores.task == "classes":
         share = entry["untouched"]
-        points = 196 * (share * (1 - share) / entry["images"]) ** 0.5
+        low, high = wilson(round(share * entry["images"]), entry["images"])
+        points = 50 * (high - low)
         doubt = f" With so many images a point is uncertain by about {points:.1f} percentage points."
     return (
         paragraph(
@@ -627,9 +677,12 @@ def _training(run: Run) -> str:
     seconds = run.seconds
     epochs = len(run.history)
     each = f", {seconds / epochs:.2f} s an epoch" if epochs else ""
+    duration = f"{seconds_text(seconds)} for {epochs} epoch{'s' if epochs != 1 else ''}{each}, validation included"
+    if settings.solved:
+        duration = f"{seconds_text(seconds)}, features, head and validation together"
     entries = [
         ("started", str(settings.started)),
-        ("time", f"{seconds_text(seconds)} for {epochs} epoch{'s' if epochs != 1 else ''}{each}, validation included"),
+        ("time", duration),
         ("computed with", machine),
         *([("because", reason)] if reason else []),
         ("seed", str(settings.seed)),
@@ -640,7 +693,12 @@ def _training(run: Run) -> str:
         ),
         ("versions", ", ".join(f"{name} {version}" for name, version in settings.versions.items())),
     ]
-    recipe = [(key.replace("_", " "), _plain(value)) for key, value in settings.recipe.model_dump().items()]
+    used = settings.recipe.model_dump()
+    if settings.solved:  # the others have no say where only a head is made
+        assert settings.relearned is not None
+        used = {key: getattr(settings.relearned, key) for key in ("head", "views", "l2", "accept", "neighbours")}
+        used["class_weights"] = settings.recipe.class_weights
+    recipe = [(key.replace("_", " "), _plain(value)) for key, value in used.items()]
     notes = "".join(paragraph(sentence, "quiet") for sentence in settings.notes)
     return pairs(entries) + notes + "<h3>Recipe</h3>" + f'<div class="columns">{pairs(recipe)}</div>'
 

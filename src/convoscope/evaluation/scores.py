@@ -347,11 +347,16 @@ def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) 
 
 
 def read_gap(
-    history: Sequence[Mapping[str, Any]], best_epoch: int, validation_images: int | None = None
+    history: Sequence[Mapping[str, Any]],
+    best_epoch: int,
+    validation_images: int | None = None,
+    *,
+    varied: bool = True,
 ) -> dict[str, Any] | None:
     """What the curves of training and validation say about overfitting.
 
     With the number of validation images, a gap that chance can make (two standard errors of their accuracy) is not called one.
+    `varied`: training figures are means over epochs in which images are varied and weights change; else both are measured alike, once.
 
     Returns `epoch`, `train_accuracy`, `validation_accuracy` and `difference` at the best epoch, `turned` (the epoch after which
     the validation loss rose for good, or None) and `sentence`, which says it in words. None when nothing was trained.
@@ -380,7 +385,7 @@ def read_gap(
         "validation_accuracy": float(best["val_accuracy"]),
         "difference": difference,
         "turned": turned,
-        "sentence": _gap_sentence(difference, turned, lowest, last, noise, validation_images),
+        "sentence": _gap_sentence(difference, turned, lowest, last, noise, validation_images, varied),
     }
 
 
@@ -391,24 +396,24 @@ def _gap_sentence(
     last: Mapping[str, Any],
     noise: float,
     images: int | None,
+    varied: bool,
 ) -> str:
+    when = " at the best epoch" if varied else ""
     points = f"{abs(100 * difference):.1f} percentage points"
     if 0.03 < abs(difference) <= noise:
         text = (
-            f"Training and validation lie {points} apart at the best epoch, which may be chance: "
+            f"Training and validation lie {points} apart{when}, which may be chance: "
             f"{images:,} validation images tell accuracies apart to about {100 * noise:.0f} points."
         )
     elif difference > 0.1:
-        text = f"It overfits: at the best epoch it does {points} better on the images it trained on than on the validation images."
+        text = f"It overfits:{when} it does {points} better on the images it trained on than on the validation images."
     elif difference > 0.03:
-        text = f"It overfits a little: at the best epoch training is {points} ahead of validation."
+        text = f"It overfits a little:{when} training is {points} ahead of validation."
     elif difference < -0.005:
-        text = (
-            f"No overfitting: validation is {points} ahead of training, which is measured while the images are varied "
-            "and parts of the network may be switched off."
-        )
+        why = ", which is measured while the images are varied and parts of the network may be switched off"
+        text = f"No overfitting: validation is {points} ahead of training{why if varied else ''}."
     else:
-        text = f"No overfitting to speak of: training and validation lie {points} apart at the best epoch."
+        text = f"No overfitting to speak of: training and validation lie {points} apart{when}."
     if turned is not None:
         text += (
             f" The validation loss turned after epoch {turned}: it rose from {lowest['val_loss']:.3f} to "

@@ -118,6 +118,7 @@ def test(
     if gap is not None:
         gap["test_accuracy"] = values["accuracy"]
     worst = _worst(run, answers, truth)
+    far = _far(run, distances)
     scores = Scores(
         task=run.task,
         source=images.source,
@@ -125,14 +126,14 @@ def test(
         images=len(truth),
         classes=tuple(run.classes),
         gap=gap,
-        worst=[_mistake(run, images, answers, truth, row, rank) for rank, row in enumerate(worst, 1)],
+        worst=[_mistake(run, images, answers, truth, far, row, rank) for rank, row in enumerate(worst, 1)],
         pairs=_pairs(run, answers, truth),
         notes=images.notes,
         folder=Path(run.folder) / "test",
         **values,
     )
     scores = dataclasses.replace(scores, seconds=time.monotonic() - start)
-    _write(run, scores, images, answers, truth, worst)
+    _write(run, scores, images, answers, truth, distances, worst)
     return scores
 
 
@@ -165,7 +166,7 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
 def gap_of(run: Run) -> dict[str, Any] | None:
     """What the run's curves say about overfitting, see `read_gap`."""
     counted = run.settings.images.get("validation") if run.task == "classes" else None
-    return read_gap([dict(row) for row in run.history], run.best_epoch, counted)
+    return read_gap([dict(row) for row in run.history], run.best_epoch, counted, varied=not run.settings.solved)
 
 
 def table_of(run: Run) -> Any | None:
@@ -193,7 +194,7 @@ def _images(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: s
         prepared = run.prepared()
         dataset = prepared.dataset
         rows, part, notes = _own_part(run, dataset, split)
-        return _Images(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.source, part, notes)
+        return _Images(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
     from .. import data
 
@@ -230,13 +231,14 @@ def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64
         notes = ("the run has no test part: its validation part is tested instead",)
     if not len(rows):
         raise DataError(
-            run.settings.source,
+            run.settings.sources,
             f"the run has no {part} part to test on",
             hint=f"name other images: convoscope test {printable(run.folder)} SOURCE",
             code="test-empty",
         )
     if part == "validation":
-        notes = (*notes, "the validation images chose the best epoch, so this is slightly too good")
+        chosen = "head" if run.settings.solved else "best epoch"
+        notes = (*notes, f"the validation images chose the {chosen}, so this is slightly too good")
     elif part in ("train", "all"):
         notes = (*notes, "these images were used in training: this says little about new ones")
     return rows, part, notes
@@ -312,15 +314,24 @@ def _answers(
     return answers, np.concatenate(distances) if distances else None
 
 
+def _far(run: Run, distances: Floats | None) -> NDArray[np.bool_] | None:
+    """Which images `predict` calls unknown."""
+    if distances is None:
+        return None
+    strangers = run.strangers()
+    assert strangers is not None
+    return distances > strangers.threshold
+
+
 DISTANCE_BINS = 40
 
 
 def _unknown(run: Run, answers: Floats, truth: NDArray[Any], distances: Floats) -> dict[str, Any]:
     """What it costs to call far images unknown: all of these are known, so each one refused is a loss."""
-    strangers = run.strangers()
+    strangers, refused = run.strangers(), _far(run, distances)
     assert strangers is not None
+    assert refused is not None
     assert run.settings.relearned is not None
-    refused = distances > strangers.threshold
     right = answers.argmax(axis=1) == truth
     top = max(float(distances.max()), strangers.threshold) * 1.05 or 1.0
     edges = np.linspace(0, top, DISTANCE_BINS + 1)
@@ -400,7 +411,13 @@ def _in_words(run: Run, answers: Floats, truth: NDArray[Any], row: int) -> tuple
 
 
 def _mistake(
-    run: Run, images: _Images, answers: Floats, truth: NDArray[Any], row: np.int64, rank: int
+    run: Run,
+    images: _Images,
+    answers: Floats,
+    truth: NDArray[Any],
+    far: NDArray[np.bool_] | None,
+    row: np.int64,
+    rank: int,
 ) -> dict[str, Any]:
     label, predicted, confidence, _ = _in_words(run, answers, truth, int(row))
     if run.task == "labels":
@@ -411,6 +428,7 @@ def _mistake(
         "predicted": predicted,
         "confidence": confidence,
         "image": f"worst/{rank:02d}.png",
+        **({} if far is None else {"unknown": bool(far[row])}),
     }
 
 
@@ -431,11 +449,18 @@ def caption(mistake: dict[str, Any], task: str) -> tuple[str, str]:
         )
         return f"true {truth}", f"predicted {answer}"
     predicted = mistake["predicted"] or "(no label)"
-    return f"is {mistake['label'] or '(no label)'}", f"{predicted}, {percent(mistake['confidence'], 0)}"
+    told = ", but unknown" if mistake.get("unknown") else ""
+    return f"is {mistake['label'] or '(no label)'}", f"{predicted}, {percent(mistake['confidence'], 0)}{told}"
 
 
 def _write(
-    run: Run, scores: Scores, images: _Images, answers: Floats, truth: NDArray[Any], worst: NDArray[np.int64]
+    run: Run,
+    scores: Scores,
+    images: _Images,
+    answers: Floats,
+    truth: NDArray[Any],
+    distances: Floats | None,
+    worst: NDArray[np.int64],
 ) -> None:
     """All files of `RUN/test/`, staged and then moved into place."""
     target = Path(run.folder) / "test"
@@ -444,7 +469,7 @@ def _write(
     except OSError as error:
         raise machine_error(target, error) from error
     with FolderLock(target), _staged(target) as stage:
-        write_text(stage / "predictions.csv", _predictions(run, images, answers, truth))
+        write_text(stage / "predictions.csv", _predictions(run, images, answers, truth, distances))
         if scores.confusion:
             write_text(stage / "confusion.csv", _confusion(scores))
         for name, picture in figures(scores).items():
@@ -495,12 +520,16 @@ def _staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any]) -> str:
+def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any], distances: Floats | None) -> str:
+    """As CSV. Of a run that knows strangers also each image's distance, and whether `predict` says `unknown`."""
+    far = _far(run, distances)
+    more: tuple[str, ...] = ()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     kind = {"classes": "score", "labels": "score", "numbers": "predicted"}[run.task]
     writer.writerow(
         ["path", "label", "predicted", "confidence", "correct", *(f"{kind} {printable(n)}" for n in run.classes)]
+        + (["distance", "unknown"] if far is not None else [])
     )
     cells = {name: escape_cell(name) for name in run.classes}
     rounded = answers.astype(np.float64).round(6).tolist()
@@ -508,6 +537,8 @@ def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any]
         label, predicted, confidence, correct = _in_words(run, answers, truth, row)
         if run.task != "numbers":
             label, predicted = (cells[t] if t in cells else escape_cell(t) for t in (label, predicted))
+        if far is not None and distances is not None:
+            more = (str(round(float(distances[row]), 6)), "yes" if far[row] else "no")
         writer.writerow(
             [
                 escape_cell(images.names[int(images.rows[row])]),
@@ -516,6 +547,7 @@ def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any]
                 "" if confidence is None else round(confidence, 6),
                 "" if correct is None else ("yes" if correct else "no"),
                 *values,
+                *more,
             ]
         )
     return buffer.getvalue()

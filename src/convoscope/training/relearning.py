@@ -327,6 +327,7 @@ class _Lesson:
     row: Row
     way: Way
     views: int
+    notes: tuple[str, ...]
 
 
 def _learn(
@@ -352,13 +353,12 @@ def _learn(
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets, np.int64))
     every = torch.from_numpy(features)
     looks, labels = [every[train]], [targets[train]]
+    notes: tuple[str, ...] = ()
     if views > 1:
         recipe = _view_recipe(prepared)
-        reporter.say(
-            f"each training image is looked at {views} times, turned, slanted, zoomed and shifted a little"
-            if _small(prepared)
-            else f"each training image is looked at {views} times, cut and coloured differently"
-        )
+        how = "turned, slanted, zoomed and shifted a little" if _small(prepared) else "cut and coloured differently"
+        notes = (f"each training image is looked at {views} times, {how}",)
+        reporter.say(notes[0])
         for view in range(1, views):
             more = source.of(prepared, train, views=recipe, view=view, progress=progress)
             looks.append(torch.from_numpy(more))
@@ -371,7 +371,7 @@ def _learn(
     mean = nearest_mean(examples, classes)
     if len(validation):
         right = objective.right(mean.scores(every[validation]), targets[validation])
-        reporter.say(f"nearest class mean: {right / len(validation):.1%} of the validation images right")
+        reporter.say(f"nearest class mean: {100 * right / len(validation):.1f} % of the validation images right")
     else:
         reporter.warn("there is no validation part: the head's strength is not chosen, and no image will be unknown")
     head = mean
@@ -385,7 +385,7 @@ def _learn(
     elif len(validation) and wish.accept * (len(validation) + 1) > len(validation):
         most = len(validation) / (len(validation) + 1)
         reporter.warn(
-            f"by {len(validation)} validation images no threshold accepts more than {most:.1%} of new images, in the mean"
+            f"by {len(validation)} validation images no threshold accepts more than {100 * most:.1f} % of new images, in the mean"
         )
 
     def figures(part: NDArray[np.int64]) -> tuple[float | None, float | None]:
@@ -409,7 +409,7 @@ def _learn(
         learning_rate=0.0,
         size=prepared.form.height,
     )
-    return _Lesson(head, features, strangers, row, source.way, views)
+    return _Lesson(head, features, strangers, row, source.way, views, notes)
 
 
 def _check_features(front: Front, prepared: Prepared, features: NDArray[np.float32], train: NDArray[np.int64]) -> None:
@@ -481,7 +481,7 @@ def _settings(
             reason=lesson.way.reason,
         ).model_dump(),
         images={split: len(dataset.indices(split)) for split in data.SPLITS},
-        notes=(*notes, *prepared.dataset.notes[len(dataset.notes) :]),
+        notes=(*notes, *prepared.dataset.notes[len(dataset.notes) :], *lesson.notes),
         versions=start.versions(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         relearned=Relearned(
@@ -567,10 +567,9 @@ def _write(
     row = lesson.row
     row["seconds"] = seconds
     with Journal(folder, [], 0) as journal:
-        reporter.start(folder, settings.recipe.epochs)
         journal.event("start", epoch=1, step=0)
         journal.epoch(row)
-        reporter.epoch(row, True)
+        reporter.head(row)
         if settings.recipe.epochs == 1:
             journal.event("end", epoch=1, best_epoch=1)
         progress = Progress(epoch=1, best_value=value_of_row(row), history=[row], events_bytes=journal.bytes_written)

@@ -63,5 +63,8 @@ class Reporter:
     def epoch(self, row: Row, best: bool) -> None:
         """One epoch ended."""
 
+    def head(self, row: Row) -> None:
+        """`relearn` has made the head: what it reaches, and the seconds it all took."""
+
     def end(self) -> None:
         """Training ended, in whatever way."""

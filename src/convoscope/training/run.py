@@ -90,6 +90,22 @@ class Settings(BaseModel):
     started: str
     relearned: Relearned | None = None
 
+    @property
+    def sources(self) -> str:
+        """All sources of the run's images, in words: `photos and zebras`."""
+        return " and ".join([self.source, *(source for source, _ in self.added)])
+
+    @property
+    def solved(self) -> bool:
+        """Whether `relearn` has made a head and nothing was trained in steps."""
+        return self.relearned is not None and self.recipe.epochs == 1
+
+    @property
+    def front_learns(self) -> bool:
+        """Whether, in a relearned run, the front learns too."""
+        blocks = self.recipe.trained_blocks
+        return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -98,7 +114,7 @@ class Prediction:
     Attributes:
         path: the image's path, or its position in the list if it was given as an array.
         label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers. `unknown` if the run
-            knows strangers (it was relearned) and this image is farther from its training images than they are from one another.
+            knows strangers (it was relearned) and this image's distance is above the threshold.
         confidence: the label's probability; for labels the least sure decision's; for numbers and for `unknown` None.
         scores: class or number name to probability or number.
         distance: of a run that knows strangers: how far the image is from the training images, 0..2, see `Strangers`; else None.

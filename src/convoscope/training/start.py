@@ -182,7 +182,8 @@ def resume(
             if recipe.patience:
                 state["progress"]["stale"] = 0
         if done >= recipe.epochs:
-            reporter.say(f"all its {done} epochs are done; --epochs {2 * done} would go on to twice as many")
+            ended = "its one epoch is done" if done == 1 else f"all its {done} epochs are done"
+            reporter.say(f"{ended}; --epochs {2 * done} would go on to twice as many")
         dataset = read_dataset(place, settings)
         prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
         prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
