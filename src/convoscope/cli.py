@@ -438,7 +438,7 @@ def relearn(
     views: Annotated[
         int | None,
         Parameter(
-            help="Look at each training image so often, cut and coloured differently; if not given, 8 for few small images, else 1."
+            help="Look at each training image so often, each time a little different; if not given, 8 for few small images, else 1."
         ),
     ] = None,
     cut: Annotated[
@@ -594,7 +594,8 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool, quick: bool =
             print_scores(console, scores)
         console.print(f"run: {printable(finished.folder)}\nreport: {printable(report)}", markup=False, highlight=False)
         if quick:
-            more = f"shift, turn, scale and a look inside: convoscope test {shell_word(finished.folder)}"
+            own = "" if finished.settings.images.get(split) else " SOURCE"
+            more = f"shift, turn, scale and a look inside: convoscope test {shell_word(finished.folder)}{own}"
             console.print(more, markup=False, highlight=False)
 
 

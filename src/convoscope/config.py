@@ -62,7 +62,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         elif not isinstance(value, _KEYS[key]) or isinstance(value, bool) != (_KEYS[key] == (bool,)):
             faults.append(f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {value!r}")
     recipe = values.pop("recipe", {}) if isinstance(values.get("recipe", {}), dict) else {}
-    values.pop("record", None)
+    record = values.pop("record", None)
+    if isinstance(record, dict) and "relearned" in record:
+        raise UsageError(
+            path,
+            "is the run.toml of a relearned run, whose front cannot be trained anew from it",
+            hint="relearn again: convoscope relearn FRONT SOURCE",
+            code="config-relearned",
+        )
     faults += _recipe_faults(recipe)
     if faults:
         raise UsageError(path, "; ".join(faults), hint="keys: " + ", ".join(_KEYS), code="config-invalid")
