@@ -114,3 +114,26 @@ def test_a_training_step_is_the_chosen_size(tmp_path: Path) -> None:
     assert seen[-20:] == [(True, 32), (False, 40)] * 7 + [(True, 48), (False, 64)] * 3
     assert [row["size"] for row in run.history] == [32] * 7 + [48] * 3
     assert run.best_epoch > 7
+
+
+def test_what_may_depend_on_left_and_right_is_not_mirrored() -> None:
+    """Numbers never by themselves; labels where each one's images look like their mirror images, not their mean."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (80, 20, 20), dtype=np.uint8)
+    left = np.arange(80) % 2 == 0
+    images[left, :, :10] += 120
+    images[~left, :, 10:] += 120
+    form = InputFormat(height=20, width=20, channels=1)
+    numbers = data.prepare(data.from_arrays(images, left.astype(np.float32) + 0.5), form)
+    recipe, notes = chosen(numbers, "conv(4) relu flatten dense")
+    assert recipe.flip is False and "numbers may depend on left and right" in notes
+    sides = data.prepare(data.from_arrays(images, np.stack([left, ~left, left | ~left], 1).astype(np.uint8)), form)
+    assert sides.dataset.task == "labels" and mirror_likeness(sides) < 0
+    recipe, notes = chosen(sides, "conv(4) relu flatten dense")
+    assert recipe.flip is False and "not all labels' images look like their mirror images" in notes
+    one = data.prepare(data.from_arrays(images, np.stack([left, left & False], 1).astype(np.uint8)), form)
+    assert mirror_likeness(one) < 0  # against those without the label
+    images[:, :, :] = rng.integers(0, 60, (80, 20, 20), dtype=np.uint8)
+    images[left, :10] += 120
+    heights = data.prepare(data.from_arrays(images, np.stack([left, ~left, left | ~left], 1).astype(np.uint8)), form)
+    assert chosen(heights, "conv(4) relu flatten dense")[0].flip is True

@@ -48,22 +48,27 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
     Returns:
         The recipe, and what was chosen and why, in plain sentences.
     """
-    form = prepared.form
+    form, dataset = prepared.form, prepared.dataset
     side = max(form.height, form.width)
-    images = len(prepared.dataset.indices("train"))
+    images = len(dataset.indices("train"))
     notes: list[str] = []
     if side <= TINY_SIDE:
         chosen = _patterns(images)
     elif side <= SMALL_SIDE:
         chosen = _small_images(images, network)
     else:
-        dataset = prepared.dataset
         chosen = _photographs(images, form, network, len(dataset.classes), dataset.task)
-    if side > TINY_SIDE and "flip" not in named:
+    if dataset.task == "numbers" and "flip" not in named:
+        chosen["flip"] = False
+        notes.append(
+            "images are not mirrored in training: numbers may depend on left and right; --set flip=true if not"
+        )
+    elif side > TINY_SIDE and "flip" not in named:
         likeness = mirror_likeness(prepared)
         alike = likeness >= ALIKE
         chosen["flip"] = alike and _convolves(network)
-        looks = f"{'the' if alike else 'not all'} classes look like their mirror images (r = {likeness:.2f})"
+        kinds = "labels' images" if dataset.task == "labels" else "classes"
+        looks = f"{'the' if alike else 'not all'} {kinds} look like their mirror images (r = {likeness:.2f})"
         if chosen["flip"]:
             notes.append(f"images are mirrored in training: {looks}")
         elif alike:
@@ -156,7 +161,7 @@ def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     """How much each class's mean image resembles its own mirror image: the mean correlation, -1..1.
 
     Taken from each class's difference to the mean of all classes, over up to `at_most` training images of a class. Clothes and most things
-    are alike, digits and letters are not.
+    are alike, digits and letters are not. Of several labels each one's images are a class here, and those without any.
     """
     dataset = prepared.dataset
     rows = dataset.indices("train")
@@ -164,6 +169,9 @@ def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     if dataset.task == "classes":
         targets = dataset.targets[rows]
         groups = [rows[targets == label] for label in np.unique(targets)]
+    elif dataset.task == "labels":
+        given = dataset.targets[rows] > 0
+        groups = [rows[chosen] for chosen in (*given.T, ~given.any(axis=1)) if chosen.any()]
     means = [np.take(prepared.pixels, group[:at_most], axis=0).mean(0, dtype=np.float64) for group in groups]
     common = np.mean(means, 0) if len(means) > 1 else 0.0
     likenesses = []
