@@ -12,7 +12,7 @@ from .download import fetch
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
 from .joining import joined
-from .layouts import LAYOUTS, from_arrays, load, with_manifest
+from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .pad import PadForm, pad_form, pad_image
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import Prepared, prepare
@@ -20,6 +20,7 @@ from .store import Prepared, prepare
 __all__ = [
     "DRAWING_SIDE",
     "LAYOUTS",
+    "MEMORY",
     "SPLITS",
     "Dataset",
     "InputFormat",

@@ -391,7 +391,7 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
     if found.duplicates:
         surplus = sum(len(group) - 1 for group in found.duplicates)
         remarks.append(
-            f"{_count(surplus, 'image')} could go without loss: the same content again, for instance {_some(found.duplicates[0])}"
+            f"{_count(surplus, 'image')} more than there are different ones: the same content again, for instance {_some(found.duplicates[0])}"
         )
     if found.near_duplicates:
         remarks.append(

@@ -41,6 +41,8 @@ LAYOUTS: Final = (
     "csv:numbers",
 )
 """How a source may be read; `auto` guesses and says what it took."""
+MEMORY = "memory"
+"""The layout of what `from_arrays` was given."""
 
 
 def load(
@@ -76,6 +78,13 @@ def load(
     if isinstance(source, Dataset):
         return source
     text = os.fspath(source)
+    if layout == MEMORY:
+        raise DataError(
+            text,
+            "these images were handed over in memory, so they cannot be read again",
+            hint="name a folder or a file with the images",
+            code="data-in-memory",
+        )
     path = Path(text)
     if text.startswith("builtin:"):
         from .builtin import load_builtin
@@ -206,7 +215,7 @@ def from_arrays(
     rows = [f"image/{row}" for row in range(stack.count)]
     if stack.axes in ("NCHW", "NF"):
         notes.append(f"taken as {stack.count} images of {stack.height} x {stack.width} x {stack.channels}")
-    listing = Listing("arrays", names, rows, targets, ArrayImages([stack]), task, given=splits, notes=notes)
+    listing = Listing(MEMORY, names, rows, targets, ArrayImages([stack]), task, given=splits, notes=notes)
     return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
 
 

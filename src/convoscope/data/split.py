@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def check_seed(seed: int) -> None:
     Raises:
         UsageError: it is.
     """
-    if not 0 <= seed <= MAX_SEED:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed <= MAX_SEED:
         raise UsageError("seed", f"must be a whole number from 0 to {MAX_SEED}; received {seed}", code="bad-seed")
 
 
@@ -138,10 +139,10 @@ def complete(
         validation = min(VALIDATION_SHARE, MAX_VALIDATION / max(count, 1)) if validation is None else validation
         test = min(TEST_SHARE, MAX_TEST / max(count, 1)) if test is None else test
         splits = draw(names, strata, seed, validation, test)
-        numbers = np.bincount(splits, minlength=3)
+        counts = np.bincount(splits, minlength=3)
+        proportion = ", each class in proportion" if strata.any() else ""
         return splits, [
-            f"split drawn with seed {seed}: {numbers[0]} for training, {numbers[1]} for validation, {numbers[2]} for the test, "
-            "each class in proportion"
+            f"split drawn with seed {seed}: {counts[0]} for training, {counts[1]} for validation, {counts[2]} for the test{proportion}"
         ]
     splits = given.copy()
     if has[VALIDATION] and has[TEST]:
