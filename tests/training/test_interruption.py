@@ -643,3 +643,19 @@ def test_without_its_last_checkpoint_a_run_goes_on_from_the_one_before(
         resume(folder)
     assert (caught.value.code, caught.value.reason) == ("run-empty", "it was ended before its first checkpoint")
     assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"
+
+
+def test_a_signal_in_the_last_moment_is_heard(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]]
+) -> None:
+    class Late(Reporter):
+        def epoch(self, row: Any, best: bool) -> None:
+            if row["epoch"] == EPOCHS:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted) as caught:
+        train(pictures, output=tmp_path / "run", reporter=Late(), **RECIPE)
+    assert (caught.value.code, caught.value.exit_code) == ("interrupted", 130)
+    assert fingerprint(tmp_path / "run") == straight()
+    resume(tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == straight()

@@ -41,6 +41,7 @@ from convoscope.training.front import open_front
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
+from convoscope.training.run import glance
 from convoscope.training.strangers import distances, learn_strangers
 
 FRONT = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
@@ -145,6 +146,7 @@ def test_a_place_that_is_asked_for(front: Run, tmp_path: Path) -> None:
 def test_with_hardly_any_images_the_front_stays_whole(front: Run, pictures: Path, tmp_path: Path) -> None:
     dataset = data.load(pictures)
     few = dataset.select(np.concatenate([np.flatnonzero(dataset.targets == label)[:4] for label in (0, 1)]))
+    few = dataclasses.replace(few, classes=few.classes[:2])
     listener = Listener()
     made = relearn(front, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
@@ -969,6 +971,85 @@ def test_epochs_are_chosen_by_the_arithmetic_that_predicts(front: Run, tmp_path:
     assert scores.loss == pytest.approx(best["val_loss"], rel=1e-5)
 
 
+class Struck(Reporter):
+    """Ctrl-C where something is told for the first time."""
+
+    def __init__(self, where: str, epoch: int = 0) -> None:
+        self.where, self.number, self.done = where, epoch, False
+
+    def _strike(self, where: str) -> None:
+        if where == self.where:
+            self.where = ""
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def head(self, row: Any) -> None:
+        self._strike("head")
+        self.done = True
+
+    def epoch(self, row: Any, best: bool) -> None:
+        if row["epoch"] == self.number:
+            self._strike("epoch")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if what == "features" and self.done:
+            self._strike("finish")
+
+
+@pytest.mark.parametrize("reporter", [Struck("head"), Struck("epoch", 3), Struck("finish")])
+def test_a_stop_at_the_edges_is_heard_and_loses_nothing(front: Run, tmp_path: Path, reporter: Struck) -> None:
+    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    assert straight.best_epoch > 1 and len(straight.history) == 3
+    with pytest.raises(Interrupted) as caught:
+        taught(front, OTHERS, output=tmp_path / "run", reporter=reporter, **UNFROZEN)
+    assert (caught.value.code, caught.value.exit_code, reporter.where) == ("interrupted", 130, "")
+    resume(tmp_path / "run")
+    assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
+    settings = Run.open(tmp_path / "run").settings
+    assert settings.relearned == straight.settings.relearned
+    # What stands in run.toml is the best weights' threshold, also after another start.
+    resume(tmp_path / "run")
+    assert glance(tmp_path / "run")[0].relearned == straight.settings.relearned
+
+
+def test_a_stop_while_the_head_is_written_leaves_a_whole_run(front: Run, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted) as caught:
+        taught(front, OTHERS, output=tmp_path / "run", reporter=Struck("head"))
+    assert caught.value.reason == "stopped; the head is made and saved"
+    assert evaluation.test(Run.open(tmp_path / "run"), invariance=False).images == 48
+
+
+def test_images_from_memory_teach_the_front_too(front: Run, tmp_path: Path) -> None:
+    dataset = data.load(OTHERS)
+    half = dataset.select(np.arange(0, len(dataset), 2))
+    made = taught(front, half, output=tmp_path / "half", **UNFROZEN)
+    assert made.settings.images["train"] == len(half.indices("train"))
+    prepared = data.prepare(half, front.settings.input)
+    arrays = data.from_arrays(prepared.pixels, half.targets, half.classes)
+    run = taught(front, arrays, output=tmp_path / "arrays", **UNFROZEN)
+    assert evaluation.test(run, invariance=False).images == len(arrays.indices("test"))
+    with pytest.raises(DataError) as caught:
+        Run.open(run.folder).prepared()
+    assert caught.value.code == "data-in-memory"
+    without = arrays.splits.copy()
+    without[arrays.targets == 1] = data.SPLITS.index("test")
+    with pytest.raises(DataError) as caught:
+        taught(front, dataclasses.replace(arrays, splits=without), output=tmp_path / "none")
+    assert caught.value.code == "class-empty" and "star" in caught.value.reason
+
+
+def test_what_is_remembered_is_what_the_network_answers(front: Run, tmp_path: Path) -> None:
+    """Training images' features may be bfloat16's; asked about, they go through the network."""
+    made = taught(front, OTHERS, output=tmp_path / "run", precision="bfloat16")
+    prepared = made.prepared()
+    assert made._features is not None
+    for part in ("train", "test"):
+        rows = prepared.dataset.indices(part)
+        answers, distances = made.judge(prepared.pixels, rows)
+        plain, far = Run.open(made.folder).judge(prepared.pixels[rows])
+        np.testing.assert_allclose(answers, plain, atol=1e-5)
+        np.testing.assert_allclose(distances, far, atol=1e-5)
+
+
 @pytest.mark.parametrize("stop", [1, 6, 8])
 def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: Path, stop: int) -> None:
     straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
@@ -1020,6 +1101,14 @@ def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, mon
     ("options", "code"),
     [
         ({"head": "tree"}, "relearn-head"),
+        ({"head": ""}, "relearn-head"),
+        ({"head": False}, "relearn-head"),
+        ({"accept": True}, "relearn-accept"),
+        ({"accept": "0.9"}, "relearn-accept"),
+        ({"views": 2.0}, "relearn-views"),
+        ({"unfreeze": np.array([1, 2])}, "relearn-unfreeze"),
+        ({"unfreeze": 1, "epochs": 100_000}, "recipe-invalid"),
+        ({"seed": 1.5}, "bad-seed"),
         ({"views": 0}, "relearn-views"),
         ({"views": 1000}, "relearn-views"),
         ({"accept": 0.0}, "relearn-accept"),
@@ -1044,10 +1133,10 @@ def test_impossible_wishes(front: Run, pictures: Path, tmp_path: Path, options: 
     assert not (tmp_path / "run").exists()
 
 
-def test_fronts_that_are_none(pictures: Path, tmp_path: Path) -> None:
-    def refusal(front: Any, **options: Any) -> ConvoscopeError:
+def test_fronts_that_are_none(front: Run, pictures: Path, tmp_path: Path) -> None:
+    def refusal(other: Any, **options: Any) -> ConvoscopeError:
         with pytest.raises(ConvoscopeError) as caught:
-            relearn(front, pictures, output=tmp_path / "run", **options)
+            relearn(other, pictures, output=tmp_path / "run", **options)
         assert not (tmp_path / "run").exists()
         return caught.value
 
@@ -1057,6 +1146,9 @@ def test_fronts_that_are_none(pictures: Path, tmp_path: Path) -> None:
     assert refusal("builtin:shapes").code == "front-unknown"
     assert refusal("timm:resnet19").code == "model-unknown"
     assert refusal("torchvision:squeezenet1_1", model=None).code in ("front-without-head", "download-failed")
+    (tmp_path / "lone").mkdir()
+    shutil.copy(front.folder / "best.safetensors", tmp_path / "lone" / "best.safetensors")
+    assert refusal(tmp_path / "lone" / "best.safetensors", add=True).code == "relearn-add"
     assert refusal(tmp_path / "none" / "run").code == "checkpoint-missing"
     assert refusal(tmp_path / "a.safetensors").code == "checkpoint-missing"
     (tmp_path / "empty").mkdir()

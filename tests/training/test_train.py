@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -176,7 +177,13 @@ def test_other_recipes_train(pictures: Path, tmp_path: Path, recipe: dict[str, A
 
 
 def test_patience_stops_early(pictures: Path, tmp_path: Path) -> None:
-    run = train(pictures, output=tmp_path / "run", **QUICK | {"epochs": 200, "patience": 3, "learning_rate": 1e-6})
+    listener = Listener()
+    quick = QUICK | {"epochs": 200, "patience": 3, "learning_rate": 1e-6}
+    run = train(pictures, output=tmp_path / "run", reporter=listener, **quick)
+    told = f"ended after {len(run.history)} of 200 epochs: none of the last 3 was better than epoch {run.best_epoch}"
+    assert listener.said[-1] == told
+    resume(run.folder, reporter=listener)
+    assert listener.said[-1] == told
     assert len(run.history) == run.best_epoch + 3
 
 
@@ -656,3 +663,66 @@ def test_a_glance_at_settings_that_cannot_be_read(run: Run, tmp_path: Path, cont
 def test_a_glance_at_no_run(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no checkpoint in this folder"):
         glance(tmp_path)
+
+
+def test_with_class_weights_the_validation_loss_does_not_depend_on_batches(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the mean weighted by the images' classes, over all of them, whatever the batches are."""
+    few = tmp_path / "few"
+    shutil.copytree(pictures, few)
+    for path in sorted((few / "square").iterdir())[6:]:
+        path.unlink()
+    run = train(
+        few,
+        output=tmp_path / "run",
+        validation=0.4,
+        **QUICK | {"epochs": 1, "class_weights": "balanced", "batch_size": 16},
+    )
+    prepared = run.prepared()
+    rows, trained = prepared.dataset.indices("validation"), prepared.dataset.indices("train")
+    counts = np.bincount(prepared.dataset.targets[trained], minlength=3)
+    weights = (len(trained) / 3 / counts)[prepared.dataset.targets[rows]]
+    chances = run.scores(prepared.pixels[rows]).astype(np.float64)
+    losses = -np.log(chances[np.arange(len(rows)), prepared.dataset.targets[rows]])
+    assert len(rows) > 32  # more than one batch
+    assert run.history[0]["val_loss"] == pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "sizes"), [(1, [24]), (2, [16, 24]), (3, [16, 16, 24]), (4, [16, 16, 16, 24]), (10, [16] * 7 + [24] * 3)]
+)
+def test_small_images_come_first_and_full_ones_last(epochs: int, sizes: list[int]) -> None:
+    from convoscope.training.loop import train_size, validation_size
+
+    part = SimpleNamespace(pixels=np.zeros((1, 24, 24, 3), np.uint8))
+    job = cast(
+        Any, SimpleNamespace(recipe=Recipe.read({"epochs": epochs, "start_size": 2 / 3, "end_size": 1.0}), train=part)
+    )
+    assert [train_size(job, epoch)[0] for epoch in range(epochs)] == sizes
+    assert validation_size(job, epochs - 1) == (24, 24)
+
+
+def test_a_size_for_which_the_model_is_made_is_told(pictures: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    train(pictures, "quickdraw", output=tmp_path / "run", reporter=listener, epochs=1, precision="float32")
+    assert any(line.startswith("images at 28x28, for which the model is made (") for line in listener.said)
+
+
+@pytest.mark.parametrize("epochs", [3.5, float("nan"), "many", 0, 100_001])
+def test_impossible_numbers_of_epochs_do_a_run_no_harm(run: Run, tmp_path: Path, epochs: Any) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(UsageError) as caught:
+        resume(tmp_path / "run", epochs=epochs)
+    assert caught.value.code == "recipe-invalid"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+    more = resume(tmp_path / "run", epochs=np.int64(len(run.history) + 1))  # type: ignore[arg-type]
+    assert len(more.history) == len(run.history) + 1
+
+
+@pytest.mark.parametrize("seed", [1.5, True, "1", None, -1])
+def test_seeds_are_whole_numbers(pictures: Path, seed: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        train(pictures, seed=seed, epochs=1)
+    assert caught.value.code == "bad-seed"

@@ -180,8 +180,15 @@ def fit(
                 progress.epoch, progress.step, progress.seconds = row["epoch"], 0, 0.0
                 progress.loss_sum = progress.right_sum = 0.0
                 progress.images = 0
+            if progress.epoch < recipe.epochs:
+                reporter.say(
+                    f"ended after {progress.epoch} of {recipe.epochs} epochs: none of the last {progress.stale} was better than "
+                    f"epoch {best_epoch(progress.history)}"
+                )
             journal.event("end", epoch=progress.epoch, best_epoch=best_epoch(progress.history))
             keeper.save(progress, journal, reporter, final=True)
+            if signals.number:  # it came too late to stop anything
+                raise stopped(job, signals.number)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if "can't allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -247,18 +254,20 @@ def evaluate(
     count = max(32, min(256, 2 * job.recipe.batch_size))
     was_training = network.training
     network.eval()
-    loss_sum = right_sum = 0.0
+    loss_sum = right_sum = weight_sum = 0.0
     with torch.inference_mode():
         for begin in range(0, len(part), count):
             images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
             with job.validation_arithmetic():
                 scores = network(job.engine.arrange(job.scaling(resize(images.permute(0, 3, 1, 2), size))))
-            loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * len(images)
+            weight = job.objective.weight(targets)
+            loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * weight
+            weight_sum += weight
             right_sum += job.objective.right(scores, targets)
             if signals.number:
                 break
     network.train(was_training)
-    loss = loss_sum / len(part)
+    loss = loss_sum / weight_sum
     if job.objective.task == "numbers":
         variance = float(part.targets.var(0, correction=0).mean())
         return loss, 1 - loss / variance if variance > 0 else 0.0
@@ -266,19 +275,21 @@ def evaluate(
 
 
 def train_size(job: Job, epoch: int) -> tuple[int, int]:
-    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the epochs.
+    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the epochs, at least the last one.
 
     Small images cost less, and a network sees things somewhat larger when trained on parts of images than when tested on whole
     ones, so that the input for testing may be the largest (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
     """
-    early = epoch < math.ceil(0.7 * job.recipe.epochs)
-    return _scaled(job, job.recipe.start_size if early else job.recipe.end_size)
+    return _scaled(job, job.recipe.start_size if _early(job, epoch) else job.recipe.end_size)
 
 
 def validation_size(job: Job, epoch: int) -> tuple[int, int]:
     """Height and width for validation: the full input at the end, before that smaller in proportion to the training images."""
-    early = epoch < math.ceil(0.7 * job.recipe.epochs)
-    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if early else 1.0)
+    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if _early(job, epoch) else 1.0)
+
+
+def _early(job: Job, epoch: int) -> bool:
+    return epoch < min(math.ceil(0.7 * job.recipe.epochs), job.recipe.epochs - 1)
 
 
 def _scaled(job: Job, share: float) -> tuple[int, int]:

@@ -64,6 +64,12 @@ class Objective:
             return each.mean() if weights is None else (each * weights[targets]).sum() / weights[targets].sum()
         return F.cross_entropy(scores, targets, weight=weights, label_smoothing=smooth)
 
+    def weight(self, targets: Tensor) -> float:
+        """What `loss` has divided by: the number of images, or with class weights the sum of theirs."""
+        if self.task != "classes" or self.class_weights is None:
+            return len(targets)
+        return float(torch.tensor(self.class_weights)[targets.cpu()].sum())
+
     def right(self, scores: Tensor, targets: Tensor) -> float:
         """How many images of the batch are right. Labels: the share of right labels; numbers: 0, see `accuracy`."""
         if self.task == "numbers":

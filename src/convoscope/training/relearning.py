@@ -8,7 +8,9 @@ https://arxiv.org/abs/2202.10054), so it can be stopped and killed like any othe
 from __future__ import annotations
 
 import datetime
+import numbers
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from .. import data, models
 from ..data import Dataset, Prepared
-from ..errors import DataError, ModelFileError, UsageError, printable
+from ..errors import DataError, Interrupted, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
@@ -31,7 +33,7 @@ from .features import Features, Way
 from .front import Front, adapted, open_front
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
-from .loop import Part, Progress, load_batch
+from .loop import Job, Part, Progress, load_batch, stopped
 from .memory import freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
@@ -104,17 +106,20 @@ def relearn(
     """
     reporter = reporter or Reporter()
     asked = Recipe.read(recipe)
+    blocks = _blocks(unfreeze)
+    if blocks:
+        Recipe.read({"epochs": asked.epochs + 1})  # the head's comes in addition
     data.check_seed(seed)
     device = pick_device(asked.device)
     begin = time.perf_counter()
     threads = Engine(threads=asked.threads or torch.get_num_threads())
-    with StopSignals(), freed_memory_kept(), threads.thread_count():
-        _check_settings(set(recipe), unfreeze, add, cut)
+    with StopSignals() as signals, freed_memory_kept(), threads.thread_count():
+        _check_settings(set(recipe), blocks, add, cut)
         taken = open_front(front, model=model, say=reporter.say)
         if cut is not None:
-            taken = cut_at(taken, cut, whole=bool(unfreeze))
+            taken = cut_at(taken, cut, whole=bool(blocks))
         before = _before(taken, add)
-        wish = _Wish.of(head, views, accept, unfreeze, before)
+        wish = _Wish.of(head, views, accept, blocks, before)
         _check_blocks(taken, wish)
         dataset = data.load(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
@@ -132,7 +137,7 @@ def relearn(
         settings_of = dataset
         if add:
             assert taken.run is not None
-            added = (*taken.run.settings.added, (start.absolute(dataset.source), dataset.layout))
+            added = (*taken.run.settings.added, (start.recorded(dataset), dataset.layout))
             settings_of = _own(taken.run)
             dataset = data.joined(settings_of, dataset)
         notes = (*dataset.notes, f"front: {printable(taken.name)}, {wish.words}", *changes)
@@ -169,14 +174,24 @@ def relearn(
                     taken, prepared, settings_of, added, notes, wish, lesson, asked, set(recipe), seed, device
                 )
                 settings = _with_engine(settings, taken, prepared, lesson, wish, reporter)
+                signals.defer()
                 _write(folder, prepared, settings, taken, lesson, time.perf_counter() - begin, reporter)
         except BaseException:
-            start.drop_if_unbegun(folder)
+            if not any(folder.glob("*.safetensors")):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
+    if signals.number:
+        raise Interrupted(
+            folder,
+            "stopped; the head is made and saved",
+            hint=f"use it, or go on with: convoscope train --resume {shell_word(folder)}",
+            code="interrupted",
+            signal=signals.number,
+        )
     if wish.unfreeze:
-        return start.resume(folder, reporter=reporter)
+        return start.go_on(folder, reporter=reporter, prepared=prepared)
     run = Run.open(folder)
-    run.remember(prepared, lesson.features)
+    run.remember(prepared, lesson.features, exact=lesson.exact)
     return run
 
 
@@ -197,34 +212,27 @@ class _Wish:
         head: HeadKind | None,
         views: int | None,
         accept: float | None,
-        unfreeze: int | str,
+        unfreeze: int,
         before: Relearned | None,
     ) -> _Wish:
         """What is not said is as in the run that is added to, or the usual."""
-        kind = head or (before.head if before else "linear")
+        kind = head if head is not None else before.head if before else "linear"
         if kind not in _KINDS:
             raise UsageError("head", f"expected linear, mean or mlp; received {printable(kind)!r}", code="relearn-head")
         looks = views if views is not None or before is None else before.views
-        if looks is not None and (type(looks) is not int or not 1 <= looks <= _MOST_VIEWS):
+        if looks is not None and (not _whole(looks) or not 1 <= looks <= _MOST_VIEWS):
             raise UsageError(
                 "views", f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}", code="relearn-views"
             )
         share = accept if accept is not None else (before.accept if before else 0.95)
-        if not 0 < share <= 1:
+        if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
             raise UsageError(
                 "accept",
                 f"expected a share above 0, at most 1; received {share}",
                 hint="0.95 lets one known image in twenty be called unknown",
                 code="relearn-accept",
             )
-        blocks = -1 if unfreeze == "all" else unfreeze
-        if type(blocks) is not int or blocks < -1 or (blocks == -1 and unfreeze != "all"):
-            raise UsageError(
-                "unfreeze",
-                f"expected all, or how many of the front's last blocks learn; received {printable(unfreeze)!r}",
-                code="relearn-unfreeze",
-            )
-        return cls(kind, looks, float(share), blocks)  # type: ignore[arg-type]
+        return cls(kind, None if looks is None else int(looks), float(share), unfreeze)
 
     @property
     def words(self) -> str:
@@ -240,7 +248,7 @@ class _Wish:
         return (HIDDEN,) if self.head == "mlp" else ()
 
 
-def _check_settings(named: set[str], unfreeze: int | str, add: bool, cut: str | None) -> None:
+def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) -> None:
     """Refuse what would have no effect, or contradicts."""
     idle = sorted(named - set(_FROZEN))
     if idle and not unfreeze:
@@ -303,6 +311,24 @@ def _compare(run: Run, prepared: Prepared, source: str, reporter: Reporter) -> N
         )
 
 
+def _blocks(unfreeze: object) -> int:
+    """How many of the front's blocks learn; -1: all."""
+    if isinstance(unfreeze, str) and unfreeze == "all":
+        return -1
+    if not isinstance(unfreeze, numbers.Integral) or not _whole(unfreeze) or unfreeze < 0:
+        raise UsageError(
+            "unfreeze",
+            f"expected all, or how many of the front's last blocks learn; received {printable(unfreeze)!r}",
+            code="relearn-unfreeze",
+        )
+    return int(unfreeze)
+
+
+def _whole(value: object) -> bool:
+    """Whether it is a whole number, NumPy's included."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _before(front: Front, add: bool) -> Relearned | None:
     """How the run that is added to made its head."""
     if not add:
@@ -314,6 +340,13 @@ def _before(front: Front, add: bool) -> Relearned | None:
             hint="name the run: convoscope relearn RUN SOURCE --add",
             code="relearn-add",
         )
+    if not (front.run.folder / "split.csv").exists():
+        raise UsageError(
+            "front",
+            f"--add needs the whole run; beside {printable(front.name)} there is no split.csv",
+            hint="name the run's folder",
+            code="relearn-add",
+        )
     return front.run.settings.relearned
 
 
@@ -323,6 +356,8 @@ class _Lesson:
 
     head: Head
     features: NDArray[np.float32]
+    exact: NDArray[np.bool_]
+    """Which of these are as the run's network gives them."""
     strangers: Strangers | None
     row: Row
     way: Way
@@ -338,6 +373,10 @@ def _learn(
     train, validation = dataset.indices("train"), dataset.indices("validation")
     if not len(train):
         raise DataError(dataset.source, "no images to train on", code="no-training-images")
+    counts = np.bincount(dataset.targets[train], minlength=classes)
+    if not counts.all():
+        name = printable(dataset.classes[int(counts.argmin())])
+        raise DataError(dataset.source, f"class {name!r} has no training image", code="class-empty")
 
     def progress(done: int, total: int) -> None:
         reporter.progress("features", done, total)
@@ -409,7 +448,9 @@ def _learn(
         learning_rate=0.0,
         size=prepared.form.height,
     )
-    return _Lesson(head, features, strangers, row, source.way, views, notes)
+    as_given = np.ones(len(dataset), bool)
+    as_given[train] = source.way.precision == "float32"
+    return _Lesson(head, features, as_given, strangers, row, source.way, views, notes)
 
 
 def _check_features(front: Front, prepared: Prepared, features: NDArray[np.float32], train: NDArray[np.int64]) -> None:
@@ -460,7 +501,7 @@ def _settings(
     parameters += sum(value.numel() for pair in lesson.head.layers for value in pair)
     strangers = lesson.strangers
     return Settings(
-        source=start.absolute(own.source),
+        source=start.recorded(own),
         layout=own.layout,
         added=added,
         task="classes",
@@ -582,28 +623,33 @@ def _write(
     reporter.end()
 
 
-def finish(folder: Path, prepared: Prepared, reporter: Reporter) -> None:
+def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporter) -> None:
     """After the front has learned too: its features are others now, so the threshold is set anew, in the best checkpoint.
 
     Does nothing if that is done already, so that a start after a kill may call it again.
     """
-    best = folder / "best.safetensors"
+    best = job.folder / "best.safetensors"
     tensors, state = checkpoint.load(best)
     settings = Settings.model_validate(state["settings"])
     relearned = settings.relearned
-    if relearned is None or any(name.startswith("strangers.") for name in tensors):
+    if relearned is None:
         return
+    if any(name.startswith("strangers.") for name in tensors):
+        start.write_toml(job.folder, job.settings | {"relearned": state["settings"]["relearned"]})
+        return
+
+    def progress(done: int, total: int) -> None:
+        if signals.number:
+            raise stopped(job, signals.number)
+        reporter.progress("features", done, total)
+
     dataset = prepared.dataset
     train, validation = dataset.indices("train"), dataset.indices("validation")
-    source = Features(open_front(Run.open(best), say=reporter.say), device=pick_device(settings.recipe.device))
+    front = open_front(Run.open(best), say=reporter.say)
+    source = Features(front, device=pick_device(settings.recipe.device), precision=settings.recipe.precision)
     features = np.zeros((len(dataset), source.width), np.float32)
     for rows in (train, validation):
-        features[rows] = source.of(
-            prepared,
-            rows,
-            exact=rows is validation,
-            progress=lambda done, total: reporter.progress("features", done, total),
-        )
+        features[rows] = source.of(prepared, rows, exact=rows is validation, progress=progress)
     reporter.end()
     strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
     if strangers is None:
@@ -612,4 +658,4 @@ def finish(folder: Path, prepared: Prepared, reporter: Reporter) -> None:
     settings = settings.model_copy(update={"relearned": relearned.model_copy(update=update)})
     content = settings.model_dump(mode="json", exclude_none=True)
     checkpoint.save(best, tensors | strangers.tensors(), state | {"settings": content})
-    start.write_toml(folder, content)
+    start.write_toml(job.folder, job.settings | {"relearned": content["relearned"]})

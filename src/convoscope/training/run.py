@@ -154,6 +154,7 @@ class Run:
         self._strangers: Strangers | None = None
         # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once more.
         self._features: NDArray[np.float32] | None = None
+        self._exact: NDArray[np.bool_] = np.zeros(0, bool)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Run:
@@ -276,7 +277,9 @@ class Run:
             The answers `(n, K)`, and the distances `(n,)`, or None where the run knows no strangers.
         """
         strangers = self.strangers()
-        if self._features is not None and self._prepared is not None and pixels is self._prepared.pixels:
+        kept_from_before = self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
+        if kept_from_before and (self._exact if rows is None else self._exact[rows]).all():
+            assert self._features is not None
             features = self._features if rows is None else self._features[rows]
             answers = self._answer_features(features)
         else:
@@ -286,9 +289,19 @@ class Run:
             features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
         return answers, None if strangers is None else strangers.distances(features)
 
-    def remember(self, prepared: Prepared, features: NDArray[np.float32]) -> None:
-        """Keep the features `(N, D)` of all prepared images, so that a test of this very object need not compute them again."""
+    def remember(
+        self,
+        prepared: Prepared,
+        features: NDArray[np.float32] | None = None,
+        *,
+        exact: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Keep the prepared images, so that a test of this very object need not read them again, and their features `(N, D)`.
+
+        `exact`: which of the features, `(N,)`, are as the network gives them; None: all.
+        """
         self._prepared, self._features = prepared, features
+        self._exact = np.ones(len(prepared.dataset), bool) if exact is None else exact
 
     def strangers(self) -> Strangers | None:
         """How the run tells images of none of its classes; None where it cannot. The same object each time."""

@@ -89,7 +89,10 @@ def train(
         check_output(output, dataset.source)
         form, why = data.suggest_format(dataset)
         text = choose_model(dataset, form) if isinstance(model, str) and model == "auto" else model
+        own = form
         form = _input_format(form, text, size, channels, resize)
+        if (form.height, form.width) != (own.height, own.width):
+            why = f"images at {form.height}x{form.width}, for which the model is made ({why})"
         for note in (*dataset.notes, *([why] if size is None else [])):
             reporter.say(note)
         if isinstance(model, str) and model == "auto":
@@ -121,7 +124,10 @@ def train(
         except BaseException:
             drop_if_unbegun(folder)
             raise
-    return Run.open(folder, model=None if isinstance(text, str) else text)
+    run = Run.open(folder, model=None if isinstance(text, str) else text)
+    if isinstance(source, Dataset):
+        run.remember(prepared)
+    return run
 
 
 def resume(
@@ -148,8 +154,23 @@ def resume(
         ModelFileError: there is no valid checkpoint, or the data differ (`data-changed`).
         InUseError: another process trains there.
     """
-    reporter = reporter or Reporter()
-    place = Path(folder)
+    return go_on(
+        Path(folder), epochs=epochs, accept_data_change=accept_data_change, model=model, reporter=reporter or Reporter()
+    )
+
+
+def go_on(
+    place: Path,
+    *,
+    reporter: Reporter,
+    epochs: int | None = None,
+    accept_data_change: bool = False,
+    model: nn.Module | None = None,
+    prepared: Prepared | None = None,
+) -> Run:
+    """See `resume`. `prepared`: the run's images, if they are at hand; else they are read again."""
+    if epochs is not None:
+        epochs = Recipe.read({"epochs": epochs}).epochs
     if not place.is_dir():
         raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
     with StopSignals() as signals, freed_memory_kept(), FolderLock(place):
@@ -184,9 +205,11 @@ def resume(
         if done >= recipe.epochs:
             ended = "its one epoch is done" if done == 1 else f"all its {done} epochs are done"
             reporter.say(f"{ended}; --epochs {2 * done} would go on to twice as many")
-        dataset = read_dataset(place, settings)
-        prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
-        prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
+        at_hand = prepared is not None
+        if prepared is None:
+            dataset = read_dataset(place, settings)
+            prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
+            prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
         if settings.model.startswith("custom:") and model is None:
             raise ModelFileError(
                 place,
@@ -215,8 +238,11 @@ def resume(
         if settings.relearned is not None:
             from .relearning import finish
 
-            finish(place, prepared, reporter)
-    return Run.open(place, model=model)
+            finish(job, prepared, signals, reporter)
+    run = Run.open(place, model=model)
+    if at_hand:
+        run.remember(prepared)
+    return run
 
 
 def _make_job(
@@ -304,7 +330,7 @@ def _make_job(
         reporter.warn(f"{change}: the result may differ in the last digits")
     model_name = text if isinstance(text, str) else f"custom:{type(text).__module__}.{type(text).__qualname__}"
     settings = Settings(
-        source=absolute(dataset.source),
+        source=recorded(dataset),
         layout=dataset.layout,
         added=resumed.added if resumed else (),
         task=dataset.task,
@@ -422,9 +448,10 @@ def _input_format(
     return InputFormat(height=height, width=width, channels=channels or form.channels, resize=resize or form.resize)
 
 
-def absolute(source: str) -> str:
-    """A path that holds from any working folder; names of built-in sets and downloads stay."""
-    return str(Path(source).absolute()) if Path(source).exists() else source
+def recorded(dataset: Dataset) -> str:
+    """The source as a path that holds from any working folder; names of built-in sets, of downloads and of what lay in memory stay."""
+    source = dataset.source
+    return str(Path(source).absolute()) if dataset.layout != data.MEMORY and Path(source).exists() else source
 
 
 def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
