@@ -135,7 +135,8 @@ def print_model(
 
 def print_scores(console: Console, scores: Scores) -> None:
     """What a test found."""
-    _say(console, f"{scores.split} part: {scores.headline}", style="bold")
+    part = "all images" if scores.split == "all" else f"{scores.split} part"
+    _say(console, f"{part}: {scores.headline}", style="bold")
     headers, rows = scores.rows()
     table = _table(*headers, right=range(1, len(headers)))
     for row in rows[:_MANY]:
@@ -190,7 +191,7 @@ def print_prediction_table(console: Console, predictions: Sequence[Prediction]) 
         following = ", ".join(f"{name} {percent(value)}" for value, name in others) if graded else ""
         confidence = "" if each.confidence is None else percent(each.confidence)
         far = (f"{each.distance:.3f}",) if each.distance is not None else ()
-        table.add_row(_cell(each.path), _cell(each.label), confidence, *far, _cell(following))
+        table.add_row(_cell(each.path), _cell(each.label or "(no label)"), confidence, *far, _cell(following))
     if predictions:
         console.print(table)
 

@@ -94,3 +94,22 @@ def test_nothing_to_compare():
     with pytest.raises(UsageError, match="expected one or more runs to compare; received none") as caught:
         compare([])
     assert caught.value.code == "compare-nothing"
+
+
+def test_what_makes_figures_too_good_is_said(runs, tmp_path):
+    (tmp_path / "seen").mkdir()
+    seen = pictures_run(tmp_path / "seen")
+    evaluation.test(seen, split="train", invariance=False)
+    assert any(note.startswith("seen: these images were used in training") for note in compare([*runs, seen]).notes)
+    assert "test_accuracy" not in (evaluation.read_scores(seen.folder).gap or {})
+
+
+def test_numbers_and_classes_have_no_figure_in_common(runs, tmp_path):
+    from test_testing import numbers_run
+
+    (tmp_path / "numbers").mkdir()
+    numbers = numbers_run(tmp_path / "numbers")
+    evaluation.test(numbers, invariance=False)
+    with pytest.raises(UsageError) as caught:
+        compare([*runs, numbers])
+    assert caught.value.code == "compare-tasks"

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from test_report import read
 
-from convoscope import evaluation, training
+from convoscope import data, evaluation, training
+from convoscope.errors import DataError
 from convoscope.training import Run
 
 MODEL = "conv(4) relu maxpool flatten dense"
@@ -62,3 +63,44 @@ def test_train_test_report_compare(pictures, tmp_path, source, task):
     elsewhere = evaluation.test(opened, pictures / source, invariance=False)
     assert elsewhere.images == 90 and elsewhere.split == "all"
     assert any("were used in training" in note for note in elsewhere.notes)
+
+
+def test_a_test_part_that_is_not_what_it_was_is_told(tmp_path):
+    """Copies of training images in the test part, and images that came, went or changed since."""
+    generator = np.random.default_rng(1)
+    for part, count in (("train", 40), ("test", 12)):
+        for row in range(count):
+            image = generator.integers(0, 40, (16, 16), dtype=np.uint8)
+            image[4:10, (1, 9)[row % 2] : (7, 15)[row % 2]] = 220
+            path = tmp_path / "pictures" / part / ("left", "right")[row % 2] / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    test_part = sorted((tmp_path / "pictures" / "test" / "left").iterdir())
+    training_images = sorted((tmp_path / "pictures" / "train" / "left").iterdir())
+    for copy, place in zip(training_images[:3], test_part[:3], strict=True):
+        place.write_bytes(copy.read_bytes())
+    run = training.train(tmp_path / "pictures", MODEL, output=tmp_path / "run", epochs=1, validation=0.0)
+    scores = evaluation.test(run, invariance=False)
+    assert scores.notes == ("3 of these 12 images were used in training: the result is too good",)
+    page = read(evaluation.write_report(run))
+    assert "12 images of its test part" in page.text and "that it has not seen" not in page.text
+    assert "validation figures are measured" not in page.text
+    test_part[3].unlink()
+    Image.fromarray(np.full((16, 16), 7, np.uint8)).save(test_part[4])
+    Image.fromarray(np.full((16, 16), 9, np.uint8)).save(test_part[4].with_name("new.png"))
+    again = evaluation.test(Run.open(tmp_path / "run"), invariance=False)
+    assert any("1 new, 1 missing, 1 altered; they are tested as they are now" in note for note in again.notes)
+
+
+def test_a_run_of_what_lay_in_memory(tmp_path, monkeypatch):
+    """It can be tested as long as it is at hand; reopened, it says why it cannot, and takes nothing else for its images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arrays" / "one").mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 255, (60, 12, 12), dtype=np.uint8)
+    dataset = data.from_arrays(images, np.arange(60) % 2)
+    run = training.train(dataset, MODEL, output=tmp_path / "run", epochs=1)
+    assert evaluation.test(run, invariance=False).images == len(dataset.indices("test"))
+    with pytest.raises(DataError) as caught:
+        evaluation.test(Run.open(tmp_path / "run"))
+    assert caught.value.code == "data-in-memory" and "in memory" in caught.value.reason
+    assert run.predict(images[0])[0].label in ("0", "1")

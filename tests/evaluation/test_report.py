@@ -88,7 +88,7 @@ def test_a_tested_run(tmp_path):
     assert path == tmp_path / "report.html"
     page = read(path)
     assert (
-        f"answers {100 * scores.accuracy:.1f} % of 40 images that it has not seen correctly (95 % interval" in page.text
+        f"correctly answers {100 * scores.accuracy:.1f} % of 40 images that it has not seen (95 % interval" in page.text
     )
     assert "Always giving the commonest answer would reach" in page.text
     for heading in (

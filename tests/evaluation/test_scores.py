@@ -213,3 +213,31 @@ def test_a_gap_that_chance_can_make_is_not_called_overfitting():
     assert "It overfits a little" in read_gap(curves, 2, 10_000)["sentence"]
     sentence = read_gap(curves, 2, 100)["sentence"]
     assert "may be chance: 100 validation images tell accuracies apart to about 8 points" in sentence
+
+
+def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_1():
+    """p~ = (x + z^2/2) / (n + z^2), p~ +- z sqrt(p~ (1 - p~) / (n + z^2)); a few that are all right are no certainty."""
+    z = 1.959963984540054
+    for right, total in ((15, 15), (0, 7), (30, 40), (1, 1)):
+        shares = np.repeat([1.0, 0.0], [right, total - right])
+        count = total + z * z
+        centre = (right + z * z / 2) / count
+        reach = z * (centre * (1 - centre) / count) ** 0.5
+        assert room.mean_interval(shares) == pytest.approx((max(0, centre - reach), min(1, centre + reach)), abs=1e-12)
+    low, high = room.mean_interval(np.full(15, 1.0))
+    assert low < 0.8 and high == 1.0
+    many = np.random.default_rng(0).choice([0.5, 0.75, 1.0], 40_000)
+    low, high = room.mean_interval(many)
+    assert high - low == pytest.approx(2 * z * many.std() / 200, rel=1e-3)
+
+
+def test_the_gaps_sentence_says_how_figures_came_about():
+    ahead = rows([(1, 0.5), (0.5, 0.7)], [(1, 0.5), (0.6, 0.79)])
+    assert read_gap(ahead, 2)["sentence"].endswith(
+        "ahead of training, which is a mean over the epoch, while the network learns."
+    )
+    assert (
+        read_gap(ahead, 2, remark=None)["sentence"]
+        == "No overfitting: validation is 9.0 percentage points ahead of training."
+    )
+    assert "0.090 of R² ahead" in read_gap(ahead, 2, numbers=True)["sentence"]

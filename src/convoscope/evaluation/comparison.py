@@ -15,8 +15,8 @@ from ..files import write_text
 from .charts import Curve, accuracy_floor, invariance_charts, line_chart, ticks
 from .page import Section, code, figure, figures, note, page, paragraph, table
 from .report import model_name, seconds_text
-from .scores import number_text, percent
-from .testing import gap_of, part_name, range_text, read_scores, table_of
+from .scores import Scores, number_text, percent
+from .testing import gap_of, part_name, range_text, read_scores, table_of, test_command
 
 if TYPE_CHECKING:
     from ..training import Run
@@ -62,7 +62,7 @@ class Comparison:
                     shorten(run["model"], 48),
                     number_text(run["accuracy"]) if regression else percent(run["accuracy"]),
                     f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}" if interval else "–",
-                    f"{run['loss']:.3f}",
+                    f"{run['loss']:,.3f}",
                     "–" if run["gap"] is None else f"{100 * run['gap']:+.1f}".replace("-", "−"),
                     f"{run['parameters']:,}",
                     "–" if run["multiply_adds"] is None else f"{run['multiply_adds']:,}",
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Put tested runs side by side.
 
     Raises:
-        UsageError: no run is given (`compare-nothing`), or some were not tested (`run-not-tested`); all of them are named.
+        UsageError: no run is given (`compare-nothing`), runs with numbers and others are mixed (`compare-tasks`), or some were not tested (`run-not-tested`); all of them are named.
         DataError: the result of a test is damaged (`scores-unreadable`).
     """
     if not runs:
@@ -104,8 +104,16 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise UsageError(
             ", ".join(str(run.folder) for run in untested),
             f"{'has' if len(untested) == 1 else 'have'} not been tested; only tested runs can be compared",
-            hint="; ".join(f"convoscope test {printable(run.folder)}" for run in untested),
+            hint="; ".join(map(test_command, untested)),
             code="run-not-tested",
+        )
+    tested = [scores for scores in found if scores is not None]
+    if len({scores.task == "numbers" for scores in tested}) > 1:
+        raise UsageError(
+            ", ".join(str(run.folder) for run in runs),
+            "some answer with numbers, others with classes or labels; they have no figure in common",
+            hint="compare these and those apart",
+            code="compare-tasks",
         )
     names = _names([Path(run.folder) for run in runs])
     entries, curves = [], []
@@ -141,7 +149,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
                 "history": history,
             }
         )
-    return Comparison(entries, _common(curves), _doubts(runs, entries), curves if all(curves) else [])
+    return Comparison(entries, _common(curves), _doubts(runs, entries, tested), curves if all(curves) else [])
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -166,8 +174,12 @@ def _common(curves: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
     return result
 
 
-def _doubts(runs: Sequence[Run], entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def _doubts(runs: Sequence[Run], entries: Sequence[dict[str, Any]], found: Sequence[Scores]) -> tuple[str, ...]:
     notes = []
+    for entry, scores in zip(entries, found, strict=True):
+        notes += [
+            f"{entry['name']}: {note}" for note in scores.notes if "used in training" in note or "chose the" in note
+        ]
     if len({entry["tested"] for entry in entries}) > 1:
         notes.append("the runs were tested on different images: their accuracies are not strictly comparable")
     if len({entry["task"] for entry in entries}) > 1 or len({frozenset(run.classes) for run in runs}) > 1:
@@ -210,7 +222,7 @@ def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> Pa
             legend=False,
         )
         words = (
-            "The same images, moved before the network gets them. A network that looks for patterns wherever they are falls slowly; "
+            f"{'Each run' + chr(39) + 's' if len({run['tested'] for run in comparison.runs}) > 1 else 'The same'} images, moved before the network gets them. A network that looks for patterns wherever they are falls slowly; "
             "one that ties each weight to one pixel falls at once."
         )
         sections.append(

@@ -18,7 +18,7 @@ from . import charts, pictures
 from .charts import Curve, line_chart
 from .page import Section, beside, code, facts, figure, figures, note, page, pairs, paragraph, picture, table, text
 from .scores import Scores, number_text, percent, wilson
-from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of
+from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of, test_command, varies
 
 if TYPE_CHECKING:
     from ..data import Prepared
@@ -144,6 +144,8 @@ def _head(run: Run, scores: Scores | None) -> str:
             "validation": " of its validation part",
             "train": " that it was trained on",
         }
+        if any("used in training" in sentence for sentence in scores.notes):
+            unseen |= {"test": " of its test part", "train": " that it was trained on"}
         images = f"{scores.images:,} images{unseen.get(scores.split, '')}"
         if scores.split == "all":
             images = f"{scores.images:,} images from {printable(scores.source)}"
@@ -156,7 +158,7 @@ def _head(run: Run, scores: Scores | None) -> str:
             what = "answers" if scores.task == "classes" else "gets"
             right = "of the labels right on" if scores.task == "labels" else "right of"
             if scores.task == "classes":
-                sentence = f"{trained} answers {percent(scores.accuracy)} of {images} correctly{between or ''}."
+                sentence = f"{trained} correctly answers {percent(scores.accuracy)} of {images}{between or ''}."
             else:
                 sentence = f"{trained} {what} {percent(scores.accuracy)} {right} {images}{between or ''}."
             sentence += f" Always giving the commonest answer would reach {percent(scores.chance)}."
@@ -171,7 +173,7 @@ def _head(run: Run, scores: Scores | None) -> str:
             if scores.exact_match is not None:
                 big.append(("All labels right", percent(scores.exact_match), "of the images"))
         big.append(
-            ("Loss", f"{scores.loss:.3f}", "squared error" if scores.task == "numbers" else "cross-entropy, nats")
+            ("Loss", f"{scores.loss:,.3f}", "squared error" if scores.task == "numbers" else "cross-entropy, nats")
         )
     gap = gap_of(run)
     if gap is not None and run.task != "numbers":
@@ -297,7 +299,7 @@ def _model(run: Run, inside: bool) -> str:
     if run.settings.relearned is not None:
         result += _taken_over(run)
     if not inside:
-        again = _test_command(run)
+        again = test_command(run)
         return result + paragraph(
             f"{run.parameters:,} parameters. The table of layers, the filters and a look inside: {again}", "quiet"
         )
@@ -411,20 +413,21 @@ def _learning(run: Run) -> str:
         ]
         about = "Measured once, with the finished head, on images as they are."
         return words + table(["", "loss", "accuracy"], rows) + paragraph(about, "quiet")
-    about = (
-        "Training figures are means over the epoch, while the weights still change and the images are varied; validation figures "
-        "are measured after the epoch on images as they are."
+    recipe = run.settings.recipe.model_dump()
+    early = (
+        ", in the first 70 % of the epochs smaller ones"
+        if recipe.get("start_size", 1) < recipe.get("end_size", 1)
+        else ""
     )
+    about = f"Training figures are means over the epoch, while the weights still change{' and the images are varied' if varies(run) else ''}"
+    if _count(run, "validation"):
+        about += f"; validation figures are measured after the epoch on images as they are{early}"
+    about += "."
     return words + figures(learning_charts(run)) + paragraph(about, "quiet")
 
 
 def _untested(run: Run) -> str:
-    return paragraph("This run has not been tested yet. One command does it:") + code(_test_command(run))
-
-
-def _test_command(run: Run) -> str:
-    own = _count(run, "test") or _count(run, "validation")
-    return f"convoscope test {_shell(run.folder)}" + ("" if own else " SOURCE")
+    return paragraph("This run has not been tested yet. One command does it:") + code(test_command(run))
 
 
 def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]:
@@ -602,6 +605,8 @@ def _invariance(run: Run, scores: Scores, prepared: Prepared | None) -> str:
     ]
     untouched = f"{entry['untouched']:.3f}" if scores.task == "numbers" else percent(entry["untouched"])
     doubt = ""
+    if min(row["accuracy"] for kind in ("shift", "turn", "scale") for row in entry[kind]) < -1:
+        doubt = " R² below −1 is drawn at −1."
     if scores.task == "classes":
         share = entry["untouched"]
         low, high = wilson(round(share * entry["images"]), entry["images"])
@@ -656,7 +661,7 @@ def _filters(run: Run) -> str:
         for position, filter_weights in enumerate(weights[:most], 1)
     )
     if kind == "convolution":
-        words = f"{count} filters of {height} × {width}"
+        words = f"{count} filter{'' if count == 1 else 's'} of {height} × {width}"
         words += (
             f", each of {channels} kernels, one for each channel of the image, side by side." if channels > 1 else "."
         )

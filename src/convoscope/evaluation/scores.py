@@ -271,9 +271,16 @@ def wilson(right: int, total: int, z: float = 1.959963984540054) -> tuple[float,
 
 
 def mean_interval(shares: Floats, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The interval of a mean of one share for each image, from their spread; the labels of one image are not independent."""
-    centre = float(shares.mean())
-    reach = z * float(shares.std(ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else 1.0
+    """The interval of a mean of one share for each image, from their spread; the labels of one image are not independent.
+
+    z^2 / 2 images with nothing right and as many with all right are added first, so that a few images that are all right do not look like
+    certainty; for shares of 0 and 1 this is the interval of Agresti and Coull, The American Statistician 52 (1998), 119-126.
+    """
+    added = z * z / 2
+    count = len(shares) + 2 * added
+    centre = (float(shares.sum()) + added) / count
+    variance = (float(np.square(shares - centre).sum()) + added * (centre**2 + (1 - centre) ** 2)) / count
+    reach = z * math.sqrt(variance / count)
     return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
@@ -351,12 +358,13 @@ def read_gap(
     best_epoch: int,
     validation_images: int | None = None,
     *,
-    varied: bool = True,
+    remark: str | None = "which is a mean over the epoch, while the network learns",
+    numbers: bool = False,
 ) -> dict[str, Any] | None:
     """What the curves of training and validation say about overfitting.
 
     With the number of validation images, a gap that chance can make (two standard errors of their accuracy) is not called one.
-    `varied`: training figures are means over epochs in which images are varied and weights change; else both are measured alike, once.
+    `remark`: how training figures come about, where that makes them lower; None where both are measured alike, once. `numbers`: accuracy is R2.
 
     Returns `epoch`, `train_accuracy`, `validation_accuracy` and `difference` at the best epoch, `turned` (the epoch after which
     the validation loss rose for good, or None) and `sentence`, which says it in words. None when nothing was trained.
@@ -385,7 +393,7 @@ def read_gap(
         "validation_accuracy": float(best["val_accuracy"]),
         "difference": difference,
         "turned": turned,
-        "sentence": _gap_sentence(difference, turned, lowest, last, noise, validation_images, varied),
+        "sentence": _gap_sentence(difference, turned, lowest, last, noise, validation_images, remark, numbers),
     }
 
 
@@ -396,10 +404,11 @@ def _gap_sentence(
     last: Mapping[str, Any],
     noise: float,
     images: int | None,
-    varied: bool,
+    remark: str | None,
+    numbers: bool,
 ) -> str:
-    when = " at the best epoch" if varied else ""
-    points = f"{abs(100 * difference):.1f} percentage points"
+    when = " at the best epoch" if remark is not None else ""
+    points = f"{abs(difference):.3f} of R²" if numbers else f"{abs(100 * difference):.1f} percentage points"
     if 0.03 < abs(difference) <= noise:
         text = (
             f"Training and validation lie {points} apart{when}, which may be chance: "
@@ -410,8 +419,7 @@ def _gap_sentence(
     elif difference > 0.03:
         text = f"It overfits a little:{when} training is {points} ahead of validation."
     elif difference < -0.005:
-        why = ", which is measured while the images are varied and parts of the network may be switched off"
-        text = f"No overfitting: validation is {points} ahead of training{why if varied else ''}."
+        text = f"No overfitting: validation is {points} ahead of training{f', {remark}' if remark else ''}."
     else:
         text = f"No overfitting to speak of: training and validation lie {points} apart{when}."
     if turned is not None:

@@ -13,6 +13,7 @@ import dataclasses
 import io
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import geometry
-from ..data import SPLITS, Dataset, InputFormat, escape_cell
+from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell
 from ..drawing import png_bytes
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
 from ..files import FolderLock, machine_error, write_bytes, write_json, write_text
@@ -115,7 +116,7 @@ def test(
     if sample is not None:
         values["invariance"] = _curves(run, images, *sample, float(values["chance"]), count)
     gap = gap_of(run)
-    if gap is not None:
+    if gap is not None and images.split == "test":
         gap["test_accuracy"] = values["accuracy"]
     worst = _worst(run, answers, truth)
     far = _far(run, distances)
@@ -166,7 +167,21 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
 def gap_of(run: Run) -> dict[str, Any] | None:
     """What the run's curves say about overfitting, see `read_gap`."""
     counted = run.settings.images.get("validation") if run.task == "classes" else None
-    return read_gap([dict(row) for row in run.history], run.best_epoch, counted, varied=not run.settings.solved)
+    remark = None
+    if not run.settings.solved:
+        remark = "which is a mean over the epoch, while the network learns" + (
+            " and the images are varied" if varies(run) else ""
+        )
+    numbers = run.task == "numbers"
+    return read_gap([dict(row) for row in run.history], run.best_epoch, counted, remark=remark, numbers=numbers)
+
+
+def varies(run: Run) -> bool:
+    """Whether images are varied in training."""
+    recipe = run.settings.recipe.model_dump()
+    return any(
+        recipe.get(key) for key in ("flip", "rotate", "shear", "zoom", "shift", "crop", "colour", "erase", "mixup")
+    )
 
 
 def table_of(run: Run) -> Any | None:
@@ -194,6 +209,9 @@ def _images(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: s
         prepared = run.prepared()
         dataset = prepared.dataset
         rows, part, notes = _own_part(run, dataset, split)
+        notes += _drift(run, prepared)
+        if part in ("test", "validation"):
+            notes += _seen(run, prepared, rows)
         return _Images(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
     from .. import data
@@ -204,7 +222,7 @@ def _images(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: s
     prepared = data.prepare(dataset, run.settings.input)
     dataset = prepared.dataset
     targets = columns[dataset.targets] if run.task == "classes" else dataset.targets[:, columns]
-    notes = tuple(dataset.notes)
+    notes = tuple(told for told in dataset.notes if told not in dataset.split_notes)
     if run.task == "classes" and len(dataset.classes) < len(run.classes):
         notes = (*notes, f"the source has {len(dataset.classes)} of the run's {len(run.classes)} classes")
     rows, part = (np.arange(len(dataset)), "all") if split == "all" else (dataset.indices(split), str(split))
@@ -216,9 +234,7 @@ def _images(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: s
         notes = (*notes, f"the source has no {split} part: all its {len(rows):,} images are tested")
     if not len(rows):
         raise DataError(dataset.source, "no images to test", hint="choose another source", code="test-empty")
-    seen = _trained_on(run, prepared, rows)
-    if seen:
-        notes = (*notes, f"{seen:,} of these {len(rows):,} images were used in training: the result is too good")
+    notes += _seen(run, prepared, rows)
     return _Images(prepared.pixels, dataset.names, targets, rows, dataset.source, part, notes)
 
 
@@ -275,6 +291,24 @@ def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
         return 0
     hashes = {line.get("digest") for line in lines if line.get("split") == "train"}
     return sum(str(prepared.digests[row]) in hashes for row in rows)
+
+
+def _seen(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> tuple[str, ...]:
+    seen = _trained_on(run, prepared, rows)
+    return (f"{seen:,} of these {len(rows):,} images were used in training: the result is too good",) if seen else ()
+
+
+def _drift(run: Run, prepared: Prepared) -> tuple[str, ...]:
+    """How the run's images differ from those that it was made of."""
+    manifest = Path(run.folder) / "split.csv"
+    if not manifest.exists():
+        return ()
+    new, missing, altered = changed(prepared, manifest)
+    if not (new or missing or altered):
+        return ()
+    return (
+        f"the run's images have changed: {len(new):,} new, {len(missing):,} missing, {len(altered):,} altered; they are tested as they are now",
+    )
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -605,6 +639,12 @@ def range_text(kind: str, ranges: dict[str, Any]) -> str:
     low = ("≤ " if entry["open_below"] else "") + number_text(round(entry["from"], digits))
     high = ("≥ " if entry["open_above"] else "") + number_text(round(entry["to"], digits))
     return f"{low} to {high}{unit}"
+
+
+def test_command(run: Run) -> str:
+    """What tests the run, on its own images if it has some to test on."""
+    own = run.settings.images.get("test") or run.settings.images.get("validation")
+    return f"convoscope test {shlex.quote(printable(run.folder))}" + ("" if own else " SOURCE")
 
 
 def part_name(split: str) -> str:
