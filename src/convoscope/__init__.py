@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .api import compare, test
     from .data import load
     from .errors import ConvoscopeError
-    from .evaluation import compare, test
     from .explain import look
     from .models import build
     from .training import Recipe, Run, relearn, resume, train
@@ -26,7 +26,7 @@ _ROOMS = {
     "Recipe": ".training",
     "Run": ".training",
     "build": ".models",
-    "compare": ".evaluation",
+    "compare": ".api",
     "load": ".data",
     "look": ".explain",
     "relearn": ".api",

@@ -1,8 +1,9 @@
-"""`train`, `relearn`, `resume` and `test` as the package offers them: the rooms' own functions, with progress shown where somebody looks on."""
+"""`train`, `relearn`, `resume`, `test` and `compare` as the package offers them: the rooms' own functions, with progress shown where somebody looks on."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ def relearn(*arguments: Any, **options: Any) -> Run:
 @wraps(_resume)
 def resume(*arguments: Any, **options: Any) -> Run:
     return _resume(*arguments, **{"reporter": default_reporter()} | options)
+
+
+@wraps(evaluation.compare)
+def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> evaluation.Comparison:
+    return evaluation.compare([run if isinstance(run, training.Run) else training.Run.open(Path(run)) for run in runs])
 
 
 @wraps(evaluation.test)

@@ -58,7 +58,9 @@ def print_look(console: Console, errors: Console, seen: Look, folder: Path, file
     strangers = seen.run.strangers()
     if answer.confidence is None and answer.distance is not None and strangers is not None:
         sure = f" (its distance {answer.distance:.3f} is above the threshold {strangers.threshold:.3f})"
-    console.print(f"{printable(seen.name)}: {printable(answer.label)}{sure}", markup=False, highlight=False)
+    console.print(
+        f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}", markup=False, highlight=False
+    )
     header, rows = seen.rows()
     print_rows(console, header, rows)
     console.print(f"images: {printable(folder)} ({len(files)})", markup=False, highlight=False)

@@ -836,9 +836,10 @@ def scores_bars(
     *,
     probabilities: Tensor | ArrayLike | None = None,
     title: str = "",
+    kind: str = "class",
     limit: int = 20,
 ) -> Image.Image:
-    """The scores of the classes as bars with their numbers, the largest in bold.
+    """The scores of the classes as bars with their numbers, of classes the largest in bold.
 
     Up to `limit` classes stand in their order, of more the highest, the highest first. A single score of two classes speaks for the
     second one above zero, for the first one below.
@@ -848,6 +849,7 @@ def scores_bars(
         classes: names; numbers where there are none.
         probabilities: `(K,)`, shown as percentages.
         title: what stands on top.
+        kind: `class`, `label` or `number`.
         limit: of bars.
     """
     values = _numbers(scores, "scores").reshape(-1)
@@ -860,7 +862,8 @@ def scores_bars(
     )
     order = list(range(count))
     ranked = sorted(order, key=lambda at: -values[at] if math.isfinite(values[at]) else math.inf)
-    about = f"{count:,} class{'es' if count > 1 else ''}" if not single else "one score for two classes"
+    plural = {"class": "classes"}.get(kind, f"{kind}s")
+    about = f"{count:,} {kind if count == 1 else plural}" if not single else "one score for two classes"
     if count > limit:
         order = ranked[:limit]
         about += f" · the {limit} highest shown"
@@ -868,7 +871,7 @@ def scores_bars(
     if probabilities is not None:
         chances = _numbers(probabilities, "probabilities").reshape(-1)
         more = [_percent(float(chances[at])) for at in order]
-    best = order.index(ranked[0]) if count > 1 else -1
+    best = order.index(ranked[0]) if count > 1 and kind == "class" else -1
     body = _bar_rows([float(values[at]) for at in order], [names[at] for at in order], more, best)
     return _sheet([title_line(title or "Scores"), words(about, colour="muted"), body])
 

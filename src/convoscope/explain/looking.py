@@ -97,7 +97,7 @@ class Look:
 
     def overview(self) -> Image.Image:
         """Every layer on one sheet."""
-        return figures.overview(self.trace, title=f"{Path(self.name).name}: {self.prediction.label}")
+        return figures.overview(self.trace, title=f"{Path(self.name).name}: {self.prediction.label or '(no label)'}")
 
     def map_sheet(self, layer: str) -> Image.Image:
         """All feature maps of one layer."""
@@ -111,7 +111,11 @@ class Look:
         if shares is not None and self.trace.output.numel() != len(shares):
             shares = None
         return figures.scores_bars(
-            self.trace.output, self.run.classes, probabilities=shares, title=self.prediction.label
+            self.trace.output,
+            self.run.classes,
+            probabilities=shares,
+            title=self.prediction.label or "(no label)",
+            kind={"classes": "class", "labels": "label", "numbers": "number"}[self.run.task],
         )
 
     def attribution_sheet(self, methods: Sequence[str] | None = None) -> Image.Image:
@@ -223,6 +227,13 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     scores, distances = opened.judge(pixels[None])
     prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
+    settings = opened.settings
+    if opened.task == "numbers":
+        told = (
+            f"{name} = {spread:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
+            for name, mean, spread in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
+        )
+        notes.append(f"the network's outputs are numbers scaled by those of the training part: {'; '.join(told)}")
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
