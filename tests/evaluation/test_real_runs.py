@@ -1,6 +1,7 @@
 """From pictures on the disk to a report, through every room; one small training for each task."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from test_report import read
 
 from convoscope import data, evaluation, training
 from convoscope.errors import DataError
+from convoscope.evaluation.testing import varies
 from convoscope.training import Run
 
 MODEL = "conv(4) relu maxpool flatten dense"
@@ -104,3 +106,11 @@ def test_a_run_of_what_lay_in_memory(tmp_path, monkeypatch):
         evaluation.test(Run.open(tmp_path / "run"))
     assert caught.value.code == "data-in-memory" and "in memory" in caught.value.reason
     assert run.predict(images[0])[0].label in ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "varied"), [({}, False), ({"flip": True}, True), ({"crop": 0.5}, True), ({"mixup": 0.5}, True)]
+)
+def test_whether_images_are_varied(changes, varied):
+    run = SimpleNamespace(settings=SimpleNamespace(recipe=training.Recipe.read(changes)))
+    assert varies(run) is varied

@@ -674,6 +674,22 @@ def test_an_image_that_is_there_already_keeps_its_part_and_counts_once(
     assert not (tmp_path / "nothing").exists()
 
 
+def test_what_lies_here_is_added_under_its_folders_name(
+    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--add .`: read again from elsewhere, the names must be the same."""
+    made = taught(front, OTHERS, output=tmp_path / "run")
+    more = tmp_path / "more"
+    shutil.copytree(pictures, more)
+    monkeypatch.chdir(more)
+    added = taught(made, ".", add=True, output=tmp_path / "added")
+    before = (added.prepared().dataset.names, added.prepared().dataset.splits.tolist())
+    monkeypatch.chdir(tmp_path)
+    again = Run.open(tmp_path / "added").prepared().dataset
+    assert (again.names, again.splits.tolist()) == before
+    assert any(name.startswith("more/") for name in again.names)
+
+
 def test_images_that_changed_since_are_told_when_others_are_added(front: Run, pictures: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(pictures, mine)

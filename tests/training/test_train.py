@@ -726,3 +726,9 @@ def test_seeds_are_whole_numbers(pictures: Path, seed: Any) -> None:
     with pytest.raises(UsageError) as caught:
         train(pictures, seed=seed, epochs=1)
     assert caught.value.code == "bad-seed"
+
+
+def test_numpys_whole_numbers_are_seeds(run: Run, pictures: Path, tmp_path: Path) -> None:
+    made = train(pictures, output=tmp_path / "run", seed=np.int64(0), **QUICK)  # type: ignore[arg-type]
+    assert type(made.settings.seed) is int
+    assert made.history[-1]["train_loss"] == run.history[-1]["train_loss"]

@@ -62,7 +62,7 @@ def load_builtin(
             hint="choose one of " + ", ".join(f"builtin:{known}" for known in nearest_first(kind, BUILTIN)),
             code="unknown-builtin",
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     check_share("validation", validation)
     check_share("test", test)
     default_validation = 0.1 if kind == "drawings" else 0.2

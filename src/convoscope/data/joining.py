@@ -100,7 +100,8 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     if not fresh.all():
         notes += (f"{(~fresh).sum()} of {len(second)} added images are left out: they are there already",)
         second = second.select(np.flatnonzero(fresh))
-    stem = printable(Path(second.source).name) or "added"
+    source = Path(second.source)
+    stem = printable((source.absolute() if source.exists() else source).name) or "added"
     taken, prefix, number = set(first.names), stem, 2
     while any(f"{prefix}/{name}" in taken for name in second.names):
         prefix, number = f"{stem}-{number}", number + 1

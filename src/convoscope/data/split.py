@@ -88,14 +88,15 @@ def check_share(name: str, share: float | None) -> None:
 MAX_SEED: Final = 2**63 - 1
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed outside 0 <= seed < 2**63.
+def check_seed(seed: int) -> int:
+    """The seed as Python's own number; one outside 0 <= seed < 2**63 is refused.
 
     Raises:
         UsageError: it is.
     """
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed <= MAX_SEED:
         raise UsageError("seed", f"must be a whole number from 0 to {MAX_SEED}; received {seed}", code="bad-seed")
+    return int(seed)
 
 
 def complete(
@@ -128,7 +129,7 @@ def complete(
     Returns:
         The split, int8 `(N,)`, and notes.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     check_share("validation", validation)
     check_share("test", test)
     if (validation or 0) + (test or 0) >= 1:

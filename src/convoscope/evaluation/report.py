@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +145,10 @@ def _head(run: Run, scores: Scores | None) -> str:
             "validation": " of its validation part",
             "train": " that it was trained on",
         }
-        if any("used in training" in sentence for sentence in scores.notes):
-            unseen |= {"test": " of its test part", "train": " that it was trained on"}
+        if scores.source != run.settings.sources:
+            unseen = {part: f" of the {part} part of {printable(scores.source)}" for part in unseen}
+        elif any("were used in training: the" in sentence for sentence in scores.notes):
+            unseen["test"] = " of its test part"
         images = f"{scores.images:,} images{unseen.get(scores.split, '')}"
         if scores.split == "all":
             images = f"{scores.images:,} images from {printable(scores.source)}"
@@ -414,11 +417,11 @@ def _learning(run: Run) -> str:
         about = "Measured once, with the finished head, on images as they are."
         return words + table(["", "loss", "accuracy"], rows) + paragraph(about, "quiet")
     recipe = run.settings.recipe.model_dump()
-    early = (
-        ", in the first 70 % of the epochs smaller ones"
-        if recipe.get("start_size", 1) < recipe.get("end_size", 1)
-        else ""
-    )
+    epochs = recipe["epochs"]
+    late = epochs - min(math.ceil(0.7 * epochs), epochs - 1)
+    early = ""
+    if recipe.get("start_size", 1) < recipe.get("end_size", 1) and late < epochs:
+        early = f", before the last {'one' if late == 1 else f'{late} epochs'} on smaller ones"
     about = f"Training figures are means over the epoch, while the weights still change{' and the images are varied' if varies(run) else ''}"
     if _count(run, "validation"):
         about += f"; validation figures are measured after the epoch on images as they are{early}"

@@ -179,9 +179,8 @@ def gap_of(run: Run) -> dict[str, Any] | None:
 def varies(run: Run) -> bool:
     """Whether images are varied in training."""
     recipe = run.settings.recipe.model_dump()
-    return any(
-        recipe.get(key) for key in ("flip", "rotate", "shear", "zoom", "shift", "crop", "colour", "erase", "mixup")
-    )
+    kinds = ("flip", "rotate", "shear", "zoom", "shift", "colour", "erase", "mixup")
+    return any(recipe.get(key) for key in kinds) or recipe.get("crop", 1) < 1
 
 
 def table_of(run: Run) -> Any | None:
@@ -643,7 +642,8 @@ def range_text(kind: str, ranges: dict[str, Any]) -> str:
 
 def test_command(run: Run) -> str:
     """What tests the run, on its own images if it has some to test on."""
-    own = run.settings.images.get("test") or run.settings.images.get("validation")
+    settings = run.settings
+    own = not settings.in_memory and (settings.images.get("test") or settings.images.get("validation"))
     return f"convoscope test {shlex.quote(printable(run.folder))}" + ("" if own else " SOURCE")
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..data import MEMORY
 from ..errors import DataError, Interrupted, MachineError, UsageError, shell_word
 from . import checkpoint
 from .augment import augment, resize
@@ -187,8 +188,8 @@ def fit(
                 )
             journal.event("end", epoch=progress.epoch, best_epoch=best_epoch(progress.history))
             keeper.save(progress, journal, reporter, final=True)
-            if signals.number:  # it came too late to stop anything
-                raise stopped(job, signals.number)
+            if signals.number:  # it came too late to stop anything, but for what is to follow
+                raise stopped(job, signals.number, ended="relearned" not in job.settings)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if "can't allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -438,12 +439,17 @@ def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def stopped(job: Job, signal: int) -> Interrupted:
-    """The error that ends a training on request."""
+def stopped(job: Job, signal: int, *, ended: bool = False) -> Interrupted:
+    """The error that ends a training on request; `ended`: it was done already."""
+    hint = f"go on with: convoscope train --resume {shell_word(job.folder)}"
+    if ended:
+        hint = f"test it with: convoscope test {shell_word(job.folder)}"
+    if MEMORY in (job.settings["layout"], *(layout for _, layout in job.settings.get("added", ()))):
+        hint = "its images were handed over in memory: what is saved can be used, but not gone on with"
     return Interrupted(
         job.folder,
-        "stopped; the state is saved",
-        hint=f"go on with: convoscope train --resume {shell_word(job.folder)}",
+        "stopped; the training is done and saved" if ended else "stopped; the state is saved",
+        hint=hint,
         code="interrupted",
         signal=signal,
     )

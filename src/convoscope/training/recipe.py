@@ -65,7 +65,10 @@ class Recipe(BaseModel):
         1.0, gt=0, le=1, description="train on images of this share of the network's input side at first"
     )
     end_size: float = Field(
-        1.0, gt=0, le=1, description="train on images of this share of the input side in the last 30 % of the epochs"
+        1.0,
+        gt=0,
+        le=1,
+        description="train on images of this share of the input side in the last 30 % of the epochs, at least the last one",
     )
     trained_blocks: int = Field(
         0,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .. import data, models
 from ..data import Dataset, Prepared
-from ..errors import DataError, Interrupted, ModelFileError, UsageError, printable, shell_word
+from ..errors import DataError, Interrupted, InUseError, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
@@ -107,9 +107,13 @@ def relearn(
     reporter = reporter or Reporter()
     asked = Recipe.read(recipe)
     blocks = _blocks(unfreeze)
-    if blocks:
-        Recipe.read({"epochs": asked.epochs + 1})  # the head's comes in addition
-    data.check_seed(seed)
+    if blocks and asked.epochs >= 100_000:  # the head's comes in addition
+        raise UsageError(
+            "epochs",
+            f"expected less than 100,000 where the front learns; received {asked.epochs}",
+            code="recipe-invalid",
+        )
+    seed = data.check_seed(seed)
     device = pick_device(asked.device)
     begin = time.perf_counter()
     threads = Engine(threads=asked.threads or torch.get_num_threads())
@@ -176,6 +180,8 @@ def relearn(
                 settings = _with_engine(settings, taken, prepared, lesson, wish, reporter)
                 signals.defer()
                 _write(folder, prepared, settings, taken, lesson, time.perf_counter() - begin, reporter)
+        except InUseError:
+            raise  # the folder is another process's
         except BaseException:
             if not any(folder.glob("*.safetensors")):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -184,7 +190,9 @@ def relearn(
         raise Interrupted(
             folder,
             "stopped; the head is made and saved",
-            hint=f"use it, or go on with: convoscope train --resume {shell_word(folder)}",
+            hint=f"go on with: convoscope train --resume {shell_word(folder)}"
+            if wish.unfreeze and not settings.in_memory
+            else f"test it with: convoscope test {shell_word(folder)}",
             code="interrupted",
             signal=signals.number,
         )

@@ -96,6 +96,11 @@ class Settings(BaseModel):
         return " and ".join([self.source, *(source for source, _ in self.added)])
 
     @property
+    def in_memory(self) -> bool:
+        """Whether some of its images were handed over in memory and cannot be read again."""
+        return data.MEMORY in (self.layout, *(layout for _, layout in self.added))
+
+    @property
     def solved(self) -> bool:
         """Whether `relearn` has made a head and nothing was trained in steps."""
         return self.relearned is not None and self.recipe.epochs == 1

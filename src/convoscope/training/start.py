@@ -26,7 +26,7 @@ from . import checkpoint
 from .augment import augment
 from .defaults import choose_model, choose_recipe
 from .engine import Engine, choose_engine, pick_device
-from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch
+from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch, stopped
 from .memory import freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
@@ -82,7 +82,7 @@ def train(
     reporter = reporter or Reporter()
     # Faults are told before anything long begins.
     asked = Recipe.read(recipe)
-    data.check_seed(seed)
+    seed = data.check_seed(seed)
     pick_device(asked.device)
     with StopSignals() as signals, freed_memory_kept():
         dataset = data.load(source, layout=layout, seed=seed, validation=validation, test=test)
@@ -239,6 +239,8 @@ def go_on(
             from .relearning import finish
 
             finish(job, prepared, signals, reporter)
+            if signals.number:
+                raise stopped(job, signals.number, ended=True)
     run = Run.open(place, model=model)
     if at_hand:
         run.remember(prepared)
