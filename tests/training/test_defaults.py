@@ -47,6 +47,8 @@ def test_the_users_word_stands() -> None:
 def test_small_sets_are_shown_more_often() -> None:
     assert chosen(prepared(60, 64), "small")[0].epochs == 80
     assert chosen(prepared(4000, 48), "small")[0].epochs < 40
+    few, some, more = (chosen(prepared(count, 12, 1), "fashion")[0].epochs for count in (60, 700, 3_000))
+    assert 30 <= more < some < few <= 150
     many = prepared(13_000, 12, 1)
     assert chosen(many, "flatten dense(8) relu dense")[0].batch_size == 64
     assert chosen(many, "conv(4) relu flatten dense")[0].batch_size == 128

@@ -24,6 +24,8 @@ MANY = 10_000
 """From so many training images on, a few epochs are enough."""
 SHOWN = 80_000
 """How many images, repeats included, are shown of a small set of photographs."""
+SMALL_SHOWN = 40_000
+"""How many are shown of a small set of small images."""
 ALIKE = 0.6
 """From this likeness of the classes to their mirror images on, training mirrors images."""
 
@@ -115,7 +117,7 @@ def _small_images(images: int, network: nn.Module) -> dict[str, Any]:
             chosen |= {"batch_size": 128, "learning_rate": 6e-3, "label_smoothing": 0.1, "erase": 0.3}
         return chosen
     chosen = {
-        "epochs": max(30, min(60, 40_000 // max(images, 1))),
+        "epochs": max(30, min(150, SMALL_SHOWN // max(images, 1))),
         "batch_size": 16 if images < 500 else 32,
         "learning_rate": 5e-3,
         "beta2": 0.99,
