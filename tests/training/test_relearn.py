@@ -304,6 +304,23 @@ def words_of(page: Path) -> str:
     )
 
 
+def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(relearned.folder / "run.toml", folder)
+    settings = relearned.settings
+    assert settings.relearned is not None
+    hint = f"start it again: convoscope relearn {settings.relearned.front} {settings.source}"
+    for use in (Run.open, resume):
+        with pytest.raises(ModelFileError) as caught:
+            use(folder)
+        assert (caught.value.code, caught.value.hint) == ("run-empty", hint)
+    (folder / "run.toml").write_text("record = 3", "utf-8")
+    with pytest.raises(ModelFileError, match="no checkpoint") as caught:
+        Run.open(folder)
+    assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"
+
+
 def test_a_report_speaks_of_no_training_where_a_head_was_made(front: Run, tmp_path: Path) -> None:
     made = taught(front, OTHERS, output=tmp_path / "run", views=2, accept=1.0)
     assert (

@@ -354,12 +354,18 @@ def test_all_faults_are_told_at_once(pictures: Path) -> None:
         assert f"{key}: " in caught.value.reason
 
 
+def test_one_number_is_the_side_of_a_square(pictures: Path, tmp_path: Path) -> None:
+    run = train(pictures, output=tmp_path / "run", size=np.int64(12), **QUICK | {"epochs": 1})  # type: ignore[arg-type]
+    assert (run.settings.input.height, run.settings.input.width) == (12, 12)
+
+
 def test_a_size_too_small_for_the_depth_names_the_layer(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="conv2"):
         train(pictures, "conv(4) maxpool conv(4, padding=valid) flatten dense", size=(4, 4), output=tmp_path / "run")
-    with pytest.raises(UsageError) as caught:
-        train(pictures, size=(0, 100_000), output=tmp_path / "run")
-    assert caught.value.code == "size-out-of-range"
+    for size in ((0, 100_000), 0, (8,), (8, 8, 3), (8.0, 8.0), "8x8", True):
+        with pytest.raises(UsageError) as caught:
+            train(pictures, size=size, output=tmp_path / "run")  # type: ignore[arg-type]
+        assert caught.value.code == "size-out-of-range"
     for channels in (0, 2, 99):
         with pytest.raises(UsageError) as caught:
             train(pictures, channels=channels, output=tmp_path / "run")

@@ -182,7 +182,7 @@ class Run:
         if not candidates:
             hint = "give a folder that convoscope train has made"
             if (place / "run.toml").exists():
-                hint = f"start it again: convoscope train --config {shell_word(place / 'run.toml')}"
+                hint = start_again(place)
             raise ModelFileError(place, "no checkpoint in this folder", hint=hint, code="run-empty")
         faults: list[ModelFileError] = []
         for weights in candidates:
@@ -457,6 +457,17 @@ class Run:
             else ""
         )
         return f"<Run {printable(self.folder)}: {self.settings.model.split(':')[0][:40]!r}{figures}>"
+
+
+def start_again(folder: Path) -> str:
+    """How to make anew a run that ended before its first checkpoint, for a hint."""
+    path = folder / "run.toml"
+    try:
+        asked = tomllib.loads(path.read_text("utf-8"))
+        relearned = asked["record"]["relearned"]
+        return f"start it again: convoscope relearn {shell_word(relearned['front'])} {shell_word(asked['source'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"start it again: convoscope train --config {shell_word(path)}"
 
 
 def read_settings(state: dict[str, Any], path: Path) -> Settings:

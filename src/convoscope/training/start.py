@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import numbers
+import operator
 import os
 import platform
 import re
@@ -32,7 +34,7 @@ from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter
-from .run import Run, Settings, read_dataset, read_settings
+from .run import Run, Settings, read_dataset, read_settings, start_again
 from .signals import StopSignals
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def train(
     output: str | os.PathLike[str] | None = None,
     layout: str = "auto",
     seed: int = 0,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     resize: Resize | None = None,
     validation: float | None = None,
@@ -63,7 +65,7 @@ def train(
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         layout: how to read the source, if the guess is wrong.
         seed: decides the split, the first weights, the order and the augmentation.
-        size: height and width of the network's input; by default as suits the images and the model.
+        size: height and width of the network's input, or the side of a square; by default as suits the images and the model.
         channels: 1 for grey, 3 for colour; by default as suits the images.
         resize: `fit`, `crop` or `stretch`.
         validation: share of the images for validation where the source has no such part.
@@ -180,7 +182,7 @@ def go_on(
             raise ModelFileError(
                 place,
                 "it was ended before its first checkpoint",
-                hint=f"start it again: convoscope train --config {shell_word(place / 'run.toml')}",
+                hint=start_again(place),
                 code="run-empty",
             )
         tensors, state, passed_over = checkpoint.newest_valid(place)
@@ -425,20 +427,33 @@ def _target_scale(dataset: Dataset, targets: NDArray[Any]) -> tuple[tuple[float,
 
 
 def _input_format(
-    form: InputFormat, model: str | nn.Module, size: tuple[int, int] | None, channels: int | None, resize: Resize | None
+    form: InputFormat,
+    model: str | nn.Module,
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    resize: Resize | None,
 ) -> InputFormat:
     """The suggested format, with what the model was made for and what the user asked for put in."""
     preset = models.PRESETS.get(model) if isinstance(model, str) else None
     made_for = preset.input if preset is not None else None
-    height, width = size or (made_for[:2] if made_for else (form.height, form.width))
-    for side in (height, width):
-        if not 1 <= side <= 4096:
-            raise UsageError(
-                "size",
-                f"expected 1 to 4096 pixels; received {height}x{width}",
-                hint="use --size 96",
-                code="size-out-of-range",
-            )
+    sides: Any = size
+    if size is None:
+        sides = made_for[:2] if made_for else (form.height, form.width)
+    elif isinstance(size, numbers.Integral) and not isinstance(size, bool):
+        sides = (size, size)
+    try:
+        height, width = (operator.index(side) for side in sides)
+        fits = all(1 <= side <= 4096 for side in (height, width))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        received = "x".join(map(str, sides)) if isinstance(sides, tuple) else printable(repr(sides))
+        raise UsageError(
+            "size",
+            f"expected a side, or height and width, of 1 to 4096 pixels; received {received}",
+            hint="use --size 96",
+            code="size-out-of-range",
+        )
     allowed = (1, 3) if form.channels in (1, 3) else (1, 3, form.channels) if form.channels < 5 else (form.channels,)
     if channels is not None and channels not in allowed:
         raise UsageError(
