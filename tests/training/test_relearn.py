@@ -315,6 +315,12 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
         with pytest.raises(ModelFileError) as caught:
             use(folder)
         assert (caught.value.code, caught.value.hint) == ("run-empty", hint)
+    more = taught(relearned, "builtin:drawings/snail", output=tmp_path / "more", add=True)
+    shutil.copy(more.folder / "run.toml", folder)
+    with pytest.raises(ModelFileError) as caught:
+        Run.open(folder)
+    hint = f"start it again: convoscope relearn {relearned.folder} builtin:drawings/snail --add"
+    assert caught.value.hint == hint
     (folder / "run.toml").write_text("record = 3", "utf-8")
     with pytest.raises(ModelFileError, match="no checkpoint") as caught:
         Run.open(folder)

@@ -464,9 +464,10 @@ def start_again(folder: Path) -> str:
     path = folder / "run.toml"
     try:
         asked = tomllib.loads(path.read_text("utf-8"))
-        relearned = asked["record"]["relearned"]
-        return f"start it again: convoscope relearn {shell_word(relearned['front'])} {shell_word(asked['source'])}"
-    except (OSError, ValueError, KeyError, TypeError):
+        front, added = asked["record"]["relearned"]["front"], asked["record"].get("added")
+        source, option = (added[-1][0], " --add") if added else (asked["source"], "")
+        return f"start it again: convoscope relearn {shell_word(front)} {shell_word(source)}{option}"
+    except (OSError, ValueError, LookupError, TypeError):
         return f"start it again: convoscope train --config {shell_word(path)}"
 
 
