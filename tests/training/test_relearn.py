@@ -616,8 +616,10 @@ def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[b
 # --- adding classes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_class_is_added_and_old_features_stay(relearned: Run, tmp_path: Path) -> None:
+def test_a_class_is_added_and_old_features_stay(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))  # what other tests kept shall not be found
     listener = Listener()
+    relearned = taught(front, OTHERS, output=tmp_path / "first")
     made = taught(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
     assert made.classes == ("house", "star", "umbrella", "snail")
     assert listener.told("240 of 320 were kept from before")
