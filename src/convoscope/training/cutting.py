@@ -16,6 +16,7 @@ from .features import Features, Precision
 from .front import Front
 from .head import cross_validated
 from .report import Reporter
+from .variation import variation_of
 
 _WIDEST = 4_096
 """So many numbers an image at most; more would make the run's files large for little."""
@@ -51,6 +52,7 @@ def choose_cut(
     front: Front,
     prepared: Prepared,
     *,
+    own: Prepared | None,
     views: int,
     device: str,
     precision: Precision | Literal["auto"],
@@ -64,6 +66,7 @@ def choose_cut(
     Args:
         front: as it is.
         prepared: images in its form.
+        own: some of those that it was trained on.
         views: how often each will be looked at.
         device, precision: as for `Features`.
         seed: decides which images serve, and the folds.
@@ -91,7 +94,10 @@ def choose_cut(
             if inside.any():
                 features[inside] = source.of(prepared, rows[inside], exact=exact)
         sources.append(source)
-        losses.append(cross_validated(torch.from_numpy(features), targets, classes, seed))
+        vectors = torch.from_numpy(features)
+        variation = variation_of(source.front, own, device)
+        quieted = vectors if variation is None else variation.quieted(vectors)
+        losses.append(cross_validated(quieted, targets, classes, seed))
     reporter.progress("places", len(fits), len(fits))
     best = losses.index(min(losses))
     told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))

@@ -159,6 +159,19 @@ def _photographs(images: int, form: InputFormat, network: nn.Module, classes: in
     return chosen
 
 
+def small(prepared: Prepared) -> bool:
+    """Whether these are digits, drawings, icons and not photographs."""
+    return max(prepared.form.height, prepared.form.width) <= SMALL_SIDE
+
+
+def view_recipe(prepared: Prepared) -> Recipe:
+    """How further views of an image differ from it, where a head learns from several."""
+    flip = mirror_likeness(prepared) >= ALIKE
+    if small(prepared):
+        return Recipe.read({"flip": flip, "rotate": 10.0, "shear": 10.0, "zoom": 0.15, "shift": 0.05})
+    return Recipe.read({"flip": flip, "crop": 0.6, "colour": 0.2, "rotate": 5.0})
+
+
 def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     """How much each class's mean image resembles its own mirror image: the mean correlation, -1..1.
 

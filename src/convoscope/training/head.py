@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .optimizer import plain_step, spare_compiler
+from .variation import Variation
 
 HIDDEN = 64
 """Units of the small network's hidden layer."""
@@ -62,7 +63,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a head is made from: scaled features and targets of the training part and of the validation part, which may be empty."""
+    """What a head is made from: scaled features and targets of the training part and of the validation part, which may be empty.
+
+    `mean` and `factor` are of the features with less of what varies within a class, where that is known.
+    """
 
     train: Tensor
     train_targets: Tensor
@@ -71,6 +75,7 @@ class Examples:
     mean: Tensor
     factor: float
     weights: Tensor | None
+    variation: Variation | None
 
     @classmethod
     def of(
@@ -80,8 +85,18 @@ class Examples:
         validation: Tensor,
         validation_targets: Tensor,
         weights: Tensor | None = None,
+        variation: Variation | None = None,
     ) -> Examples:
-        """Centre and scale features `(N, D)` by the training part. `weights`: `(K,)`, how much a mistake counts in each class."""
+        """Centre and scale features `(N, D)` by the training part.
+
+        Args:
+            train, validation: the parts' features.
+            train_targets, validation_targets: their classes `(N,)`.
+            weights: `(K,)`, how much a mistake counts in each class.
+            variation: what of the features counts less.
+        """
+        if variation is not None:
+            train, validation = variation.quieted(train), variation.quieted(validation)
         mean = train.double().mean(0).float()
         spread = float((train - mean).double().square().mean().sqrt())
         factor = 1 / spread if spread > 0 else 1.0
@@ -93,6 +108,7 @@ class Examples:
             mean,
             factor,
             weights,
+            variation,
         )
 
     def along(self, basis: Tensor) -> Examples:
@@ -104,6 +120,8 @@ class Examples:
         (weight, bias), *rest = layers
         first = weight.double() * self.factor
         moved = bias.double() - first @ self.mean.double()
+        if self.variation is not None:
+            first = self.variation.quieted(first)
         made = [(first.float(), moved.float()), *rest]
         return Head(tuple((w.detach().contiguous(), b.detach().contiguous()) for w, b in made), l2)
 

@@ -27,7 +27,7 @@ from ..errors import DataError, Interrupted, InUseError, ModelFileError, UsageEr
 from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
-from .defaults import ALIKE, SMALL_SIDE, mirror_likeness
+from .defaults import small, view_recipe
 from .engine import Engine, choose_engine, pick_device
 from .features import Features, Way
 from .front import Front, adapted, open_front
@@ -42,6 +42,7 @@ from .report import Reporter, Row, value_of_row
 from .run import Relearned, Run, Settings
 from .signals import StopSignals
 from .strangers import Strangers, learn_strangers
+from .variation import Variation, own_images, variation_of
 
 HeadKind = Literal["linear", "mean", "mlp"]
 _KINDS = ("linear", "mean", "mlp")
@@ -158,10 +159,21 @@ def relearn(
             _compare(taken.run, prepared, added[-1][0], reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
-        views = wish.views or (_VIEWS if _small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1)
+        views = wish.views or (_VIEWS if small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1)
+        own, told = own_images(taken)
+        if told:
+            reporter.say(told)
+            notes += (told,)
         if cut is None and not add and not wish.unfreeze:
             source, found = choose_cut(
-                taken, prepared, views=views, device=device, precision=asked.precision, seed=seed, reporter=reporter
+                taken,
+                prepared,
+                own=own,
+                views=views,
+                device=device,
+                precision=asked.precision,
+                seed=seed,
+                reporter=reporter,
             )
             taken = source.front
             for note in found:
@@ -169,7 +181,8 @@ def relearn(
             notes += found
         else:
             source = Features(taken, device=device, precision=asked.precision)
-        lesson = _learn(source, prepared, wish, views, asked, seed, reporter)
+        variation = variation_of(source.front, own, device)
+        lesson = _learn(source, prepared, variation, wish, views, asked, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         try:
             with FolderLock(folder):
@@ -374,7 +387,14 @@ class _Lesson:
 
 
 def _learn(
-    source: Features, prepared: Prepared, wish: _Wish, views: int, asked: Recipe, seed: int, reporter: Reporter
+    source: Features,
+    prepared: Prepared,
+    variation: Variation | None,
+    wish: _Wish,
+    views: int,
+    asked: Recipe,
+    seed: int,
+    reporter: Reporter,
 ) -> _Lesson:
     dataset = prepared.dataset
     classes = len(dataset.classes)
@@ -402,8 +422,8 @@ def _learn(
     looks, labels = [every[train]], [targets[train]]
     notes: tuple[str, ...] = ()
     if views > 1:
-        recipe = _view_recipe(prepared)
-        how = "turned, slanted, zoomed and shifted a little" if _small(prepared) else "cut and coloured differently"
+        recipe = view_recipe(prepared)
+        how = "turned, slanted, zoomed and shifted a little" if small(prepared) else "cut and coloured differently"
         notes = (f"each training image is looked at {views} times, {how}",)
         reporter.say(notes[0])
         for view in range(1, views):
@@ -413,7 +433,9 @@ def _learn(
     weights = None
     if asked.class_weights == "balanced":
         weights = torch.tensor(balanced_weights(dataset.targets[train], classes))
-    examples = Examples.of(torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights)
+    examples = Examples.of(
+        torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights, variation
+    )
     objective = Objective(task="classes", outputs=classes)
     mean = nearest_mean(examples, classes)
     if len(validation):
@@ -471,18 +493,6 @@ def _check_features(front: Front, prepared: Prepared, features: NDArray[np.float
             hint="its weights are damaged, or were never trained",
             code="front-blind",
         )
-
-
-def _small(prepared: Prepared) -> bool:
-    return max(prepared.form.height, prepared.form.width) <= SMALL_SIDE
-
-
-def _view_recipe(prepared: Prepared) -> Recipe:
-    """How an image's views differ from it."""
-    flip = mirror_likeness(prepared) >= ALIKE
-    if _small(prepared):
-        return Recipe.read({"flip": flip, "rotate": 10.0, "shear": 10.0, "zoom": 0.15, "shift": 0.05})
-    return Recipe.read({"flip": flip, "crop": 0.6, "colour": 0.2, "rotate": 5.0})
 
 
 def _settings(
@@ -566,8 +576,8 @@ def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named
         "block_decay": 0.8,
         "freeze_norm": True,
     }
-    looks = _view_recipe(prepared).model_dump()
-    if not _small(prepared):  # gentler than for views, which change nothing but the head
+    looks = view_recipe(prepared).model_dump()
+    if not small(prepared):  # gentler than for views, which change nothing but the head
         looks |= {"crop": 0.85, "colour": 0.1}
     chosen |= {name: looks[name] for name in ("flip", "rotate", "shear", "zoom", "shift", "crop", "colour")}
     return Recipe.read(chosen | {name: getattr(asked, name) for name in named} | {"epochs": epochs + 1})

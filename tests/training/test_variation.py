@@ -1,0 +1,258 @@
+"""What differs within a class, learned from the images that a front was trained on."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from convoscope import data
+from convoscope.data import Dataset
+from convoscope.errors import ModelFileError
+from convoscope.training import Reporter, Run, relearn, train
+from convoscope.training.features import Features
+from convoscope.training.front import open_front
+from convoscope.training.head import Examples, linear, nearest_mean
+from convoscope.training.variation import (
+    DIRECTIONS,
+    IMAGES,
+    Variation,
+    _taught,
+    learn_variation,
+    own_images,
+    variation_of,
+)
+
+FRONT = "conv(8) norm relu maxpool conv(12) norm relu maxpool flatten dense"
+OTHERS = "builtin:drawings/star,house"
+LESS = "what differs within a class among 192 images that the front was trained on counts less"
+
+
+class Listener(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 80 drawings as files."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("drawings")
+    loaded = data.load("builtin:drawings/apple,cat,tree")
+    prepared = data.prepare(loaded, data.suggest_format(loaded)[0])
+    for row, target in enumerate(loaded.targets):
+        folder = root / loaded.classes[int(target)]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(prepared.pixels[row][:, :, 0]).save(folder / f"{row}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def front(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(drawings, FRONT, output=tmp_path_factory.mktemp("front") / "run", epochs=2, precision="float32")
+
+
+def taught(front: Run | Path, images: str | Path | Dataset, output: Path, **options: object) -> tuple[Run, list[str]]:
+    listener = Listener()
+    made = relearn(front, images, output=output, views=1, reporter=listener, **options)  # type: ignore[arg-type]
+    return made, listener.said
+
+
+# --- the numbers -------------------------------------------------------------------------------------------------------
+
+
+def spread(classes: int, count: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features with the same few directions of large variance in every class."""
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(width, width)) * np.geomspace(4, 0.01, width)[:, None]
+    targets = np.arange(classes * count) % classes
+    features = 3 * rng.normal(size=(classes, width))[targets] + rng.normal(size=(len(targets), width)) @ mixed
+    return torch.tensor(features, dtype=torch.float32), torch.tensor(targets)
+
+
+def whitened(features: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    """(W / mean variance + 1) ** -0.5 of the within-class covariance W, in float64, class by class."""
+    points = features.numpy().astype(np.float64)
+    covariance = np.zeros((points.shape[1], points.shape[1]))
+    for label in np.unique(targets):
+        own = points[targets.numpy() == label]
+        covariance += (own - own.mean(0)).T @ (own - own.mean(0)) / len(points)
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors / np.sqrt(values / values.mean() + 1)) @ vectors.T
+
+
+@pytest.mark.parametrize(("count", "width"), [(60, 30), (8, 90)])
+def test_it_is_within_class_covariance_normalisation(count: int, width: int) -> None:
+    features, targets = spread(4, count, width)
+    variation = learn_variation(features, targets)
+    assert variation is not None
+    others = torch.randn(20, width, generator=torch.Generator().manual_seed(1))
+    wanted = others.numpy().astype(np.float64) @ whitened(features, targets)
+    np.testing.assert_allclose(variation.quieted(others).numpy(), wanted, atol=1e-4)
+    assert variation.directions.shape[1] <= min(width, 4 * count)
+    assert variation.kept.min() > 0 and variation.kept.max() <= 1
+
+
+def test_of_many_features_the_first_directions_count() -> None:
+    features, targets = spread(5, 120, 700)
+    variation = learn_variation(features, targets)
+    assert variation is not None and variation.directions.shape == (700, DIRECTIONS)
+    torch.testing.assert_close(variation.directions.T @ variation.directions, torch.eye(DIRECTIONS), atol=1e-4, rtol=0)
+    exact = whitened(features, targets)
+    # The rest of the directions, which vary little, stays as it is.
+    values, vectors = np.linalg.eigh(exact)
+    values[DIRECTIONS:] = 1
+    wanted = (vectors * values) @ vectors.T
+    own = variation.quieted(torch.eye(700)).numpy()
+    assert np.linalg.norm(own - wanted) < 0.02 * np.linalg.norm(wanted - np.eye(700))
+
+
+def test_it_takes_no_chance_from_outside() -> None:
+    features, targets = spread(5, 120, 700)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, two = learn_variation(features, targets), learn_variation(features, targets)
+    assert one is not None and two is not None and one.directions.equal(two.directions)
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_where_nothing_differs_there_is_nothing_to_learn() -> None:
+    targets = torch.arange(200) % 2
+    assert learn_variation(targets[:, None].repeat(1, 5).float(), targets) is None
+    assert learn_variation(torch.full((200, 5), torch.nan), targets) is None
+
+
+def test_heads_answer_on_the_features_as_they_are() -> None:
+    """A head made with the variation gives features the scores of one made without it on quieted features."""
+    variation = learn_variation(*spread(4, 60, 30))
+    assert variation is not None
+    features, targets = spread(3, 20, 30, seed=1)
+    validation, truth = spread(3, 20, 30, seed=1)
+    validation = validation + 0.5 * torch.randn(60, 30, generator=torch.Generator().manual_seed(5))
+    known = Examples.of(features, targets, validation, truth, None, variation)
+    plain = Examples.of(variation.quieted(features), targets, variation.quieted(validation), truth)
+    others, _ = spread(3, 30, 30, seed=7)
+    for make in (nearest_mean, linear):
+        one, two = make(known, 3), make(plain, 3)
+        assert one.l2 == two.l2
+        wanted = two.scores(variation.quieted(others))
+        torch.testing.assert_close(one.scores(others), wanted, atol=2e-4 * float(wanted.abs().max()), rtol=0)
+    assert not torch.allclose(linear(Examples.of(features, targets, validation, truth), 3).scores(others), wanted, 0.1)
+
+
+# --- whose images ------------------------------------------------------------------------------------------------------
+
+
+def test_it_asks_the_images_that_the_front_learned_from(front: Run, tmp_path: Path) -> None:
+    own, told = own_images(open_front(front, say=print))
+    assert own is not None and told == LESS
+    dataset = front.prepared().dataset
+    assert set(own.dataset.names) == {dataset.names[row] for row in dataset.indices("train")}
+    made, said = taught(front, OTHERS, tmp_path / "run", cut="maxpool1")
+    assert told in said and told in made.settings.notes
+    # What its head was made of, put together by hand.
+    prepared = made.prepared()
+    taken = open_front(front, say=print)
+    taken = taken.until(next(cut for cut in taken.cuts() if cut.layers[-1] == "maxpool1"))
+    variation = variation_of(taken, own, "cpu")
+    source = Features(taken)
+    parts = [prepared.dataset.indices(part) for part in ("train", "validation")]
+    vectors = [torch.from_numpy(source.of(prepared, rows, exact=True)) for rows in parts]
+    targets = [torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64)) for rows in parts]
+    head = linear(Examples.of(vectors[0], targets[0], vectors[1], targets[1], None, variation), 2)
+    weight = made.weights()["dense1.weight"]
+    torch.testing.assert_close(weight, head.layers[0][0], atol=1e-3 * float(weight.abs().max()), rtol=0)
+
+
+def test_small_images_are_looked_at_several_times(front: Run) -> None:
+    taken = open_front(front, say=print)
+    own, _ = own_images(taken)
+    assert own is not None
+    targets = torch.from_numpy(own.dataset.targets.astype(np.int64))
+    once = learn_variation(torch.from_numpy(Features(taken).of(own, np.arange(192), exact=True)), targets)
+    several = variation_of(taken, own, "cpu")
+    assert once is not None and several is not None
+    assert not torch.allclose(once.kept[:20], several.kept[:20], rtol=1e-3)
+
+
+def test_of_many_images_each_class_is_asked_in_proportion(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2_400, 6, 6), np.uint8)
+    targets = np.repeat([0, 1, 2], [1_600, 600, 200])
+    run = train(data.from_arrays(pixels, targets, ["a", "b", "c"]), "flatten dense", output=tmp_path / "run", epochs=1)
+    own, _ = own_images(open_front(run, say=print))
+    assert own is not None and len(own.dataset) == IMAGES
+    assert np.abs(np.bincount(own.dataset.targets) - [667, 250, 83]).max() <= 1
+
+
+def test_a_relearned_run_goes_by_the_images_of_its_front(front: Run, tmp_path: Path) -> None:
+    made, _ = taught(front, OTHERS, tmp_path / "run")
+    _, said = taught(made.folder, "builtin:drawings/snail", tmp_path / "added", add=True)
+    assert LESS in said
+    _, said = taught(made, OTHERS, tmp_path / "again", head="mean")
+    assert LESS in said
+
+
+def test_images_that_are_gone_are_told(drawings: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(drawings, mine)
+    front = train(mine, FRONT, output=tmp_path / "front", epochs=1)
+    made, _ = taught(front, OTHERS, tmp_path / "run")
+    moved = mine.rename(tmp_path / "moved")
+    words = "all features count alike, for the images that the front was trained on cannot be read: "
+    run, said = taught(front.folder, OTHERS, tmp_path / "again")
+    (line,) = (line for line in said if line.startswith(words))
+    assert line in run.settings.notes
+    # So is another network in the front's place.
+    moved.rename(mine)
+    shutil.move(front.folder, tmp_path / "elsewhere")
+    shutil.copytree(train(mine, FRONT, output=tmp_path / "other", epochs=1, seed=1).folder, front.folder)
+    _, said = taught(made.folder, "builtin:drawings/snail", tmp_path / "added", add=True)
+    assert words + "another network is in its place now" in said
+    with pytest.raises(ModelFileError) as caught:
+        _taught(open_front(made.folder, say=print))
+    assert caught.value.code == "front-changed" and caught.value.path == str(front.folder)
+
+
+def test_what_was_handed_over_in_memory_serves_while_it_is_there(tmp_path: Path) -> None:
+    loaded = data.load("builtin:drawings/apple,cat,tree")
+    prepared = data.prepare(loaded, data.suggest_format(loaded)[0])
+    images = data.from_arrays(prepared.pixels, loaded.targets, loaded.classes)
+    front = train(images, FRONT, output=tmp_path / "front", epochs=1)
+    _, said = taught(front, OTHERS, tmp_path / "one")
+    assert any("counts less" in line for line in said)
+    _, said = taught(front.folder, OTHERS, tmp_path / "two")
+    assert any(line.startswith("all features count alike") for line in said)
+
+
+def test_some_fronts_have_no_images_to_ask(front: Run, tmp_path: Path) -> None:
+    library = dataclasses.replace(open_front(front, say=print), run=None)
+    assert own_images(library) == (None, "")
+    pixels = np.random.default_rng(0).integers(0, 255, (120, 8, 8), np.uint8)
+    few = data.from_arrays(
+        pixels, np.arange(120) % 2, ["a", "b"], splits=np.repeat([0, 1, 2], [101, 9, 10]).astype(np.int8)
+    )
+    assert len(few.indices("train")) == 101
+    small = train(few, FRONT, output=tmp_path / "small", epochs=1)
+    assert own_images(open_front(small, say=print)) == (None, "")
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 8, 8), np.uint8)
+    numbers = train(
+        data.from_arrays(pixels, pixels.mean((1, 2)).astype(np.float32)), FRONT, output=tmp_path / "numbers", epochs=1
+    )
+    assert own_images(open_front(numbers, say=print)) == (None, "")
+    assert variation_of(library, None, "cpu") is None
+
+
+def test_quieting_is_symmetric() -> None:
+    directions = torch.linalg.qr(torch.randn(9, 4, generator=torch.Generator().manual_seed(0))).Q
+    variation = Variation(directions=directions, kept=torch.tensor([0.1, 0.5, 0.9, 1.0]))
+    one, two = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(variation.quieted(one) @ two.T, one @ variation.quieted(two).T)
+    torch.testing.assert_close(variation.quieted(directions.T), directions.T * variation.kept[:, None])
