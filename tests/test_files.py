@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, folder_link, hard_link, link
 
 from convoscope.errors import InUseError, MachineError
 from convoscope.files import (
     FolderLock,
     atomic_write,
+    check_plain,
     clear_leftovers,
     json_bytes,
     keep_copy,
     lies_in,
     machine_error,
+    make_own_folder,
+    open_own,
+    open_plain,
     write_bytes,
     write_json,
 )
@@ -132,6 +137,93 @@ def test_what_lies_in_a_folder(tmp_path: Path) -> None:
     for outside in (tmp_path / "run", data / ".." / "run", tmp_path / "data2"):
         assert not lies_in(outside, data)
     assert not lies_in(tmp_path / "run", tmp_path / "no folder")
+
+
+# --- what somebody else has put there ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Victim:
+    return Victim(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("plant", REPLACED)
+def test_only_a_plain_file_is_replaced(tmp_path: Path, victim: Victim, plant: Plant) -> None:
+    place = tmp_path / "a.txt"
+    plant(place, victim)
+    before = place.lstat()
+    with pytest.raises(MachineError) as caught:
+        write_bytes(place, b"new")
+    assert (caught.value.code, caught.value.path) == ("not-a-plain-file", str(place))
+    assert caught.value.reason.endswith("; expected a plain file")
+    assert caught.value.hint.endswith(f"ls -ld {place}")
+    assert place.lstat() == before
+    assert victim.untouched()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.txt", "elsewhere"}
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(MachineError, match="/dev/full: is a device; expected a plain file"):
+        check_plain("/dev/full")
+
+
+@pytest.mark.parametrize("plant", [link, hard_link])
+def test_a_temporary_file_is_always_a_new_one(tmp_path: Path, victim: Victim, plant: Plant) -> None:
+    plant(tmp_path / f".a.txt.{os.getpid()}.tmp", victim)
+    write_bytes(tmp_path / "a.txt", b"new")
+    plant(tmp_path / ".b.txt.tmp", victim)
+    keep_copy(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_bytes() == b"new"
+    assert victim.untouched()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a.txt", "b.txt", "elsewhere"}
+
+
+@pytest.mark.parametrize("plant", CHANGED)
+def test_a_file_that_is_changed_in_place_is_a_folders_own(tmp_path: Path, victim: Victim, plant: Plant) -> None:
+    plant(tmp_path / ".lock", victim)
+    with pytest.raises(MachineError) as caught:
+        FolderLock(tmp_path)
+    assert caught.value.code == "not-a-plain-file"
+    assert victim.untouched()
+
+
+def test_a_link_that_comes_between_the_look_and_the_opening_is_not_followed(
+    tmp_path: Path, victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link(tmp_path / "a.txt", victim)
+    monkeypatch.setattr("convoscope.files.check_plain", lambda *_, **__: None)
+    with pytest.raises(OSError, match="symbolic links"), open(tmp_path / "a.txt", "ab", opener=open_own):
+        pass
+    hard_link(tmp_path / "b.txt", victim)
+    with pytest.raises(MachineError), open(tmp_path / "b.txt", "ab", opener=open_own):
+        pass
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", FOLDERS)
+def test_a_folder_within_a_run_is_no_link(tmp_path: Path, victim: Victim, plant: Plant) -> None:
+    plant(tmp_path / "test", victim)
+    with pytest.raises(MachineError, match="; expected a plain folder") as caught:
+        make_own_folder(tmp_path / "test")
+    assert caught.value.code == "not-a-plain-file"
+    assert victim.untouched()
+
+
+def test_reading_follows_a_link_and_does_not_wait_for_a_pipe(tmp_path: Path, victim: Victim) -> None:
+    link(tmp_path / "a.txt", victim)
+    with open(tmp_path / "a.txt", "rb", opener=open_plain) as file:
+        assert file.read() == b"precious"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MachineError, match="is a named pipe; expected a plain file"):
+        open(tmp_path / "pipe", "rb", opener=open_plain)  # noqa: SIM115
+
+
+def test_removing_leftovers_follows_no_link(tmp_path: Path, victim: Victim) -> None:
+    link(tmp_path / ".a.1.tmp", victim)
+    folder_link(tmp_path / ".b.1.tmp", victim)
+    clear_leftovers(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"elsewhere"}
+    assert victim.untouched()
 
 
 # --- one process at a time ---------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 A reader sees the old file or the new one, never a part. An interrupted write leaves the old file and at most
 one `.name.PID.tmp`, which `clear_leftovers` removes.
+
+A run's folder may come from somebody else. Whatever is written takes the place of a plain file or of nothing: links lead out of
+the folder, and pipes and devices are no files of ours, so they are refused and left as they are.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import ConvoscopeError, InUseError, MachineError, printable
+from .errors import ConvoscopeError, InUseError, MachineError, printable, shell_word
 
 _NOT_OFFERED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How file systems (exFAT, network shares) say that they have no such thing as a hard link or the sync of a folder."""
@@ -65,12 +69,15 @@ def atomic_write(path: str | os.PathLike[str], *, needed_bytes: int = 0) -> Iter
         needed_bytes: how much will be written, to be told should the disk be full.
 
     Raises:
-        MachineError: the disk is full, the folder may not be written to, or the system fails in another way.
+        MachineError: the disk is full, the folder may not be written to, the system fails in another way, or what stands at `path` is
+            no plain file (`not-a-plain-file`).
     """
     target = Path(path)
+    check_plain(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # a killed process of the same number left it
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -104,6 +111,95 @@ def json_bytes(content: Any) -> bytes:
     r"""JSON as UTF-8, for people and programs. Bytes of file names that are no text become `\udcff`, which JSON reads back exactly."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace")
+
+
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_plain(path: str | os.PathLike[str], *, folder: bool = False, in_place: bool = False) -> None:
+    """Refuse to write where something other than a plain file stands. Nothing there is fine.
+
+    Args:
+        folder: a plain folder is expected instead.
+        in_place: the file itself will be changed, not replaced: then it must have no other name either.
+
+    Raises:
+        MachineError: `not-a-plain-file`, or the system fails.
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise machine_error(path, error) from error
+    _refuse_foreign(path, status, folder=folder, in_place=in_place)
+
+
+def make_own_folder(path: Path) -> None:
+    """Make a folder within a run's, or take the one that is there if it is no link.
+
+    Raises:
+        MachineError: `not-a-plain-file`, or the system fails.
+    """
+    try:
+        path.mkdir()
+    except FileExistsError:
+        check_plain(path, folder=True)
+    except OSError as error:
+        raise machine_error(path, error) from error
+
+
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """An opener for `open`: a file of a run's that is changed in place. No link is followed, no pipe or device opened.
+
+    Raises:
+        MachineError: `not-a-plain-file`.
+    """
+    check_plain(
+        path, in_place=True
+    )  # before, as opening a device may do something already; and once more what was opened
+    return _opened(path, flags | os.O_NOFOLLOW, in_place=True)
+
+
+def open_plain(path: str | os.PathLike[str], flags: int) -> int:
+    """An opener for `open`: a file to read. Links are followed, for weights may lie on another disk; a pipe does not hang.
+
+    Raises:
+        MachineError: `not-a-plain-file`.
+    """
+    return _opened(path, flags, in_place=False)
+
+
+def _opened(path: str | os.PathLike[str], flags: int, *, in_place: bool) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        _refuse_foreign(path, os.fstat(descriptor), folder=False, in_place=in_place)
+    except MachineError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_foreign(path: str | os.PathLike[str], status: os.stat_result, *, folder: bool, in_place: bool) -> None:
+    kind = next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+    if kind == "a file" and in_place and status.st_nlink > 1:
+        kind = "a hard link, the same file has another name elsewhere"
+    wanted = "folder" if folder else "file"
+    if kind != f"a {wanted}":
+        raise MachineError(
+            path,
+            f"is {kind}; expected a plain {wanted}",
+            hint=f"it is left as it is; see what it is with: ls -ld {shell_word(path)}",
+            code="not-a-plain-file",
+        )
 
 
 def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
@@ -158,13 +254,14 @@ class FolderLock:
 
     Raises:
         InUseError: another process holds it; the message names its pid and since when.
+        MachineError: the lock is no plain file (`not-a-plain-file`), or the system fails.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / ".lock"
         with contextlib.ExitStack() as undo:
             try:
-                self._file = undo.enter_context(open(path, "a+b", buffering=0))
+                self._file = undo.enter_context(open(path, "a+b", buffering=0, opener=open_own))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._file.truncate(0)
                 self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())

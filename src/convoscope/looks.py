@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import printable
-from .files import machine_error, write_bytes
+from .files import machine_error, make_own_folder, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,15 +22,17 @@ def save_sheets(sheets: Iterable[tuple[str, Image.Image]], folder: Path) -> list
     """Write images as PNG, each atomically, and give their paths. While one is packed the next is drawn.
 
     Raises:
-        MachineError: the folder cannot be written to.
+        MachineError: the folder cannot be written to, or something in it is no plain file (`not-a-plain-file`).
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise machine_error(folder, error) from error
 
     def save(name: str, image: Image.Image) -> Path:
         path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise machine_error(path.parent, error) from error
+        if path.parent != folder:
+            make_own_folder(path.parent)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=3)
         write_bytes(path, buffer.getvalue())

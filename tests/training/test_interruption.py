@@ -509,7 +509,7 @@ def test_every_single_call_may_fail_once(
     assert stopped >= 5
 
 
-def test_a_disk_that_fills_up_ends_tensorboards_view_quietly_and_the_run_with_one_sentence(
+def test_a_disk_that_fills_up_ends_tensorboards_view_with_a_warning_and_the_run_with_one_sentence(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from convoscope.training.journal import Journal
@@ -521,8 +521,10 @@ def test_a_disk_that_fills_up_ends_tensorboards_view_quietly_and_the_run_with_on
     with Journal(tmp_path, [], 0) as journal:
         journal.step(1, 1, 0.5, 0.1)
         journal._board._records._writer = Full()
-        journal.step(2, 1, 0.5, 0.1)
-        journal.step(3, 1, 0.5, 0.1)
+        with pytest.warns(UserWarning, match="TensorBoard's curves end here: the disk is full") as warned:
+            journal.step(2, 1, 0.5, 0.1)
+            journal.step(3, 1, 0.5, 0.1)
+        assert len(warned) == 1
         assert [event["step"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2, 3]
         journal._events.close()
         journal._events = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 - the journal closes it

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
-from ..files import atomic_write, machine_error
+from ..files import atomic_write, machine_error, open_plain
 from .dataset import SPLITS, Dataset, SplitName
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def read_split(path: str | os.PathLike[str]) -> list[SplitRow]:
     """
     rows: list[SplitRow] = []
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=open_plain) as file:
             reader = csv.reader(file, strict=True)
             if next(reader, None) != _COLUMNS:
                 raise DataError(

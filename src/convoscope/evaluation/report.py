@@ -12,8 +12,8 @@ from PIL import Image
 
 from .. import geometry
 from ..data.dataset import SPLITS
-from ..errors import ConvoscopeError, printable
-from ..files import write_text
+from ..errors import ConvoscopeError, MachineError, printable
+from ..files import check_plain, open_plain, write_text
 from ..pixels import enlarge, filter_image, to_image
 from . import charts, pictures
 from .charts import Curve, line_chart
@@ -43,8 +43,10 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
 
     Raises:
         DataError: the result of the test is damaged (`scores-unreadable`). Images that are gone are no error: the page says so.
-        MachineError: the run's folder cannot be written to.
+        MachineError: the run's folder cannot be written to, or something there is no plain file (`not-a-plain-file`).
     """
+    path = Path(run.folder) / "report.html"
+    check_plain(path)
     scores = read_scores(run.folder)
     prepared, missing = _prepared(run)
     sections = [
@@ -72,7 +74,6 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
         sections,
         f"Made by convoscope{' ' + version if version else ''}. This page fetches nothing and runs nothing.",
     )
-    path = Path(run.folder) / "report.html"
     write_text(path, markup)
     return path
 
@@ -587,10 +588,13 @@ def _stored(scores: Scores, name: str) -> Image.Image | None:
     if scores.folder is None or ".." in name or name.startswith("/"):
         return None
     try:
-        with Image.open(scores.folder / name, formats=["PNG"]) as image:
+        with (
+            open(scores.folder / name, "rb", opener=open_plain) as file,
+            Image.open(file, formats=["PNG"]) as image,
+        ):
             image.load()
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, MachineError):
         return None
 
 

@@ -29,7 +29,16 @@ from .. import geometry
 from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell
 from ..drawing import png_bytes
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
-from ..files import FolderLock, machine_error, write_bytes, write_json, write_text
+from ..files import (
+    FolderLock,
+    check_plain,
+    machine_error,
+    make_own_folder,
+    open_plain,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from ..pixels import to_image
 from . import charts, invariance, pictures
 from .scores import (
@@ -101,10 +110,12 @@ def test(
         UsageError: no such part (`split-unknown`).
         DataError: the source's classes are not the run's (`test-classes-differ`), or there are no images (`test-empty`).
         ModelFileError: the network's answers are not finite (`scores-not-finite`).
-        MachineError: the run's folder cannot be written to.
+        MachineError: the run's folder cannot be written to, or something there is no plain file (`not-a-plain-file`).
         InUseError: another process is writing a test of this run.
     """
     start = time.monotonic()
+    _check_own(Path(run.folder) / "test")
+    check_plain(Path(run.folder) / "report.html")  # which follows
     images = _images(run, source, layout, split)
     sample = _sample(run, images) if invariance else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
@@ -150,7 +161,8 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
     """
     path = Path(folder) / "test" / "scores.json"
     try:
-        return Scores.from_json(json.loads(path.read_text("utf-8")), path.parent)
+        with open(path, encoding="utf-8", opener=open_plain) as file:
+            return Scores.from_json(json.load(file), path.parent)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -284,7 +296,8 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
 def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
     """How many of these images stand in the run's training part, by content."""
     try:
-        with open(Path(run.folder) / "split.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        place = Path(run.folder) / "split.csv"
+        with open(place, encoding="utf-8", errors="surrogateescape", newline="", opener=open_plain) as file:
             lines = list(csv.DictReader(file))
     except OSError:
         return 0
@@ -497,10 +510,7 @@ def _write(
 ) -> None:
     """All files of `RUN/test/`, staged and then moved into place."""
     target = Path(run.folder) / "test"
-    try:
-        target.mkdir(exist_ok=True)
-    except OSError as error:
-        raise machine_error(target, error) from error
+    make_own_folder(target)
     with FolderLock(target), _staged(target) as stage:
         write_text(stage / "predictions.csv", _predictions(run, images, answers, truth, distances))
         if scores.confusion:
@@ -530,21 +540,39 @@ def printable_json(content: Any) -> Any:
 OWN_FILES = ("predictions.csv", "confusion.csv", "confusion.png", "calibration.png", "invariance.png", "numbers.png")
 
 
+_KNOWN = (
+    *map(Path, OWN_FILES),
+    *(Path("worst") / f"{rank:02d}.png" for rank in range(1, WORST + 1)),
+    Path("worst/sheet.png"),
+)
+
+
+def _check_own(target: Path) -> None:
+    """Refuse, before anything is computed, a folder in which something else stands in the place of what a test writes."""
+    for folder in (target, target / "worst"):
+        check_plain(folder, folder=True)
+    for path in (*_KNOWN, Path("scores.json")):
+        check_plain(target / path)
+
+
 @contextlib.contextmanager
 def _staged(target: Path) -> Iterator[Path]:
     """A folder inside `target` to write into. On a clean exit its files replace the earlier test's, `scores.json` last."""
     for leftover in target.glob(".stage.*"):
         shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            leftover.unlink()  # a link, which is not followed
     stage = target / f".stage.{os.getpid()}"
     try:
-        (stage / "worst").mkdir(parents=True)
+        stage.mkdir()  # and never takes what is there already
+        (stage / "worst").mkdir()
         yield stage
-        (target / "worst").mkdir(exist_ok=True)
+        _check_own(target)
+        make_own_folder(target / "worst")
         made = {path.relative_to(stage) for path in stage.rglob("*") if path.is_file()}
-        known = [Path(name) for name in OWN_FILES] + [Path("worst") / f"{rank:02d}.png" for rank in range(1, WORST + 1)]
         for path in sorted(made - {Path("scores.json")}):
             os.replace(stage / path, target / path)
-        for path in {*known, Path("worst/sheet.png")} - made:
+        for path in set(_KNOWN) - made:
             (target / path).unlink(missing_ok=True)
         os.replace(stage / "scores.json", target / "scores.json")
     except OSError as error:

@@ -1,7 +1,8 @@
 """The run's growing files: events.jsonl, metrics.csv and TensorBoard's. Lines are appended and flushed.
 
 A checkpoint remembers how long events.jsonl was. A resumed run cuts it there, so that no step stands twice and a torn last
-line is dropped; metrics.csv is written anew from the checkpoint's own history.
+line is dropped; metrics.csv is written anew from the checkpoint's own history. The checkpoint's word alone is not enough: whole
+lines of epochs that are done stay, and a file that does not begin as a journal is left as it is.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import contextlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..files import machine_error, write_text
+from ..errors import MachineError, ModelFileError, printable, shell_word
+from ..files import machine_error, make_own_folder, open_own, open_plain, write_text
 from .report import COLUMNS, Row
 
 
@@ -28,7 +31,8 @@ class Journal:
         keep_bytes: how much of events.jsonl belongs to the checkpoint that the run goes on from.
 
     Raises:
-        MachineError: the disk is full or the folder cannot be written to.
+        MachineError: the disk is full, the folder cannot be written to, or something there is no plain file.
+        ModelFileError: events.jsonl is something else (`events-foreign`).
     """
 
     def __init__(self, folder: Path, history: list[Row], keep_bytes: int) -> None:
@@ -38,12 +42,13 @@ class Journal:
         with contextlib.ExitStack() as undo:
             try:
                 # Without buffers: what a full disk refused is not tried again when the file is closed.
-                self._events = undo.enter_context(path.open("ab", buffering=0))
-                if self._events.tell() > keep_bytes:
-                    self._events.truncate(keep_bytes)
-                    self._events.seek(keep_bytes)
+                self._events = undo.enter_context(open(path, "a+b", buffering=0, opener=open_own))
+                self._events.truncate(
+                    _justified(path, self._events, keep_bytes, history[-1]["epoch"] if history else 0)
+                )
+                self._events.seek(0, os.SEEK_END)
                 write_text(folder / "metrics.csv", ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, history)))
-                self._metrics = undo.enter_context((folder / "metrics.csv").open("ab", buffering=0))
+                self._metrics = undo.enter_context(open(folder / "metrics.csv", "ab", buffering=0, opener=open_own))
             except OSError as error:
                 raise machine_error(path, error) from error
             undo.pop_all()
@@ -98,15 +103,18 @@ class Journal:
 
 
 class _Board:
-    """TensorBoard's file. It is a view of the other two, so a disk that refuses it ends the view and nothing else."""
+    """TensorBoard's file. It is a view of the other two, so a disk that refuses it ends the view, with a warning, and nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: BinaryIO | None = None
         self._records: Any = None
+        self._ended = False
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Append the values of a step, by their tags."""
+        if self._ended:
+            return
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -117,16 +125,16 @@ class _Board:
             self._records.write(
                 Event(wall_time=time.time(), step=step, summary=Summary(value=parts)).SerializeToString()
             )
-        except (OSError, ValueError):  # ValueError: it was closed
-            self.close()
+        except (OSError, MachineError) as error:
+            self._end(error)
 
     def _begin(self, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._folder.mkdir(exist_ok=True)
+        make_own_folder(self._folder)
         name = f"events.out.tfevents.{int(time.time()):010d}.{os.getpid()}"
-        self._file = (self._folder / name).open("ab")
+        self._file = open(self._folder / name, "ab", opener=open_own)  # noqa: SIM115
         self._records = RecordWriter(self._file)
         # The second record has TensorBoard drop what an earlier, killed process wrote beyond this step.
         for event in (Event(file_version="brain.Event:2"), Event(step=step, session_log={"status": 1})):
@@ -138,14 +146,25 @@ class _Board:
         if self._file is not None:
             try:
                 self._file.flush()
-            except (OSError, ValueError):
-                self.close()
+            except OSError as error:
+                self._end(error)
 
     def close(self) -> None:
         """Close the file; what is added afterwards is dropped."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                self._end(error)
+        self._ended = True
+
+    def _end(self, error: OSError | MachineError) -> None:
+        if not self._ended:
+            self._ended = True
+            reason = error.reason if isinstance(error, MachineError) else machine_error(self._folder, error).reason
+            warnings.warn(f"{printable(self._folder)}: TensorBoard's curves end here: {reason}", stacklevel=2)
+        self.close()
 
 
 def _csv_line(row: Row) -> str:
@@ -153,10 +172,43 @@ def _csv_line(row: Row) -> str:
     return ",".join("" if value is None else repr(value) for value in values) + "\n"
 
 
+_BEGINNING = b'{"event": '
+_LONGEST_LINE = 1_000_000
+
+
+def _justified(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
+    """How much of events.jsonl stays: its whole lines up to `keep_bytes`, and in any case those of the epochs that are done."""
+    position = end = 0
+    with open(events.fileno(), "rb", closefd=False) as file:
+        file.seek(0)
+        if not _BEGINNING.startswith(file.read(len(_BEGINNING))):
+            raise ModelFileError(
+                path,
+                "holds something else than a run's events, and is left as it is",
+                hint=f"if it is of no use to you: rm {shell_word(path)}",
+                code="events-foreign",
+            )
+        file.seek(0)
+        while line := file.readline(_LONGEST_LINE):
+            position += len(line)
+            if line.endswith(b"\n") and (position <= keep_bytes or _is_done(line, epochs)):
+                end = position
+    return end
+
+
+def _is_done(line: bytes, epochs: int) -> bool:
+    """Whether it tells of one of the first so many epochs."""
+    try:
+        event = json.loads(line)
+        return event["event"] in ("step", "epoch") and 1 <= event["epoch"] <= epochs
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a run, in order. A torn last line (a killed run) is left out."""
     events: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb", opener=open_plain) as file:
         for line in file:
             if line.endswith(b"\n"):
                 events.append(json.loads(line))

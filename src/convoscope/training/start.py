@@ -23,7 +23,7 @@ from torch import nn
 from .. import data, models
 from ..data import Dataset, InputFormat, Prepared
 from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable, shell_word
-from ..files import FolderLock, clear_leftovers, lies_in, machine_error, size_text, write_text
+from ..files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
 from . import checkpoint
 from .augment import augment
 from .defaults import choose_model, choose_recipe
@@ -123,6 +123,8 @@ def train(
                 write_skipped(folder, prepared)
                 write_toml(folder, job.settings)
                 fit(job, None, signals, reporter)
+        except InUseError:
+            raise  # the folder is another process's
         except BaseException:
             drop_if_unbegun(folder)
             raise
@@ -175,6 +177,7 @@ def go_on(
         epochs = Recipe.read({"epochs": epochs}).epochs
     if not place.is_dir():
         raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
+    _check_own(place)
     with StopSignals() as signals, freed_memory_kept(), FolderLock(place):
         clear_leftovers(place)
         kept = any((place / name).exists() for name in ("last.safetensors", "previous.safetensors"))
@@ -247,6 +250,26 @@ def go_on(
     if at_hand:
         run.remember(prepared)
     return run
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a run's folder in which something else stands in the place of what a training, its test and its report write.
+
+    Raises:
+        MachineError: `not-a-plain-file`.
+    """
+    for name in (
+        "best.safetensors",
+        "last.safetensors",
+        "previous.safetensors",
+        "run.toml",
+        "metrics.csv",
+        "report.html",
+    ):
+        check_plain(folder / name)
+    check_plain(folder / "events.jsonl", in_place=True)
+    for name in ("tensorboard", "test"):
+        check_plain(folder / name, folder=True)
 
 
 def _make_job(
@@ -537,8 +560,11 @@ def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | 
 def drop_if_unbegun(folder: Path) -> None:
     """A run that was stopped or failed before its training began leaves no folder behind."""
     with contextlib.suppress(OSError):
-        if {entry.name for entry in folder.iterdir()} <= {".lock", "split.csv", "skipped.csv", "run.toml"}:
-            shutil.rmtree(folder, ignore_errors=True)
+        ours = {".lock", "split.csv", "skipped.csv", "run.toml"}
+        if {entry.name for entry in folder.iterdir()} <= ours:
+            for name in ours:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def check_room(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,0 +1,245 @@
+"""A run's folder from somebody else, entered by every door that writes: nothing outside of it changes, and nothing hangs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
+
+from convoscope.cli import run as cli
+from convoscope.training import checkpoint
+
+CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 20 pictures, dark and light."""
+    root = tmp_path_factory.mktemp("data") / "shades"
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            Image.fromarray(rng.integers(level, level + 40, (8, 8), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch, tested, with a report."""
+    folder = tmp_path_factory.mktemp("runs") / "shades"
+    model = [
+        "--model",
+        "conv(4) relu globalavg dense",
+        "--epochs",
+        "1",
+        "--set",
+        "threads=1",
+        "--set",
+        "precision=float32",
+    ]
+    assert cli(["train", str(pictures), *model, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Victim:
+    return Victim(tmp_path / "elsewhere")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def refused(arguments: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says that must end with exit code 5 before anything in the run is written."""
+    before = content(run)
+    capsys.readouterr()
+    assert cli(arguments) == 5
+    said = capsys.readouterr()
+    assert content(run) == before
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    return said.err
+
+
+@pytest.mark.parametrize("plant", REPLACED)
+@pytest.mark.parametrize("name", [*CHECKPOINTS, "run.toml", "metrics.csv", "report.html"])
+def test_resume_replaces_only_plain_files(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
+) -> None:
+    clear(run / name)
+    plant(run / name, victim)
+    assert f"{run / name}: is " in refused(["train", "--resume", str(run), "--epochs", "2"], run, capsys)
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", CHANGED)
+@pytest.mark.parametrize("name", [".lock", "events.jsonl"])
+def test_resume_changes_only_the_runs_own_files(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
+) -> None:
+    clear(run / name)
+    plant(run / name, victim)
+    assert f"{run / name}: is " in refused(["train", "--resume", str(run), "--epochs", "2"], run, capsys)
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", FOLDERS)
+@pytest.mark.parametrize("name", ["tensorboard", "test"])
+def test_resume_follows_no_linked_folder(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
+) -> None:
+    clear(run / name)
+    plant(run / name, victim)
+    assert f"{run / name}: is " in refused(["train", "--resume", str(run), "--epochs", "2"], run, capsys)
+    assert victim.untouched()
+
+
+def test_hard_links_of_files_that_are_replaced_keep_their_content(run: Path, victim: Victim) -> None:
+    """As a copy by `cp -al` has them."""
+    kept = {
+        name: (run / name).read_bytes() for name in ("best.safetensors", "last.safetensors", "run.toml", "metrics.csv")
+    }
+    for name in kept:
+        (victim.folder / name).hardlink_to(run / name)
+    for name in ("skipped.csv", "report.html"):
+        clear(run / name)
+        hard_link(run / name, victim)
+    assert cli(["train", "--resume", str(run), "--epochs", "2"]) == 0
+    assert {name: (victim.folder / name).read_bytes() for name in kept} == kept
+    assert victim.file.read_bytes() == b"precious"
+
+
+def test_a_sealed_checkpoint_cannot_have_a_file_cut_to_nothing(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors, state = checkpoint.load(run / "last.safetensors")
+    state["progress"]["events_bytes"] = 0
+    checkpoint.save(run / "last.safetensors", tensors, state)
+    shutil.copyfile(victim.file, run / "events.jsonl")
+    assert cli(["train", "--resume", str(run), "--epochs", "2"]) == 4
+    assert "holds something else than a run's events" in capsys.readouterr().err
+    assert (run / "events.jsonl").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("plant", REPLACED)
+@pytest.mark.parametrize("name", ["scores.json", "predictions.csv", "confusion.png", "worst/01.png", "worst/sheet.png"])
+def test_a_test_replaces_only_plain_files(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
+) -> None:
+    clear(run / "test" / name)
+    plant(run / "test" / name, victim)
+    assert f"{run / 'test' / name}: is " in refused(["test", str(run)], run, capsys)
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", CHANGED)
+def test_a_tests_lock_is_the_runs_own(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    clear(run / "test" / ".lock")
+    plant(run / "test" / ".lock", victim)
+    assert ".lock: is " in refused(["test", str(run)], run, capsys)
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", FOLDERS)
+@pytest.mark.parametrize("name", ["test", "test/worst"])
+def test_a_test_follows_no_linked_folder(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
+) -> None:
+    clear(run / name)
+    plant(run / name, victim)
+    assert f"{run / name}: is " in refused(["test", str(run)], run, capsys)
+    assert victim.untouched()
+
+
+def test_a_stage_is_always_a_new_folder(run: Path, victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 4321)
+    folder_link(run / "test" / ".stage.4321", victim)
+    (run / "test" / ".stage.99").mkdir()
+    folder_link(run / "test" / ".stage.99" / "worst", victim)
+    assert cli(["test", str(run)]) == 0
+    assert not list((run / "test").glob(".stage*"))
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", [link, pipe])
+def test_a_report_replaces_only_a_plain_file(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    clear(run / "report.html")
+    plant(run / "report.html", victim)
+    assert cli(["test", str(run)]) == 5
+    assert "report.html: is " in capsys.readouterr().err
+    assert victim.untouched()
+
+
+def test_a_report_reads_no_pipe(run: Path, victim: Victim) -> None:
+    from convoscope import Run
+    from convoscope.evaluation import write_report
+
+    for picture in (run / "test" / "worst").iterdir():
+        clear(picture)
+        pipe(picture, victim)
+    assert "</html>" in write_report(Run.open(run)).read_text("utf-8")
+
+
+@pytest.mark.parametrize("plant", REPLACED)
+def test_pages_and_pictures_replace_only_plain_files(
+    run: Path, pictures: Path, tmp_path: Path, victim: Victim, capsys: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    place = tmp_path / "out" / "overview.png"
+    place.parent.mkdir()
+    plant(place, victim)
+    for command in (
+        ["compare", str(run), "--html", str(place)],
+        ["data", str(pictures), "--sheet", str(place)],
+        ["look", str(run), str(pictures / "dark" / "0.png"), "--out", str(place.parent)],
+    ):
+        assert f"{place}: is " in refused(command, run, capsys)
+    assert victim.untouched()
+
+
+@pytest.mark.parametrize("plant", FOLDERS)
+def test_looking_follows_no_linked_folder(
+    run: Path, pictures: Path, tmp_path: Path, victim: Victim, capsys: pytest.CaptureFixture[str], plant: Plant
+) -> None:
+    (tmp_path / "out").mkdir()
+    plant(tmp_path / "out" / "layers", victim)
+    command = ["look", str(run), str(pictures / "dark" / "0.png"), "--out", str(tmp_path / "out")]
+    assert "layers: is " in refused(command, run, capsys)
+    assert victim.untouched()
+
+
+def test_weights_may_lie_elsewhere_for_reading(run: Path, pictures: Path, tmp_path: Path) -> None:
+    """A link of the user's own, to another disk; and the run's folder itself may be one."""
+    shutil.move(run / "best.safetensors", tmp_path / "weights.safetensors")
+    (run / "best.safetensors").symlink_to(tmp_path / "weights.safetensors")
+    (tmp_path / "named").symlink_to(run)
+    before = (tmp_path / "weights.safetensors").read_bytes()
+    for command in (["predict", "run", str(pictures / "dark")], ["test", "run"], ["look", "run", "--out", "looks"]):
+        arguments = [
+            str(tmp_path / argument.replace("run", "named")) if argument in ("run", "looks") else argument
+            for argument in command
+        ]
+        assert cli(arguments) == 0
+    assert (tmp_path / "weights.safetensors").read_bytes() == before
+    assert (run / "best.safetensors").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["split.csv", "metrics.csv", "run.toml", "test/scores.json"])
+def test_nothing_waits_for_a_pipe(run: Path, pictures: Path, victim: Victim, name: str) -> None:
+    clear(run / name)
+    pipe(run / name, victim)
+    for command in (["predict", str(run), str(pictures / "dark")], ["test", str(run)], ["compare", str(run)]):
+        assert cli(command) in (0, 3, 4, 5)
