@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convoscope.cli import _test_and_report
 from convoscope.cli import run as cli
+from convoscope.errors import ConvoscopeError, DataError, InUseError, MachineError, ModelFileError
+from convoscope.training import Reporter, Run
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
 
@@ -269,6 +272,48 @@ def test_the_command_line_overrules_the_file_and_says_so(
     assert cli(arguments) == 0
     assert "recipe.epochs: the command line overrules" in capsys.readouterr().err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_images_that_go_away_while_a_network_learns_do_not_hide_that_it_has(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convoscope.terminal import TerminalReporter
+
+    share, away, folder = tmp_path / "share", tmp_path / "away", tmp_path / "run"
+    shutil.copytree(pictures, share)
+    with monkeypatch.context() as patch:
+        patch.setattr(TerminalReporter, "epoch", lambda *_: share.rename(away))
+        code, said = refused(capsys, ["train", str(share), "--model", MODEL, "--epochs", "1", "--output", str(folder)])
+    assert code == 5
+    assert f"error: {folder}: the training is done and saved, but not tested: {share}: there is no such file" in said
+    assert f"hint: mend that, then test it with: convoscope test {folder}" in said
+    away.rename(share)
+    assert cli(["test", str(folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ModelFileError("run", "expected finite answers", code="scores-not-finite"), "scores-not-finite"),
+        (ModelFileError("run/best.safetensors", "there is no such file or run", code="checkpoint-missing"), "untested"),
+        (MachineError("run/test/.lock", "the disk is full", code="disk-full"), "untested"),
+        (DataError("photos", "the folder is empty", code="data-empty"), "untested"),
+        (InUseError("run/test", "in use by process 1", code="folder-in-use"), "folder-in-use"),
+    ],
+)
+def test_a_test_after_a_training_says_that_the_training_is_saved(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, error: ConvoscopeError, code: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("convoscope.evaluation.test", broken)
+    with pytest.raises(ConvoscopeError) as caught:
+        _test_and_report(Run.open(trained), Reporter(), quiet=True)
+    assert caught.value.code == code
+    if code == "untested":
+        assert caught.value.exit_code == 5
+        assert caught.value.reason == f"the training is done and saved, but not tested: {error}"
 
 
 def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

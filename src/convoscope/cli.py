@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from .errors import ConvoscopeError, DataError, Interrupted, MachineError, UsageError, printable, shell_word
+from .errors import (
+    ConvoscopeError,
+    DataError,
+    Interrupted,
+    MachineError,
+    ModelFileError,
+    UsageError,
+    printable,
+    shell_word,
+)
 from .files import json_bytes, lies_in, machine_error
 
 if TYPE_CHECKING:
@@ -569,6 +578,21 @@ def test(
 
 def _test_and_report(finished: Any, reporter: Any, *, quiet: bool, quick: bool = False) -> None:
     """Test and report; `quick`: what the kept features tell, without another run of the network."""
+    try:
+        _told_by_a_test(finished, reporter, quiet=quiet, quick=quick)
+    except (DataError, ModelFileError, MachineError) as error:
+        if error.code == "scores-not-finite":
+            raise
+        # All could be read a moment ago: a share or a disk has gone since.
+        raise MachineError(
+            finished.folder,
+            f"the training is done and saved, but not tested: {error}",
+            hint=f"mend that, then test it with: convoscope test {shell_word(finished.folder)}",
+            code="untested",
+        ) from error
+
+
+def _told_by_a_test(finished: Any, reporter: Any, *, quiet: bool, quick: bool) -> None:
     from . import evaluation
     from .tables import print_scores
 

@@ -453,6 +453,21 @@ def test_a_share_that_vanishes_is_the_machines_fault(
     assert "dog/0019.png" in caught.value.reason
 
 
+@pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
+def test_a_share_of_few_pictures_that_vanishes_is_the_machines_fault_too(
+    tmp_path: Path, cache: Path, leaves: str
+) -> None:
+    """Fewer than 20 pictures in a row: it is the source that tells. An unmounted disk leaves an empty folder."""
+    source = class_folders(tmp_path / "share", {"cat": 4, "dog": 4})
+    listed = load(source)
+    source.rename(tmp_path / "away")
+    if leaves == "an empty folder":
+        source.mkdir()
+    with pytest.raises(MachineError, match="the images are gone since they were listed, cat/") as caught:
+        prepare(listed, FORM)
+    assert (caught.value.code, caught.value.path) == ("pictures-unreachable", str(source))
+
+
 def test_single_reading_errors_are_left_out_but_not_remembered(
     pictures: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

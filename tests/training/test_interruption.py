@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from convoscope.errors import Interrupted, InUseError, MachineError, ModelFileError, UsageError
+from convoscope.files import FolderLock
 from convoscope.training import Reporter, Run, checkpoint, resume, train
 from convoscope.training.journal import read_events
 
@@ -532,6 +533,37 @@ def test_a_disk_that_fills_up_ends_tensorboards_view_with_a_warning_and_the_run_
             journal.step(4, 1, 0.5, 0.1)
     assert (caught.value.code, caught.value.path) == ("disk-full", str(tmp_path / "events.jsonl"))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("steps", "told", "command"),
+    [
+        (1, "nothing of the training is saved yet", "start again"),
+        (STEPS + 2, "the training is saved up to epoch 2, step 1", "go on with: convoscope train --resume"),
+    ],
+)
+def test_a_run_folder_that_goes_away_is_named_with_what_is_saved(
+    pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], steps: int, told: str, command: str
+) -> None:
+    folder, away = tmp_path / "run", tmp_path / "away"
+    with pytest.raises(MachineError) as caught:
+        train(pictures, output=folder, reporter=At(steps, lambda: folder.rename(away)), **RECIPE | {"save_every": 0.0})
+    assert caught.value.exit_code == 5
+    assert caught.value.reason == f"the system says: No such file or directory; {told}"
+    assert caught.value.hint.startswith(f"mend that, then {command}")
+    if steps > 1:
+        away.rename(folder)
+        resume(folder)
+        assert fingerprint(folder) == straight(save_every=0.0)
+
+
+def test_another_process_that_was_first_in_a_folder_keeps_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convoscope.training.start.new_folder", lambda *_: tmp_path)
+    with FolderLock(tmp_path), pytest.raises(InUseError):
+        train(pictures, **RECIPE)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path, pictures: Path) -> None:

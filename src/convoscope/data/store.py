@@ -240,11 +240,28 @@ def _collect(
             if outcome.error.code == "image-gone":
                 gone = gone or outcome.error
             findings.skipped.append((row, dataset.names[row], outcome.error.reason, outcome.error.code))
+    if gone is not None and not _reachable(dataset.source):
+        raise MachineError(
+            dataset.source,
+            f"the images are gone since they were listed, {gone.path} the first of them",
+            hint="see whether the disk or the network share is still there, then start again; nothing was lost",
+            code="pictures-unreachable",
+        )
     if gone is not None:
         raise DataError(
             gone.path, gone.reason, hint="nothing was lost; start again to list the folder anew", code="image-gone"
         )
     return findings
+
+
+def _reachable(source: str) -> bool:
+    """Whether the source is still there. A share that is gone may leave an empty folder in its place."""
+    try:
+        return any(Path(source).iterdir())
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
 
 
 def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def fit(
         if average is not None:
             checkpoint.load_weights(average.network, _section(tensors, "average."), where)
     steps = steps_in_epoch(job)
-    keeper = Keeper(job, network, optimizer, average)
+    keeper = Keeper(job, network, optimizer, average, replace(progress) if resumed is not None else None)
     signals.defer()
     with engine.thread_count(), Journal(job.folder, progress.history, progress.events_bytes) as journal:
         reporter.start(job.folder, recipe.epochs)
@@ -194,6 +194,8 @@ def fit(
             if "can't allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
             raise out_of_memory(job) from error
+        except MachineError as error:
+            raise lost_machine(job, error, keeper.saved) from error
         finally:
             reporter.end()
 
@@ -379,9 +381,15 @@ class Average:
 
 
 class Keeper:
-    """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors` behind it."""
+    """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors` behind it.
 
-    def __init__(self, job: Job, network: nn.Module, optimizer: Optimizer, average: Average | None) -> None:
+    `saved`: how far the training was at the last of them.
+    """
+
+    def __init__(
+        self, job: Job, network: nn.Module, optimizer: Optimizer, average: Average | None, saved: Progress | None
+    ) -> None:
+        self.saved = saved
         self._job = job
         self._network = network
         self._optimizer = optimizer
@@ -433,6 +441,7 @@ class Keeper:
             tensors |= {f"average.{name}": value for name, value in self._average.network.state_dict().items()}
         checkpoint.keep_previous(folder)
         checkpoint.save(folder / "last.safetensors", tensors, {"settings": settings, "progress": asdict(progress)})
+        self.saved = replace(progress)
 
 
 def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -444,7 +453,7 @@ def stopped(job: Job, signal: int, *, ended: bool = False) -> Interrupted:
     hint = f"go on with: convoscope train --resume {shell_word(job.folder)}"
     if ended:
         hint = f"test it with: convoscope test {shell_word(job.folder)}"
-    if MEMORY in (job.settings["layout"], *(layout for _, layout in job.settings.get("added", ()))):
+    if in_memory(job):
         hint = "its images were handed over in memory: what is saved can be used, but not gone on with"
     return Interrupted(
         job.folder,
@@ -453,6 +462,25 @@ def stopped(job: Job, signal: int, *, ended: bool = False) -> Interrupted:
         code="interrupted",
         signal=signal,
     )
+
+
+def in_memory(job: Job) -> bool:
+    """Whether some images were handed over in memory, so that nobody can read them again."""
+    return MEMORY in (job.settings["layout"], *(layout for _, layout in job.settings.get("added", ())))
+
+
+def lost_machine(job: Job, error: MachineError, saved: Progress | None) -> MachineError:
+    """The error of a disk, a share or a right that went away in the middle, with what is saved of the training."""
+    if saved is None:
+        told, hint = "nothing of the training is saved yet", "mend that, then start again"
+    else:
+        told = f"the training is saved up to epoch {saved.epoch + 1}, step {saved.step}"
+        hint = f"mend that, then go on with: convoscope train --resume {shell_word(job.folder)}"
+        if in_memory(job):
+            hint = (
+                "mend that; what is saved can be used, but not gone on with, as its images were handed over in memory"
+            )
+    return MachineError(error.path, f"{error.reason}; {told}", hint=hint, code=error.code)
 
 
 def not_finite(job: Job, progress: Progress) -> DataError:
