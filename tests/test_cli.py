@@ -285,7 +285,10 @@ def test_images_that_go_away_while_a_network_learns_do_not_hide_that_it_has(
         patch.setattr(TerminalReporter, "epoch", lambda *_: share.rename(away))
         code, said = refused(capsys, ["train", str(share), "--model", MODEL, "--epochs", "1", "--output", str(folder)])
     assert code == 5
-    assert f"error: {folder}: the training is done and saved, but not tested: {share}: there is no such file" in said
+    assert (
+        f"error: {folder}: the training is done and saved, its test or its report is not: {share}: there is no such file"
+        in said
+    )
     assert f"hint: mend that, then test it with: convoscope test {folder}" in said
     away.rename(share)
     assert cli(["test", str(folder)]) == 0
@@ -313,7 +316,7 @@ def test_a_test_after_a_training_says_that_the_training_is_saved(
     assert caught.value.code == code
     if code == "untested":
         assert caught.value.exit_code == 5
-        assert caught.value.reason == f"the training is done and saved, but not tested: {error}"
+        assert caught.value.reason == f"the training is done and saved, its test or its report is not: {error}"
 
 
 def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

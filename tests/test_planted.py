@@ -1,5 +1,8 @@
 """A run's folder from somebody else, entered by every door that writes: nothing outside of it changes, and nothing hangs."""
 
+import errno
+import io
+import os
 import shutil
 from pathlib import Path
 
@@ -243,3 +246,54 @@ def test_nothing_waits_for_a_pipe(run: Path, pictures: Path, victim: Victim, nam
     pipe(run / name, victim)
     for command in (["predict", str(run), str(pictures / "dark")], ["test", str(run)], ["compare", str(run)]):
         assert cli(command) in (0, 3, 4, 5)
+
+
+# --- disks that are full ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "test {run}",
+        "train --resume {run} --epochs 2",
+        "train {pictures} --output {new}",
+        "relearn {run} {pictures} --output {new}",
+        "compare {run} --html {new}",
+        "data {pictures} --sheet {new}",
+        "look {run} {picture} --out {new}",
+        "look {run} --out {new}",
+    ],
+)
+@pytest.mark.parametrize("full_at", ["write", "fsync"])
+def test_on_a_full_disk_every_command_ends_with_its_plain_reason_and_without_half_a_file(
+    run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    full_at: str,
+) -> None:
+    names = {"run": run, "pictures": pictures, "picture": pictures / "dark" / "0.png", "new": tmp_path / "new"}
+    before = content(run)
+    capsys.readouterr()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full(io.FileIO):
+        write = full  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        if full_at == "fsync":
+            patch.setattr(os, "fsync", full)
+        else:
+            patch.setattr("convoscope.files.open", lambda path, mode, **_: Full(path, mode), raising=False)
+        assert cli([part.format(**names) for part in command.split()]) == 5
+    said = capsys.readouterr()
+    assert "the disk is full" in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert content(run) == before
+    assert not [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert not (tmp_path / "new").is_file()

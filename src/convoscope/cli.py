@@ -586,7 +586,7 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool, quick: bool =
         # All could be read a moment ago: a share or a disk has gone since.
         raise MachineError(
             finished.folder,
-            f"the training is done and saved, but not tested: {error}",
+            f"the training is done and saved, its test or its report is not: {error}",
             hint=f"mend that, then test it with: convoscope test {shell_word(finished.folder)}",
             code="untested",
         ) from error
