@@ -139,6 +139,22 @@ def test_what_lies_in_a_folder(tmp_path: Path) -> None:
     assert not lies_in(tmp_path / "run", tmp_path / "no folder")
 
 
+def test_a_mapped_file_that_is_cut_ends_the_process_with_a_sentence(tmp_path: Path) -> None:
+    program = f"""
+import numpy as np
+from convoscope.files import tell_lost_pages
+tell_lost_pages()
+path = {str(tmp_path / "images")!r}
+open(path, "wb").write(bytes(1 << 20))
+mapped = np.memmap(path, np.uint8, "r")
+open(path, "wb").close()
+np.take(mapped, np.arange(1000))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 5
+    assert ended.stderr.startswith("error: a file that is read from went away or was cut; what was saved stays\nhint: ")
+
+
 # --- what somebody else has put there ----------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from .errors import (
     printable,
     shell_word,
 )
-from .files import json_bytes, lies_in, machine_error
+from .files import json_bytes, lies_in, machine_error, tell_lost_pages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +65,7 @@ def main() -> NoReturn:
     _wait_quietly()
     if arguments[:1] in (["train"], ["relearn"]):
         _use_quick_allocator()
+    tell_lost_pages()
     code = run(arguments)
     try:
         sys.stdout.flush()

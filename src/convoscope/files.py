@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -247,6 +248,33 @@ def clear_leftovers(folder: Path) -> None:
     for leftover in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             leftover.unlink()
+
+
+_kept: list[object] = []
+
+
+def tell_lost_pages() -> None:
+    """Let this process end with a plain sentence and exit code 5 where a file that is mapped into memory is cut or its disk goes away.
+
+    The system then sends SIGBUS, and nothing can be saved any more: what was saved stays. For Python's own handlers, which run later, the
+    same reading would only fail once more, for ever; so this one is the system's. Does nothing where it cannot be set.
+    """
+    import ctypes
+
+    def tell(_: int) -> None:
+        reason = "a file that is read from went away or was cut; what was saved stays"
+        hint = (
+            "see whether the disks or shares of the images and of the cache are there; a training goes on with --resume"
+        )
+        os.write(2, f"error: {reason}\nhint: {hint}\n".encode())
+        os._exit(MachineError.exit_code)
+
+    with contextlib.suppress(OSError, AttributeError):
+        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(tell)
+        set_handler = ctypes.CDLL(None).signal
+        set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        set_handler(signal.SIGBUS, ctypes.cast(handler, ctypes.c_void_p))
+        _kept.append(handler)  # it has to live as long as the process
 
 
 class FolderLock:
