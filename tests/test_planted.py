@@ -224,11 +224,33 @@ def test_looking_follows_no_linked_folder(
     assert victim.untouched()
 
 
+@pytest.mark.parametrize("plant", FOLDERS)
+@pytest.mark.parametrize("name", ["contact-sheets", "looks", "looks/run-0"])
+def test_the_working_folder_may_have_come_with_the_images(
+    run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    victim: Victim,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    plant: Plant,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clear(tmp_path / name)
+    plant(tmp_path / name, victim)
+    look = ["look", str(run), str(pictures / "dark" / "0.png")]
+    assert f"{name}: is " in refused(["data", str(pictures)] if name == "contact-sheets" else look, run, capsys)
+    assert victim.untouched()
+
+
 def test_weights_may_lie_elsewhere_for_reading(run: Path, pictures: Path, tmp_path: Path) -> None:
     """A link of the user's own, to another disk; and the run's folder itself may be one."""
     shutil.move(run / "best.safetensors", tmp_path / "weights.safetensors")
     (run / "best.safetensors").symlink_to(tmp_path / "weights.safetensors")
     (tmp_path / "named").symlink_to(run)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "looks").symlink_to("here")
     before = (tmp_path / "weights.safetensors").read_bytes()
     for command in (["predict", "run", str(pictures / "dark")], ["test", "run"], ["look", "run", "--out", "looks"]):
         arguments = [
@@ -238,6 +260,7 @@ def test_weights_may_lie_elsewhere_for_reading(run: Path, pictures: Path, tmp_pa
         assert cli(arguments) == 0
     assert (tmp_path / "weights.safetensors").read_bytes() == before
     assert (run / "best.safetensors").is_symlink()
+    assert list((tmp_path / "here").iterdir())
 
 
 @pytest.mark.parametrize("name", ["split.csv", "metrics.csv", "run.toml", "test/scores.json"])

@@ -22,7 +22,7 @@ from .errors import (
     printable,
     shell_word,
 )
-from .files import json_bytes, lies_in, machine_error, tell_lost_pages
+from .files import check_plain, json_bytes, lies_in, machine_error, tell_lost_pages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -236,6 +236,8 @@ def data(
         try:
             form, _ = room.suggest_format(dataset)
             prepared = room.prepare(dataset, form)
+            if sheet is None:  # the working folder may have come with the images
+                check_plain(path.parent, folder=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             room.contact_sheet(prepared, path)
             drawn, told = str(path), f"contact sheet: {printable(path)}"
@@ -714,6 +716,8 @@ def look(
 
     opened = Run.open(run)
     folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
+    for place in () if out is not None else (folder.parent, folder):  # as with `data`
+        check_plain(place, folder=True)
     if picture is None:
         if why is not None or layer is not None or cam:
             raise UsageError(
