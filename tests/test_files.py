@@ -200,6 +200,11 @@ def test_a_file_that_is_changed_in_place_is_a_folders_own(tmp_path: Path, victim
     with pytest.raises(MachineError) as caught:
         FolderLock(tmp_path)
     assert caught.value.code == "not-a-plain-file"
+    if plant is hard_link:
+        lock = tmp_path / ".lock"
+        assert caught.value.hint.endswith(f"cp {lock} {lock}.own && mv {lock}.own {lock}")
+        subprocess.run(["sh", "-c", caught.value.hint.partition("with: ")[2]], check=True)
+        FolderLock(tmp_path).release()
     assert victim.untouched()
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
 
 from convoscope.cli import run as cli
+from convoscope.errors import MachineError
 from convoscope.training import checkpoint
 
 CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
@@ -185,6 +186,26 @@ def test_a_report_replaces_only_a_plain_file(
     assert cli(["test", str(run)]) == 5
     assert "report.html: is " in capsys.readouterr().err
     assert victim.untouched()
+
+
+def test_a_report_shows_no_pictures_from_elsewhere(run: Path, victim: Victim) -> None:
+    from convoscope import Run
+    from convoscope.evaluation import read_scores
+    from convoscope.evaluation.report import _stored, write_report
+
+    scores = read_scores(run)
+    assert scores is not None
+    picture = run / "test" / "worst" / "01.png"
+    clear(picture)
+    Image.new("L", (4, 4)).save(picture)
+    assert _stored(scores, "worst/01.png") is not None
+    picture.rename(victim.folder / "own.png")
+    picture.symlink_to(victim.folder / "own.png")
+    assert _stored(scores, "worst/01.png") is None
+    clear(run / "test" / "worst")
+    folder_link(run / "test" / "worst", victim)
+    with pytest.raises(MachineError, match="worst: is a symbolic link; expected a plain folder"):
+        write_report(Run.open(run))
 
 
 def test_a_report_reads_no_pipe(run: Path, victim: Victim) -> None:

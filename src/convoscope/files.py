@@ -191,16 +191,14 @@ def _opened(path: str | os.PathLike[str], flags: int, *, in_place: bool) -> int:
 
 def _refuse_foreign(path: str | os.PathLike[str], status: os.stat_result, *, folder: bool, in_place: bool) -> None:
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+    wanted, word = "folder" if folder else "file", shell_word(path)
+    hint = f"it is left as it is; see what it is with: ls -ld {word}"
     if kind == "a file" and in_place and status.st_nlink > 1:
         kind = "a hard link, the same file has another name elsewhere"
-    wanted = "folder" if folder else "file"
+        own = shell_word(f"{os.fspath(path)}.own")
+        hint = f"if both are yours, part them with: cp {word} {own} && mv {own} {word}"
     if kind != f"a {wanted}":
-        raise MachineError(
-            path,
-            f"is {kind}; expected a plain {wanted}",
-            hint=f"it is left as it is; see what it is with: ls -ld {shell_word(path)}",
-            code="not-a-plain-file",
-        )
+        raise MachineError(path, f"is {kind}; expected a plain {wanted}", hint=hint, code="not-a-plain-file")
 
 
 def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:

@@ -47,6 +47,8 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     """
     path = Path(run.folder) / "report.html"
     check_plain(path)
+    for folder in ("test", "test/worst"):  # whose pictures would be shown?
+        check_plain(Path(run.folder) / folder, folder=True)
     scores = read_scores(run.folder)
     prepared, missing = _prepared(run)
     sections = [
@@ -588,6 +590,7 @@ def _stored(scores: Scores, name: str) -> Image.Image | None:
     if scores.folder is None or ".." in name or name.startswith("/"):
         return None
     try:
+        check_plain(scores.folder / name)
         with (
             open(scores.folder / name, "rb", opener=open_plain) as file,
             Image.open(file, formats=["PNG"]) as image,
