@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 from pictures import class_folders, colourful, encoded, jpeg
 
-from convoscope.data import InputFormat, Prepared, from_arrays, load, open_image, prepare, sources, store
+from convoscope.data import (
+    InputFormat,
+    Prepared,
+    from_arrays,
+    load,
+    open_image,
+    prepare,
+    sources,
+    store,
+    suggest_format,
+)
 from convoscope.data import cache as cache_module
 from convoscope.data.decode import read_picture
 from convoscope.errors import DataError, MachineError, UsageError
@@ -466,6 +476,9 @@ def test_a_share_of_few_pictures_that_vanishes_is_the_machines_fault_too(
     with pytest.raises(MachineError, match="the images are gone since they were listed, cat/") as caught:
         prepare(listed, FORM)
     assert (caught.value.code, caught.value.path) == ("pictures-unreachable", str(source))
+    with pytest.raises(MachineError, match="none of the 8 images looked at can be read; the first: ") as caught:
+        suggest_format(listed)
+    assert caught.value.code == "pictures-unreachable"
 
 
 def test_single_reading_errors_are_left_out_but_not_remembered(

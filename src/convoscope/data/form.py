@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from ..errors import ConvoscopeError, DataError
+from ..errors import ConvoscopeError, DataError, MachineError
 from .dataset import Dataset, InputFormat, Resize
 from .decode import decode_bytes, read_header
 from .sources import ArrayImages, FileImages
@@ -34,12 +34,20 @@ def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputForma
 
     Raises:
         DataError: none of the images looked at can be decoded.
+        MachineError: none of them can be read at all (`pictures-unreachable`).
     """
     rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), min(_SAMPLE, len(dataset))).astype(np.int64)).tolist()
     faults: list[ConvoscopeError] = []
     seen = list(_look(dataset, rows, faults))
     if not seen:
         first = f"; the first: {faults[0]}" if faults else ""
+        if faults and all(isinstance(fault, MachineError) for fault in faults):
+            raise MachineError(
+                dataset.source,
+                f"none of the {len(rows)} images looked at can be read{first}",
+                hint="see whether the disk or the network share is still there, then start again",
+                code="pictures-unreachable",
+            )
         raise DataError(
             dataset.source, f"none of the {len(rows)} images looked at can be decoded{first}", code="no-images"
         )
