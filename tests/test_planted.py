@@ -284,12 +284,13 @@ def test_weights_may_lie_elsewhere_for_reading(run: Path, pictures: Path, tmp_pa
     assert list((tmp_path / "here").iterdir())
 
 
-@pytest.mark.parametrize("name", ["split.csv", "metrics.csv", "run.toml", "test/scores.json"])
-def test_nothing_waits_for_a_pipe(run: Path, pictures: Path, victim: Victim, name: str) -> None:
-    clear(run / name)
-    pipe(run / name, victim)
-    for command in (["predict", str(run), str(pictures / "dark")], ["test", str(run)], ["compare", str(run)]):
-        assert cli(command) in (0, 3, 4, 5)
+def test_a_run_whose_split_is_a_pipe_is_refused_and_not_waited_for(
+    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clear(run / "split.csv")
+    pipe(run / "split.csv", victim)
+    for command in (["test", str(run)], ["train", "--resume", str(run), "--epochs", "2"]):
+        assert "split.csv: is a named pipe; expected a plain file" in refused(command, run, capsys)
 
 
 # --- disks that are full ------------------------------------------------------------------------------------------------

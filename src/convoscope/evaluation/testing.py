@@ -34,7 +34,6 @@ from ..files import (
     check_plain,
     machine_error,
     make_own_folder,
-    open_plain,
     write_bytes,
     write_json,
     write_text,
@@ -161,8 +160,7 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
     """
     path = Path(folder) / "test" / "scores.json"
     try:
-        with open(path, encoding="utf-8", opener=open_plain) as file:
-            return Scores.from_json(json.load(file), path.parent)
+        return Scores.from_json(json.loads(path.read_text("utf-8")), path.parent)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -296,8 +294,7 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
 def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
     """How many of these images stand in the run's training part, by content."""
     try:
-        place = Path(run.folder) / "split.csv"
-        with open(place, encoding="utf-8", errors="surrogateescape", newline="", opener=open_plain) as file:
+        with open(Path(run.folder) / "split.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
             lines = list(csv.DictReader(file))
     except OSError:
         return 0

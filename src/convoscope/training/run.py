@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
-from ..errors import DataError, MachineError, ModelFileError, printable, shell_word
-from ..files import open_plain
+from ..errors import DataError, ModelFileError, printable, shell_word
 from .recipe import Recipe
 from .report import COLUMNS, Row, best_epoch
 
@@ -464,12 +463,11 @@ def start_again(folder: Path) -> str:
     """How to make anew a run that ended before its first checkpoint, for a hint."""
     path = folder / "run.toml"
     try:
-        with open(path, "rb", opener=open_plain) as file:
-            asked = tomllib.load(file)
+        asked = tomllib.loads(path.read_text("utf-8"))
         front, added = asked["record"]["relearned"]["front"], asked["record"].get("added")
         source, option = (added[-1][0], " --add") if added else (asked["source"], "")
         return f"start it again: convoscope relearn {shell_word(front)} {shell_word(source)}{option}"
-    except (OSError, MachineError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return f"start it again: convoscope train --config {shell_word(path)}"
 
 
@@ -499,7 +497,7 @@ def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
         raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
     path = place / "run.toml"
     try:
-        with open(path, "rb", opener=open_plain) as file:
+        with path.open("rb") as file:
             content = file.read(_MAX_RUN_TOML + 1)
         if len(content) > _MAX_RUN_TOML:
             raise ValueError("it is too large")
@@ -507,7 +505,7 @@ def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
         height, width = values.pop("size").split("x")
         form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
         state = {"settings": {**values.pop("record"), **values, "input": form}}
-    except (OSError, MachineError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"its settings cannot be read: {printable(error)}"
         raise ModelFileError(path, reason, code="settings-unreadable") from None
     return read_settings(state, path), read_history(place / "metrics.csv")
@@ -539,8 +537,7 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
 def read_history(path: Path) -> list[Row]:
     """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept, with a warning."""
     try:
-        with open(path, "rb", opener=open_plain) as file:
-            text = file.read().decode("utf-8", "replace")
+        text = path.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
     lines = text.splitlines(keepends=True)
