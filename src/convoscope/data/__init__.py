@@ -7,7 +7,7 @@ from . import cache
 from .builtin import DRAWING_SIDE, drawing_classes
 from .contact_sheet import contact_sheet
 from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
-from .decode import open_image, picture_size
+from .decode import check_format, open_image, picture_size
 from .download import fetch
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
@@ -34,6 +34,7 @@ __all__ = [
     "Task",
     "cache",
     "changed",
+    "check_format",
     "check_seed",
     "concerns",
     "contact_sheet",

@@ -3,7 +3,7 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
-from .build import build, check, library_name, model_text, pool_first
+from .build import build, check, count_parameters, library_name, model_text, pool_first
 from .fronts import Cut, Pretrained, blocks, cuts, front_text, head_path, pretrained, replace_part, with_head
 from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
 from .kernels import KERNELS, Kernel
@@ -26,6 +26,7 @@ __all__ = [
     "blocks",
     "build",
     "check",
+    "count_parameters",
     "cuts",
     "from_json",
     "front_text",

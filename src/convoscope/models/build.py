@@ -101,6 +101,21 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
     return _network(make_plan(parse(text), input, outputs), text)
 
 
+def count_parameters(model: str, input: tuple[int, int, int], outputs: int) -> int:
+    """How many parameters `build` would make, told without making them.
+
+    Raises:
+        UsageError: as in `build`.
+    """
+    check_input(input, outputs)
+    named = library_name(model)
+    if named is not None:
+        from .zoo import sketch_from_library
+
+        return sum(parameter.numel() for parameter in sketch_from_library(named, input, outputs).parameters())
+    return sum(step.parameters for step in make_plan(parse(model_text(model)), input, outputs).rows())
+
+
 def _network(plan: Plan, text: str) -> nn.Module:
     from .network import Network
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -20,11 +21,19 @@ from torch import Tensor, nn
 
 from ..errors import ModelFileError, printable
 from ..files import keep_copy, machine_error, size_text, write_bytes
+from ..parsing import parse_json
 
 FORMAT = 1
 _ZEROS = b"0" * 64
 _SEAL = b'"sha256":"'
-_MAX_HEADER_BYTES = 100_000_000
+_MAX_HEADER_BYTES = 40_000_000
+_MAX_HEADER_VALUES = 2_000_000
+"""100,000 epochs' figures fit; read in about a second."""
+_BYTES_OF = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
+    "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
+}  # fmt: skip
+"""The types of numbers that torch knows, by the format's names."""
 _CODE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".h5", ".hdf5", ".keras", ".ckpt", ".bin"}
 
 
@@ -57,22 +66,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ModelFileError: the file is missing, damaged, no checkpoint of convoscope's, or of a newer format.
     """
-    content = read_checked(path)
-    try:
-        header_length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + header_length], object_pairs_hook=_no_twins)["__metadata__"]
-        start = content.index(_SEAL, 8, 8 + header_length) + len(_SEAL)
-        claimed = content[start : start + 64]
-        sealed = hashlib.sha256(content[:start])
-        sealed.update(_ZEROS)
-        sealed.update(memoryview(content)[start + 64 :])
-    except (ValueError, KeyError, TypeError):
+    content, metadata = _read(path)
+    header_length = int.from_bytes(content[:8], "little")
+    start = content.find(_SEAL, 8, 8 + header_length) + len(_SEAL)
+    state = metadata.get("state")
+    if start < len(_SEAL) or not isinstance(state, str):
         raise ModelFileError(
             path,
             "a safetensors file without convoscope's seal",
             hint="give a run's folder, or its best.safetensors",
             code="checkpoint-foreign",
-        ) from None
+        )
+    claimed = content[start : start + 64]
+    sealed = hashlib.sha256(content[:start])
+    sealed.update(_ZEROS)
+    sealed.update(memoryview(content)[start + 64 :])
     version = str(metadata.get("convoscope", "0"))
     if sealed.hexdigest().encode() != claimed:
         raise ModelFileError(
@@ -81,16 +89,20 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             hint="restore it from a copy, or train again",
             code="checkpoint-damaged",
         )
-    if not version.isdigit() or int(version) > FORMAT:
+    if version not in map(str, range(FORMAT + 1)):
         raise ModelFileError(
             path,
-            f"made by a newer convoscope (format {printable(version)}; this one reads up to {FORMAT})",
+            f"made by a newer convoscope (format {printable(version[:20])}; this one reads up to {FORMAT})",
             hint="update convoscope: pip install --upgrade convoscope",
             code="checkpoint-newer",
         )
     try:
-        return safetensors.torch.load(content), json.loads(metadata["state"])
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        # A loss that was not finite stands in the history as NaN.
+        told = parse_json(state.encode(), values=_MAX_HEADER_VALUES, not_finite=True)
+        if not isinstance(told, dict):
+            raise ValueError("its state is no table")
+        return safetensors.torch.load(content), told
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ModelFileError(path, f"damaged ({printable(error)})", code="checkpoint-damaged") from None
 
 
@@ -100,6 +112,11 @@ def read_checked(path: Path) -> bytes:
     Raises:
         ModelFileError: with the reason in plain words.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a safetensors file that is whole by its header, and the header's metadata."""
     try:
         # The opened file is looked at, not its name: a training may put a new one in its place at any moment.
         with open(path, "rb", opener=_open_at_once) as file:
@@ -117,9 +134,9 @@ def read_checked(path: Path) -> bytes:
                     reason, hint = f"cut short or damaged ({claim})", "restore it from a copy"
                 raise ModelFileError(path, reason, hint=hint, code="checkpoint-damaged")
             header = start[8 : 8 + length] + file.read(max(0, length - len(start) + 8))
-            _check_header(path, header, status.st_size - 8 - length)
+            metadata = _check_header(path, header, status.st_size - 8 - length)
             file.seek(0)
-            return file.read()
+            return file.read(), metadata
     except FileNotFoundError:
         raise ModelFileError(
             path, "there is no such file or run", hint="list the runs with: ls runs", code="checkpoint-missing"
@@ -166,28 +183,36 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
         )
 
 
-def _check_header(path: Path, header: bytes, data_bytes: int) -> None:
-    """The tensors lie one behind the other in the data, without holes, and no name stands twice."""
+def _check_header(path: Path, header: bytes, data_bytes: int) -> dict[str, Any]:
+    """The tensors lie one behind the other in the data, without holes, and no name stands twice. Returns the metadata."""
     try:
-        entries: dict[str, Any] = json.loads(header, object_pairs_hook=_no_twins)
-        spans = sorted(entry["data_offsets"] for name, entry in entries.items() if name != "__metadata__")
+        entries: dict[str, Any] = parse_json(header, values=_MAX_HEADER_VALUES, twins=False)
+        metadata = entries.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no table")
         position = 0
-        for begin, end in spans:
-            if begin != position or end < begin:
+        for begin, end in sorted(_span(entry) for entry in entries.values()):
+            if begin != position:
                 raise ValueError("its tensors overlap or leave holes")
             position = end
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFileError(path, f"damaged header ({printable(error)})", code="checkpoint-damaged") from None
     if position != data_bytes:
         reason = f"its tensors need {size_text(position)}, the file holds {size_text(data_bytes)}"
         raise ModelFileError(path, f"cut short or damaged ({reason})", code="checkpoint-damaged")
+    return metadata
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name stands twice")
-    return result
+def _span(entry: Any) -> tuple[int, int]:
+    """Where a tensor lies, if its entry in the header is sound: its type is known, and its shape fills the place."""
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)], **more} if not more:
+            sound = dtype in _BYTES_OF and len(shape) <= 64 and all(type(side) is int and side >= 0 for side in shape)
+            # An empty tensor's other sides must be possible ones too.
+            sound = sound and math.prod(max(side, 1) for side in shape) < 2**60
+            if sound and math.prod(shape) * _BYTES_OF[dtype] == end - begin:
+                return begin, end
+    raise ValueError("a tensor's type, shape and place do not go together")
 
 
 def keep_previous(folder: Path) -> None:

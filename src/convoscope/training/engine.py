@@ -10,14 +10,13 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ..errors import MachineError, UsageError
-from .recipe import Recipe
+from .recipe import MOST_THREADS, EngineSettings, Recipe
 
 _WORTH = 1.15
 """How much faster an arithmetic must be before it is preferred to plain float32."""
@@ -29,16 +28,8 @@ _AGREE = 0.98
 """The least cosine between the gradients of the two arithmetics."""
 
 
-class Engine(BaseModel):
+class Engine(EngineSettings):
     """How a network is run. Frozen, and part of the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    device: str = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
-    threads: int = 1
-    reason: str = ""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which forward passes run."""
@@ -73,6 +64,11 @@ class Engine(BaseModel):
     @property
     def _order(self) -> torch.memory_format:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+
+
+def all_threads() -> int:
+    """What torch computes on when it is not told."""
+    return min(torch.get_num_threads(), MOST_THREADS)
 
 
 def pick_device(wanted: str) -> str:
@@ -116,7 +112,7 @@ def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Te
         recipe: its `device`, `precision`, `memory_format` and `threads`.
     """
     device = pick_device(recipe.device)
-    threads = recipe.threads or torch.get_num_threads()
+    threads = recipe.threads or all_threads()
     plain = Engine(device=device, threads=threads)
     if recipe.precision != "auto" or device == "mps":
         precision = "float32" if recipe.precision == "auto" else recipe.precision

@@ -223,6 +223,7 @@ def _of_run(run: Run) -> Front:
             hint="choose a run of a model with a text or a name",
             code="front-custom",
         )
+    run.network()  # whether model, head and weights go together is told before anything is made of them
     relearned = settings.relearned
     tensors = run.weights()
     shape = (settings.input.height, settings.input.width, settings.input.channels)

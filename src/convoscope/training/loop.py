@@ -11,15 +11,17 @@ import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from ..data import MEMORY
-from ..errors import DataError, Interrupted, MachineError, UsageError, shell_word
+from ..errors import DataError, Interrupted, MachineError, ModelFileError, UsageError, shell_word
+from ..parsing import faults_of
 from . import checkpoint
 from .augment import augment, resize
 from .chance import balanced_order, image_order, step_seed, uniforms
@@ -28,7 +30,7 @@ from .journal import Journal
 from .objective import Objective
 from .optimizer import Optimizer, rate_share, training_mode
 from .recipe import Recipe
-from .report import Reporter, Row, best_epoch, value_of_row
+from .report import Finite, HistoryRow, Reporter, Row, best_epoch, value_of_row
 from .signals import StopSignals
 
 
@@ -101,9 +103,54 @@ class Progress:
     events_bytes: int = 0
 
 
-def fit(
-    job: Job, resumed: tuple[dict[str, Tensor], dict[str, Any]] | None, signals: StopSignals, reporter: Reporter
-) -> None:
+class _SavedProgress(BaseModel):
+    """What a checkpoint may say of `Progress`."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    epoch: int = Field(ge=0, le=100_000)
+    step: int = Field(ge=0, le=2**40)
+    loss_sum: Finite
+    right_sum: Finite
+    images: int = Field(ge=0, le=2**40)
+    seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
+    best_value: list[float] = Field(max_length=3)
+    stale: int = Field(ge=0, le=100_000)
+    history: Annotated[list[HistoryRow], FailFast()]
+    events_bytes: int = Field(ge=0, le=2**53)
+
+    @model_validator(mode="after")
+    def _history_is_whole(self) -> Self:
+        if [row.epoch for row in self.history] != list(range(1, self.epoch + 1)):
+            raise ValueError(f"expected the figures of epochs 1 to {self.epoch}, in order")
+        return self
+
+
+def read_progress(state: dict[str, Any], path: Path) -> Progress:
+    """How far a training is, from a checkpoint's state.
+
+    Raises:
+        ModelFileError: it holds none (`checkpoint-without-progress`), or an impossible one (`progress-unreadable`).
+    """
+    if "progress" not in state:
+        raise ModelFileError(
+            path,
+            "holds weights to predict with, but not what is needed to go on",
+            hint="restore it from a copy, or train again",
+            code="checkpoint-without-progress",
+        )
+    try:
+        return Progress(**_SavedProgress.model_validate(state["progress"]).model_dump())
+    except ValidationError as error:
+        raise ModelFileError(
+            path,
+            f"its progress cannot be read: {faults_of(error)}",
+            hint="restore it from a copy, or train again",
+            code="progress-unreadable",
+        ) from None
+
+
+def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: StopSignals, reporter: Reporter) -> None:
     """Train until the recipe's last epoch, or early if it says so; write checkpoints and the journal on the way.
 
     Args:
@@ -120,13 +167,14 @@ def fit(
     average = Average(network, recipe.ema, steps_in_epoch(job)) if recipe.ema else None
     progress = Progress()
     if resumed is not None:
-        tensors, state = resumed
-        progress = Progress(**state["progress"])
+        tensors, progress = resumed
         where = job.folder / "last.safetensors"
-        checkpoint.load_weights(network, _section(tensors, "model."), where)
-        optimizer.restore(tensors)
+        checkpoint.load_weights(network, section(tensors, "model."), where)
+        # The first epoch of a relearned run is the head's, which no optimiser has made.
+        begun = progress.step > 0 or progress.epoch > ("relearned" in job.settings)
+        optimizer.restore(section(tensors, "optimizer."), where, begun=begun)
         if average is not None:
-            checkpoint.load_weights(average.network, _section(tensors, "average."), where)
+            checkpoint.load_weights(average.network, section(tensors, "average."), where)
     steps = steps_in_epoch(job)
     keeper = Keeper(job, network, optimizer, average, replace(progress) if resumed is not None else None)
     signals.defer()
@@ -444,7 +492,8 @@ class Keeper:
         self.saved = replace(progress)
 
 
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .. import models
+from ..errors import ModelFileError, printable
 from .recipe import Recipe
 
 
@@ -123,15 +125,58 @@ class Optimizer:
             if isinstance(value, Tensor)
         }
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put `tensors` back."""
-        for number, optimizer in enumerate(self._all):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                if name.startswith(f"optimizer.{number}."):
-                    _, _, index, key = name.split(".", 3)
-                    state.setdefault(int(index), {})[key] = value
+    def restore(self, tensors: dict[str, Tensor], path: Path, *, begun: bool) -> None:
+        """Put `tensors` back; their names are without the `optimizer.` of a checkpoint.
+
+        Args:
+            path: where they stand, for messages.
+            begun: whether a step was made, so that there must be some.
+
+        Raises:
+            ModelFileError: they are not those of this optimiser (`weights-do-not-fit`).
+        """
+        keys = [_kept(optimizer) for optimizer in self._all]
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._all]
+        wanted = {
+            f"{number}.{index}.{key}": (number, index, key, parameter)
+            for number, optimizer in enumerate(self._all)
+            for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])
+            for key in keys[number]
+        }
+        faults = [f"{name}: not in the optimiser" for name in tensors if name not in wanted]
+        if begun and wanted and not tensors:
+            faults.append("it is missing")
+        for name in tensors.keys() & wanted.keys():
+            number, index, key, parameter = wanted[name]
+            value = tensors[name]
+            shape, kind = (torch.Size(), torch.float32) if key == "step" else (parameter.shape, parameter.dtype)
+            if value.shape != shape or value.dtype != kind or (key in ("step", "exp_avg_sq") and bool((value < 0).any())):
+                faults.append(f"{name}: {list(value.shape)} {value.dtype}, expected {list(shape)} {kind}")
+            states[number].setdefault(index, {})[key] = value
+        # A parameter that no loss depends on has none at all.
+        faults += [
+            f"{number}.{index}: only {', '.join(sorted(entry))}"
+            for number, state in enumerate(states)
+            for index, entry in state.items()
+            if len(entry) < len(keys[number])
+        ]
+        if faults:
+            more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise ModelFileError(
+                path,
+                "its optimiser's state does not fit this model: " + "; ".join(printable(f)[:200] for f in faults[:5]) + more,
+                hint="restore it from a copy, or train again",
+                code="weights-do-not-fit",
+            )
+        for optimizer, state in zip(self._all, states, strict=True):
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _kept(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """The names of what an optimiser keeps of each parameter."""
+    if isinstance(optimizer, torch.optim.Adam):  # AdamW is one too
+        return "step", "exp_avg", "exp_avg_sq"
+    return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
 
 
 def _rate_shares(network: nn.Module, recipe: Recipe) -> dict[int, float]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import reprlib
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
+
+_TOLD = 20
+"""So many faults are named in one message."""
+MOST_THREADS = 1024
 
 
 class Recipe(BaseModel):
@@ -95,7 +100,7 @@ class Recipe(BaseModel):
         description="order of the numbers in memory; auto: as the probe finds, or what suits a precision that is given",
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="of the processor; 0: as the probe finds, or all if a precision is given"
+        0, ge=0, le=MOST_THREADS, description="of the processor; 0: as the probe finds, or all if a precision is given"
     )
 
     @classmethod
@@ -111,21 +116,36 @@ class Recipe(BaseModel):
             raise recipe_error(error) from None
 
 
+class EngineSettings(BaseModel):
+    """How a network is run: what stands of it in a run. `Engine` does it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?|mps)$")] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
+    reason: str = ""
+
+
 def recipe_error(error: ValidationError) -> UsageError:
     """All faults of a configuration in one message, each with its key, what came and, for a typo, the nearest key."""
     import difflib
 
     faults, meanings, unknown = [], [], False
-    for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
+    found = error.errors(include_url=False)
+    for fault in found[:_TOLD]:
+        key = printable(".".join(str(part) for part in fault["loc"]))[:80]
         if fault["type"] == "extra_forbidden":
             unknown = True
             near = difflib.get_close_matches(key, list(Recipe.model_fields), 1)
             faults.append(f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
         else:
             message = fault["msg"][0].lower() + fault["msg"][1:]
-            faults.append(f"{key}: {message}; received {fault['input']!r}")
+            faults.append(f"{key}: {message}; received {reprlib.repr(fault['input'])}")
             if key in Recipe.model_fields:
                 meanings.append(f"{key}: {Recipe.model_fields[key].description}")
+    if len(found) > _TOLD:
+        faults.append(f"and {len(found) - _TOLD} more")
     hint = "settings: " + ", ".join(Recipe.model_fields) if unknown else "; ".join(meanings)
     return UsageError("recipe", "; ".join(faults), hint=hint, code="recipe-invalid")

@@ -28,7 +28,7 @@ from ..files import FolderLock, clear_leftovers
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
 from .defaults import small, view_recipe
-from .engine import Engine, choose_engine, pick_device
+from .engine import Engine, all_threads, choose_engine, pick_device
 from .features import Features, Way
 from .front import Front, adapted, open_front
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
@@ -39,7 +39,7 @@ from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter, Row, value_of_row
-from .run import Relearned, Run, Settings
+from .run import Relearned, Run, Settings, read_settings
 from .signals import StopSignals
 from .strangers import Strangers, learn_strangers
 from .variation import Variation, own_images, variation_of
@@ -117,7 +117,7 @@ def relearn(
     seed = data.check_seed(seed)
     device = pick_device(asked.device)
     begin = time.perf_counter()
-    threads = Engine(threads=asked.threads or torch.get_num_threads())
+    threads = Engine(threads=asked.threads or all_threads())
     with StopSignals() as signals, freed_memory_kept(), threads.thread_count():
         _check_settings(set(recipe), blocks, add, cut)
         taken = open_front(front, model=model, say=reporter.say)
@@ -536,7 +536,7 @@ def _settings(
             device=device,
             precision=lesson.way.precision,
             memory_format="channels_last",
-            threads=torch.get_num_threads(),
+            threads=all_threads(),
             reason=lesson.way.reason,
         ).model_dump(),
         images={split: len(dataset.indices(split)) for split in data.SPLITS},
@@ -648,7 +648,7 @@ def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporte
     """
     best = job.folder / "best.safetensors"
     tensors, state = checkpoint.load(best)
-    settings = Settings.model_validate(state["settings"])
+    settings = read_settings(state, best)
     relearned = settings.relearned
     if relearned is None:
         return

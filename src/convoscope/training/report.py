@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict, cast
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Row(TypedDict):
@@ -25,6 +27,29 @@ class Row(TypedDict):
 
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size")
+
+
+Finite = Annotated[float, Field(ge=-1e39, le=1e39, allow_inf_nan=False)]
+"""What float32 can hold."""
+
+
+class HistoryRow(BaseModel):
+    """A row as it may come from a file. Only a validation may have figures that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int = Field(ge=1, le=100_000)
+    train_loss: Finite
+    train_accuracy: Finite
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
+    learning_rate: Finite
+    size: int = Field(ge=1, le=100_000)
+
+    def row(self) -> Row:
+        """The same figures as `Row`."""
+        return cast(Row, self.model_dump())
 
 
 def value_of_row(row: Row) -> list[float]:

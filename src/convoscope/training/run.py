@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
-from ..errors import DataError, ModelFileError, printable, shell_word
-from .recipe import Recipe
-from .report import COLUMNS, Row, best_epoch
+from ..errors import DataError, ModelFileError, UsageError, printable, shell_word
+from ..parsing import faults_of, read_bytes, read_toml
+from .recipe import EngineSettings, Recipe
+from .report import COLUMNS, HistoryRow, Row, best_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,8 +40,22 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 """The label of an image that belongs to none of the classes."""
-_MAX_RUN_TOML = 10_000_000
+_MAX_METRICS_BYTES = 40_000_000
 _CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
+
+
+def _writable(text: str) -> str:
+    """Text that can stand in a file's name and be written down; bytes of file names that are no text can."""
+    if "\0" in text:
+        raise ValueError("holds a zero byte")
+    text.encode("utf-8", "surrogateescape")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+Texts = Annotated[tuple[Text, ...], FailFast()]
+Numbers = Annotated[tuple[float, ...], FailFast()]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Relearned(BaseModel):
@@ -49,46 +73,96 @@ class Relearned(BaseModel):
         neighbours: the distance is that to the training image of this rank.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    front: str
-    digest: str
-    head: str
-    layers: tuple[str, ...]
-    views: int = 1
-    l2: float = 0.0
-    accept: float = 0.95
-    threshold: float | None = None
-    neighbours: int = 1
+    front: Text
+    digest: Text
+    head: Text
+    layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
+    views: int = Field(1, ge=1, le=1000)
+    l2: float = Field(0.0, ge=0)
+    accept: float = Field(0.95, gt=0, le=1)
+    threshold: float | None = Field(None, ge=-1, le=3)
+    neighbours: int = Field(1, ge=1, le=1_000_000)
 
 
 class Settings(BaseModel):
-    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for people."""
+    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for people.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Anybody can write and seal a checkpoint, so whatever is used later is bounded here.
+    """
 
-    source: str
-    layout: str
-    added: tuple[tuple[str, str], ...] = ()
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    source: Text
+    layout: Text
+    added: Annotated[tuple[tuple[Text, Text], ...], FailFast()] = ()
     """Further sources whose images belong to the run, each with its layout."""
     task: Task
-    classes: tuple[str, ...]
-    model: str
-    outputs: int
-    parameters: int
+    classes: Texts = Field(min_length=1)
+    model: Text
+    outputs: int = Field(ge=1, le=1_000_000)
+    parameters: Count
     input: InputFormat
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
+    mean: Numbers
+    std: Numbers
+    target_mean: Numbers = ()
+    target_std: Numbers = ()
     recipe: Recipe
-    seed: int
+    seed: int = Field(ge=0, lt=2**63)
     engine: dict[str, Any]
-    images: dict[str, int]
-    notes: tuple[str, ...] = ()
-    versions: dict[str, str]
-    started: str
+    images: dict[Text, Count] = Field(max_length=1000)
+    notes: Texts = ()
+    versions: dict[Text, Text] = Field(max_length=1000)
+    started: Text
     relearned: Relearned | None = None
+
+    @field_validator("input")
+    @classmethod
+    def _input_is_possible(cls, form: InputFormat) -> InputFormat:
+        try:
+            data.check_format(form)
+        except UsageError as error:
+            raise ValueError(error.reason) from None
+        return form
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_possible(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return EngineSettings.model_validate(engine).model_dump()
+        except ValidationError as error:
+            raise ValueError(faults_of(error)) from None
+
+    @field_validator("std", "target_std")
+    @classmethod
+    def _spread_is_positive(cls, spread: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(value > 0 for value in spread):
+            raise ValueError("a spread must be greater than 0")
+        return spread
+
+    @model_validator(mode="after")
+    def _all_goes_together(self) -> Self:
+        names, channels = len(self.classes), self.input.channels
+        scale = names if self.task == "numbers" else 0
+        told = [
+            ("one class or number has another's name", len(set(self.classes)) == names),
+            (
+                f"{self.outputs} outputs do not suit {names} {self.task}",
+                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classes"),
+            ),
+            (f"expected a mean and a spread for each of {channels} channels", len(self.mean) == len(self.std) == channels),
+            (
+                f"expected a mean and a spread for each of {scale} numbers to predict",
+                len(self.target_mean) == len(self.target_std) == scale,
+            ),
+            ("only a run of classes has a new head", self.relearned is None or self.task == "classes"),
+            ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
+        ]
+        for fault, holds in told:
+            if not holds:
+                raise ValueError(fault)
+        return self
 
     @property
     def sources(self) -> str:
@@ -187,7 +261,7 @@ class Run:
         faults: list[ModelFileError] = []
         for weights in candidates:
             try:
-                _, state = checkpoint.load(weights)
+                tensors, state = checkpoint.load(weights)
                 break
             except ModelFileError as error:
                 faults.append(error)
@@ -195,7 +269,10 @@ class Run:
             raise faults[0]
         for fault in faults:
             warnings.warn(f"{fault}; its place is taken by {weights.name}", stacklevel=2)
-        run = cls(folder, read_settings(state, weights), read_history(folder / "metrics.csv"), weights)
+        settings = read_settings(state, weights)
+        if settings.relearned is not None:
+            check_head(settings.relearned, tensors, weights)
+        run = cls(folder, settings, read_history(folder / "metrics.csv"), weights)
         run._custom = model
         return run
 
@@ -227,21 +304,10 @@ class Run:
     def network(self) -> nn.Module:
         """The network with the best weights, on the processor, in eval mode. The same object each time."""
         if self._network is None:
-            from .. import models
             from . import checkpoint
 
-            form = self.settings.input
-            shape = (form.height, form.width, form.channels)
-            model: Any = self._custom if self._custom is not None else self.settings.model
-            if self._custom is None and self.settings.model.startswith("custom:"):
-                raise ModelFileError(
-                    self.folder,
-                    f"this run trained a module of your own ({printable(self.settings.model)})",
-                    hint="open it with Run.open(folder, model=your_module)",
-                    code="run-needs-module",
-                )
-            network = models.build(model, shape, len(self.classes))
             weights = self.weights()
+            network = blank_network(self.settings, weights, self._weights, self._custom)
             checkpoint.load_weights(network, weights, self._weights)
             if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
                 warnings.warn(
@@ -463,11 +529,11 @@ def start_again(folder: Path) -> str:
     """How to make anew a run that ended before its first checkpoint, for a hint."""
     path = folder / "run.toml"
     try:
-        asked = tomllib.loads(path.read_text("utf-8"))
+        asked = read_toml(path)
         front, added = asked["record"]["relearned"]["front"], asked["record"].get("added")
         source, option = (added[-1][0], " --add") if added else (asked["source"], "")
         return f"start it again: convoscope relearn {shell_word(front)} {shell_word(source)}{option}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"start it again: convoscope train --config {shell_word(path)}"
 
 
@@ -478,10 +544,81 @@ def read_settings(state: dict[str, Any], path: Path) -> Settings:
         ModelFileError: they are missing or impossible.
     """
     try:
-        return Settings.model_validate(state["settings"])
-    except (KeyError, ValueError) as error:
-        reason = f"its settings cannot be read: {printable(error)}"
-        raise ModelFileError(path, reason, hint="train again", code="settings-unreadable") from None
+        return Settings.model_validate(state.get("settings"))
+    except ValidationError as error:
+        raise _impossible(path, f"its settings cannot be read: {faults_of(error)}") from None
+
+
+def _impossible(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(path, reason, hint="train again, or restore it from a copy", code="settings-unreadable")
+
+
+def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a relearned run whose head, or the features by which it tells strangers, are not what its settings say.
+
+    Raises:
+        ModelFileError: `settings-unreadable`.
+    """
+    from .strangers import Strangers
+
+    width = None
+    for layer in relearned.layers:
+        weight, bias = (tensors.get(f"model.{layer}.{kind}") for kind in ("weight", "bias"))
+        if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise _impossible(path, f"it has no dense layer {printable(layer)[:80]!r}, which its settings call its head")
+        if width is not None and weight.shape[1] != width:
+            raise _impossible(path, "the layers that its settings call its head do not follow each other")
+        width = weight.shape[0]
+    strangers = Strangers.read(relearned, tensors)
+    if strangers is not None:
+        known, features = strangers.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
+        sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
+        if not sound or strangers.neighbours > len(known) or not bool(known.float().isfinite().all()):
+            raise _impossible(path, "the features by which it tells strangers do not suit its head")
+
+
+def blank_network(
+    settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
+) -> nn.Module:
+    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by hearsay.
+
+    Args:
+        weights: its weights and buffers.
+        path: where they stand, for messages.
+        module: the module of the user's own that the run trains, if it does.
+
+    Raises:
+        ModelFileError: the model cannot be built, is larger than its weights, or is a module that is not given.
+    """
+    from .. import models
+
+    form = settings.input
+    shape = (form.height, form.width, form.channels)
+    if module is not None:
+        return models.build(module, shape, len(settings.classes))
+    if settings.model.startswith("custom:"):
+        raise ModelFileError(
+            path.parent,
+            f"this run trained a module of your own ({printable(settings.model)[:200]})",
+            hint="open it with Run.open(folder, model=your_module), go on with it with resume(folder, model=your_module)",
+            code="run-needs-module",
+        )
+    try:
+        wanted = models.count_parameters(settings.model, shape, len(settings.classes))
+        held = sum(value.numel() for value in weights.values())
+        if wanted > held:
+            raise ModelFileError(
+                path,
+                f"its weights do not fit this model: it has {held:,} numbers, the model {wanted:,} parameters",
+                hint="build the model whose text stands in the run's run.toml",
+                code="weights-do-not-fit",
+            )
+        network = models.build(settings.model, shape, len(settings.classes))
+    except UsageError as error:
+        raise _impossible(path, f"its model cannot be built: {error}") from None
+    if getattr(network, "outputs", settings.outputs) != settings.outputs:
+        raise _impossible(path, f"its model has {network.outputs} outputs, its settings say {settings.outputs}")
+    return network
 
 
 def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
@@ -497,17 +634,14 @@ def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
         raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
     path = place / "run.toml"
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_RUN_TOML + 1)
-        if len(content) > _MAX_RUN_TOML:
-            raise ValueError("it is too large")
-        values = tomllib.loads(content.decode("utf-8"))
+        values = read_toml(path)
         height, width = values.pop("size").split("x")
         form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
         state = {"settings": {**values.pop("record"), **values, "input": form}}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"its settings cannot be read: {printable(error)}"
-        raise ModelFileError(path, reason, code="settings-unreadable") from None
+    except KeyError as error:
+        raise _impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _impossible(path, f"its settings cannot be read: {printable(error)[:300]}") from None
     return read_settings(state, path), read_history(place / "metrics.csv")
 
 
@@ -518,9 +652,12 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
         ModelFileError: they have other classes than the run.
     """
     manifest = folder / "split.csv"
-    dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
-    for source, layout in settings.added:
-        dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
+    try:
+        dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
+        for source, layout in settings.added:
+            dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
+    except UsageError as error:
+        raise _impossible(folder, f"its images cannot be read: {error}") from None
     if settings.added:
         dataset = data.with_manifest(dataset, manifest)
     if (dataset.task, dataset.classes) != (settings.task, settings.classes):
@@ -537,8 +674,11 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
 def read_history(path: Path) -> list[Row]:
     """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept, with a warning."""
     try:
-        text = path.read_bytes().decode("utf-8", "replace")
+        text = read_bytes(path, _MAX_METRICS_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
+        return []
+    except ValueError as error:
+        warnings.warn(f"{printable(path)}: cannot be read ({error}); no epochs are shown", stacklevel=2)
         return []
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
@@ -548,7 +688,7 @@ def read_history(path: Path) -> list[Row]:
     for cells in table:
         try:
             rows.append(_history_row(dict(zip(header, cells, strict=False))))
-        except (KeyError, ValueError):
+        except ValueError:
             place = f"{printable(path)}, line {len(rows) + 2}"
             warnings.warn(f"{place}: cannot be read; epochs from there on are not shown", stacklevel=2)
             break
@@ -556,12 +696,9 @@ def read_history(path: Path) -> list[Row]:
 
 
 def _history_row(cells: dict[str, str]) -> Row:
-    values: dict[str, float | None] = {}
-    for column in COLUMNS:
-        text = cells[column]
-        missing = column.startswith("val_") and not text  # there is no validation part
-        values[column] = None if missing else int(text) if column in ("epoch", "size") else float(text)
-    return cast(Row, values)
+    # There is no validation part where a figure of its is empty.
+    told = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
+    return HistoryRow.model_validate(told).row()
 
 
 def engine_of(settings: Settings) -> Engine:

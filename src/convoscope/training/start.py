@@ -28,13 +28,24 @@ from . import checkpoint
 from .augment import augment
 from .defaults import choose_model, choose_recipe
 from .engine import Engine, choose_engine, pick_device
-from .loop import Job, Part, Scaling, fit, has_batch_norm, load_batch, steps_in_epoch, stopped
+from .loop import (
+    Job,
+    Part,
+    Scaling,
+    fit,
+    has_batch_norm,
+    load_batch,
+    read_progress,
+    section,
+    steps_in_epoch,
+    stopped,
+)
 from .memory import freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter
-from .run import Run, Settings, read_dataset, read_settings, start_again
+from .run import Run, Settings, blank_network, check_head, read_dataset, read_settings, start_again
 from .signals import StopSignals
 
 if TYPE_CHECKING:
@@ -192,21 +203,17 @@ def go_on(
         for fault in passed_over:
             reporter.warn(f"{fault}; going on from previous.safetensors, some steps are repeated")
         settings = read_settings(state, place / "last.safetensors")
-        if "progress" not in state:
-            raise ModelFileError(
-                place / "last.safetensors",
-                "holds weights to predict with, but not what is needed to go on",
-                hint="restore it from a copy, or train again",
-                code="checkpoint-without-progress",
-            )
-        done = int(state["progress"]["epoch"])
+        if settings.relearned is not None:
+            check_head(settings.relearned, tensors, place / "last.safetensors")
+        progress = read_progress(state, place / "last.safetensors")
+        done = progress.epoch
         recipe = settings.recipe
         if epochs is not None:
             if epochs < done:
                 raise UsageError("epochs", f"{done} epochs are done already; received {epochs}", code="epochs-done")
             recipe = recipe.model_copy(update={"epochs": epochs})
             if recipe.patience:
-                state["progress"]["stale"] = 0
+                progress.stale = 0
         if done >= recipe.epochs:
             ended = "its one epoch is done" if done == 1 else f"all its {done} epochs are done"
             reporter.say(f"{ended}; --epochs {2 * done} would go on to twice as many")
@@ -215,22 +222,16 @@ def go_on(
             dataset = read_dataset(place, settings)
             prepared = data.prepare(dataset, settings.input, progress=lambda d, t: reporter.progress("decoding", d, t))
             prepared = _check_unchanged(place, prepared, accept_data_change, reporter)
-        if settings.model.startswith("custom:") and model is None:
-            raise ModelFileError(
-                place,
-                f"this run trains a module of your own ({settings.model})",
-                hint="pass it as model=",
-                code="run-needs-module",
-            )
         form = settings.input
-        network = models.build(
-            model if model is not None else settings.model,
-            (form.height, form.width, form.channels),
-            len(settings.classes),
-        )
-        job = _make_job(
-            place, prepared, form, model or settings.model, network, recipe, settings.seed, reporter, resumed=settings
-        )
+        network = blank_network(settings, section(tensors, "model."), place / "last.safetensors", model)
+        try:
+            job = _make_job(
+                place, prepared, form, model or settings.model, network, recipe, settings.seed, reporter, resumed=settings
+            )
+        except UsageError as error:
+            if model is not None:
+                raise
+            raise ModelFileError(place, str(error), hint=error.hint, code=error.code) from None
         if _broken(tensors):
             raise ModelFileError(
                 place / "last.safetensors",
@@ -239,7 +240,7 @@ def go_on(
                 code="checkpoint-not-finite",
             )
         write_toml(place, job.settings)
-        fit(job, (tensors, state), signals, reporter)
+        fit(job, (tensors, progress), signals, reporter)
         if settings.relearned is not None:
             from .relearning import finish
 
@@ -635,7 +636,9 @@ def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: R
 
 
 def _broken(tensors: dict[str, torch.Tensor]) -> bool:
-    return any(not bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point())
+    # Numbers of one byte have no place in a training; the optimiser and the network refuse them.
+    floats = (value for value in tensors.values() if value.is_floating_point() and value.element_size() > 1)
+    return any(not bool(value.isfinite().all()) for value in floats)
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ its classes and is often sure of things it has never seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Strangers:
     threshold: float
 
     @classmethod
-    def read(cls, settings: Relearned, tensors: dict[str, Tensor]) -> Strangers | None:
+    def read(cls, settings: Relearned, tensors: Mapping[str, Tensor]) -> Strangers | None:
         """What stands in a checkpoint; None where there is nothing of the kind."""
         if settings.threshold is None or _TENSOR not in tensors:
             return None

@@ -1,0 +1,397 @@
+"""4,000 files with impossible content through every reader: a typed error or a sensible value, never a crash, and nothing allocated by hearsay."""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import struct
+import time
+import tomllib
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hostile
+import numpy as np
+import pytest
+import torch
+
+from convoscope import cli, data, evaluation, explain
+from convoscope.config import read_config
+from convoscope.errors import ConvoscopeError
+from convoscope.training import Reporter, Run, best_epoch, checkpoint, glance, relearn, resume, train
+from convoscope.training.front import open_front
+from convoscope.training.run import start_again
+from convoscope.training.weights import read_foreign
+
+FACTOR = float(os.environ.get("CONVOSCOPE_HOSTILE", "1"))
+MOST_SECONDS = 8
+"""Processor time of one case; a hang is a fault too. Most take milliseconds."""
+MOST_MEMORY = 1_500_000_000
+"""What a case may ask for beyond what is there."""
+
+
+class Enough(Exception):  # noqa: N818 - what the test asked for
+    """A training has begun to learn; more is not wanted."""
+
+
+class Brief(Reporter):
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        if step >= 2:
+            raise Enough
+
+    def epoch(self, row: Any, best: bool) -> None:
+        raise Enough
+
+
+class Ruins:
+    """Goes through cases and keeps what went wrong."""
+
+    def __init__(self, seed: str) -> None:
+        self.seed, self.faults, self.count, self.refused = seed, [], 0, 0  # type: ignore[var-annotated]
+
+    def cases(self, count: int) -> Iterator[random.Random]:
+        for number in range(round(count * FACTOR)):
+            self.number = number
+            yield random.Random(f"{self.seed} {number}")
+
+    def attempt(self, reader: Callable[[], Any]) -> None:
+        """Run a reader on a ruined file."""
+        self.count += 1
+        begin = time.process_time()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                reader()
+        except ConvoscopeError as error:
+            self.refused += 1
+            if len(str(error)) + len(error.hint) > 5_000:
+                self.faults.append(f"{self.seed} {self.number}: a message of {len(str(error)) + len(error.hint):,} characters")
+        except Enough:
+            pass
+        except Exception as error:
+            import traceback
+
+            frames = traceback.extract_tb(error.__traceback__)
+            place = next((frame for frame in reversed(frames) if "/convoscope/" in frame.filename), frames[-1])
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            self.faults.append(f"{self.seed} {self.number}: {type(error).__name__} at {where}: {str(error)[:200]!r}")
+        if (seconds := time.process_time() - begin) > MOST_SECONDS:
+            self.faults.append(f"{self.seed} {self.number}: took {seconds:.1f} s")
+
+    def end(self) -> None:
+        """Tell the faults."""
+        if os.environ.get("CONVOSCOPE_HOSTILE_COUNT"):
+            print(f"COUNT {self.seed}: {len(self.faults)} faults of {self.count}, {self.refused} refused")
+        assert not self.faults, f"{len(self.faults)} of {self.count}:\n" + "\n".join(self.faults[:40])
+
+
+@pytest.fixture(scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Memory that is asked for by a claimed size is refused, and seen as a crash."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    if pages:
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`a`: trained; `b`: relearned from it, knows strangers; `c`: relearned, the front learns too. All tested but the last."""
+    root = tmp_path_factory.mktemp("runs")
+    plain = {"threads": 1, "precision": "float32", "memory_format": "contiguous"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train("builtin:lines", "tiny", output=root / "a", epochs=2, ema=0.3, **plain)
+        relearn(root / "a", "builtin:lines", output=root / "b", threads=1, precision="float32")
+        for name in "ab":
+            evaluation.test(Run.open(root / name))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def limits(runs: Path, bounded_memory: None) -> None:
+    """Everything is made before memory is bounded."""
+
+
+def copied(runs: Path, name: str, place: Path) -> Path:
+    folder = place / name
+    shutil.copytree(runs / name, folder)
+    for checkpoint_name in ("last.safetensors", "previous.safetensors"):
+        (folder / checkpoint_name).unlink(missing_ok=True)
+    return folder
+
+
+def use(path: Path) -> None:
+    """What every command does with a run first."""
+    run = Run.open(path)
+    repr(run)
+    run.network()
+    run.strangers()
+    run.predict([np.zeros((5, 5), np.uint8)])
+
+
+def look(path: Path) -> None:
+    seen = explain.look(Run.open(path), np.zeros((5, 5), np.uint8))
+    seen.to_json()
+
+
+def tested(path: Path) -> None:
+    run = Run.open(path)
+    evaluation.test(run, invariance=False)
+    evaluation.compare([run])
+    evaluation.write_report(run)
+
+
+def ruined_checkpoint(path: Path, rng: random.Random) -> bytes:
+    tensors, state = checkpoint.load(path)
+    if rng.random() < 0.15:
+        return hostile.seal(hostile.other_tensors(tensors, rng), json.dumps(state))
+    return hostile.seal(tensors, hostile.json_text(hostile.mutated(state, rng)))
+
+
+@pytest.mark.parametrize(("name", "count"), [("a", 400), ("b", 400)])
+def test_checkpoints_that_are_predicted_with(runs: Path, tmp_path: Path, name: str, count: int) -> None:
+    ruins = Ruins(f"predict {name}")
+    folder = copied(runs, name, tmp_path)
+    for rng in ruins.cases(count):
+        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
+        ruins.attempt(lambda: use(folder))
+    ruins.end()
+
+
+@pytest.mark.parametrize(("name", "count"), [("a", 60), ("b", 60)])
+def test_checkpoints_that_are_tested_and_looked_into(runs: Path, tmp_path: Path, name: str, count: int) -> None:
+    ruins = Ruins(f"look {name}")
+    folder = copied(runs, name, tmp_path)
+    for rng in ruins.cases(count):
+        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
+        ruins.attempt(lambda: look(folder))
+        ruins.attempt(lambda: tested(folder))
+    ruins.end()
+
+
+@pytest.mark.parametrize(("name", "count"), [("a", 300), ("b", 200)])
+def test_checkpoints_that_are_gone_on_with(runs: Path, tmp_path: Path, name: str, count: int) -> None:
+    ruins = Ruins(f"resume {name}")
+    folder = copied(runs, name, tmp_path)
+    tensors, state = checkpoint.load(runs / name / "last.safetensors")
+    for rng in ruins.cases(count):
+        if rng.random() < 0.3:
+            content = hostile.seal(hostile.other_tensors(tensors, rng), json.dumps(state))
+        elif rng.random() < 0.5:
+            content = hostile.seal(tensors, hostile.json_text(state | {"progress": hostile.mutated(state["progress"], rng)}))
+        else:
+            content = hostile.seal(tensors, hostile.json_text(hostile.mutated(state, rng)))
+        hostile.write(folder / "last.safetensors", content)
+        more = rng.choice((None, 3))
+        ruins.attempt(lambda more=more: resume(folder, epochs=more, reporter=Brief()))  # type: ignore[misc]
+    ruins.end()
+
+
+def test_checkpoints_that_a_new_head_is_put_on(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("relearn")
+    folder = copied(runs, "b", tmp_path)
+    for rng in ruins.cases(250):
+        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
+        ruins.attempt(lambda: open_front(folder, say=print).network((), 2))
+    for rng in ruins.cases(25):
+        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
+        ruins.attempt(lambda: relearn(folder, "builtin:lines", output=tmp_path / "new", add=True, threads=1, precision="float32"))
+    ruins.end()
+
+
+def test_headers_of_checkpoints(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("header")
+    content = (runs / "a" / "best.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    path = tmp_path / "x.safetensors"
+    for rng in ruins.cases(250):
+        if rng.random() < 0.6:
+            text = hostile.json_text(hostile.mutated(header, rng)).encode("utf-8", "surrogatepass")
+        else:
+            text = hostile.damaged(content[8 : 8 + length], rng)
+        hostile.write(path, struct.pack("<Q", len(text)) + text + content[8 + length :])
+        ruins.attempt(lambda: checkpoint.load(path))
+        ruins.attempt(lambda: read_foreign(path))
+    for version in ("²", "", "-1", "1e3", "9" * 5000, "٣"):
+        hostile.write(path, hostile.seal({}, "{}", convoscope=version))
+        ruins.attempt(lambda: checkpoint.load(path))
+    ruins.end()
+
+
+def test_run_toml(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("run.toml")
+    for rng in ruins.cases(450):
+        name = rng.choice("ab")
+        content = (runs / name / "run.toml").read_bytes()
+        folder = tmp_path / "run"
+        if not folder.exists():
+            shutil.copytree(runs / name, folder)
+        text = hostile.toml_text(hostile.mutated(tomllib.loads(content.decode()), rng, top=False)) if rng.random() < 0.7 else None
+        hostile.write(folder / "run.toml", text if text is not None else hostile.damaged(content, rng))
+        for reader in (glance, start_again, lambda place: read_config(place / "run.toml")):
+            ruins.attempt(lambda reader=reader: reader(folder))  # type: ignore[misc]
+    ruins.end()
+
+
+def test_scores(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("scores.json")
+    folders = {name: copied(runs, name, tmp_path) for name in "ab"}
+    opened = {name: Run.open(folder) for name, folder in folders.items()}
+    for run in opened.values():
+        run.prepared()
+
+    def show(run: Run) -> None:
+        comparison = evaluation.compare([run])
+        comparison.rows()
+        evaluation.write_comparison(comparison, tmp_path / "compared.html")
+        evaluation.write_report(run, inside=False)
+
+    for rng in ruins.cases(600):
+        name = rng.choice("abb")
+        content = (runs / name / "test" / "scores.json").read_bytes()
+        ruined = hostile.damaged(content, rng)
+        if rng.random() < 0.85:
+            ruined = hostile.json_text(hostile.mutated(json.loads(content), rng)).encode("utf-8", "surrogatepass")
+        hostile.write(folders[name] / "test" / "scores.json", ruined)
+        ruins.attempt(lambda name=name: show(opened[name]))  # type: ignore[misc]
+    ruins.end()
+
+
+def test_split_csv(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("split.csv")
+    folder = copied(runs, "a", tmp_path)
+    content = (runs / "a" / "split.csv").read_bytes()
+    run = Run.open(folder)
+    prepared = run.prepared()
+    cells = ("", "²", "'", "\\", "\\x", "\\x-1", "\\uffff", "\\U00110000", "\\Uffffffff", "\\ud800", "a" * 200_000, "train", "test", "\0", '"', "\n", "a,b")
+    for rng in ruins.cases(200):
+        ruined = hostile.damaged(content, rng)
+        if rng.random() < 0.6:
+            rows = list(csv.reader(io.StringIO(content.decode())))
+            row = rng.choice(rows)
+            row[rng.randrange(4)] = rng.choice(cells)
+            if rng.random() < 0.2:
+                row.append("more")
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(rows)
+            ruined = text.getvalue().encode()
+        path = hostile.write(folder / "split.csv", ruined)
+        ruins.attempt(lambda path=path: data.changed(prepared, path))  # type: ignore[misc]
+        ruins.attempt(lambda: Run.open(folder).dataset())
+        if ruins.number % 10 == 0:
+            ruins.attempt(lambda: evaluation.test(run, "builtin:lines", invariance=False))
+    ruins.end()
+
+
+def test_metrics_csv(runs: Path, tmp_path: Path) -> None:
+    ruins = Ruins("metrics.csv")
+    folder = copied(runs, "a", tmp_path)
+    content = (runs / "a" / "metrics.csv").read_bytes()
+    cells = (b"", "²".encode(), b"-1", b"0", b"nan", b"inf", b"1e999", b"9" * 30, b"9" * 4000, b"9" * 9000, b"1_0", b"True", b"[", b" 3 ", b"\0", b"-inf", b"1e300", b"5e-324")
+
+    def show() -> None:
+        run = Run.open(folder)
+        repr(run)
+        best_epoch(run.history)
+        comparison = evaluation.compare([run])
+        comparison.rows()
+        evaluation.write_comparison(comparison, tmp_path / "compared.html")
+        if ruins.number % 4 == 0:
+            evaluation.write_report(run, inside=False)
+
+    for rng in ruins.cases(300):
+        ruined = hostile.damaged(content, rng)
+        if rng.random() < 0.7:
+            lines = [line.split(b",") for line in content.split(b"\n")]
+            row = rng.choice(lines[:-1])
+            row[rng.randrange(len(row))] = rng.choice(cells)
+            ruined = b"\n".join(b",".join(row) for row in lines)
+        hostile.write(folder / "metrics.csv", ruined)
+        ruins.attempt(show)
+    ruins.end()
+
+
+def read(source: Path, layout: str) -> None:
+    dataset = data.load(source, layout=layout)
+    form, _ = data.suggest_format(dataset)
+    data.prepare(dataset, form)
+
+
+def test_npy(tmp_path: Path) -> None:
+    ruins = Ruins("npy")
+    values = bytes(range(128))
+    good = io.BytesIO()
+    np.save(good, np.frombuffer(values, np.uint8).reshape(8, 4, 4))
+    labels = io.BytesIO()
+    np.save(labels, np.arange(8) % 2)
+    for rng in ruins.cases(600):
+        folder = tmp_path / f"{ruins.number}"
+        ruined = hostile.npy(rng, values) if rng.random() < 0.8 else hostile.damaged(good.getvalue(), rng)
+        layout = rng.choice(("arrays", "arrays", "quickdraw"))
+        if layout == "arrays":
+            hostile.write(folder / "x.npy", ruined if rng.random() < 0.6 else good.getvalue())
+            hostile.write(folder / "y.npy", labels.getvalue() if (folder / "x.npy").read_bytes() != good.getvalue() else ruined)
+        else:
+            hostile.write(folder / "a.npy", good.getvalue())
+            hostile.write(folder / "b.npy", ruined)
+        ruins.attempt(lambda: read(folder, layout))  # noqa: B023
+        shutil.rmtree(folder)
+    ruins.end()
+
+
+def test_npz(tmp_path: Path) -> None:
+    ruins = Ruins("npz")
+    values = bytes(range(128))
+    labels = io.BytesIO()
+    np.save(labels, np.arange(8) % 2)
+    path = tmp_path / "x.npz"
+    for rng in ruins.cases(200):
+        packed = io.BytesIO()
+        kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+        with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", kind) as archive:
+            warnings.simplefilter("ignore")
+            archive.writestr("images.npy", hostile.npy(rng, values))
+            archive.writestr("labels.npy", labels.getvalue())
+            if rng.random() < 0.2:
+                archive.writestr(rng.choice(("labels.npy", "names.npy", "../x.npy", "a.txt", "\0.npy")), hostile.npy(rng, values))
+        content = bytearray(packed.getvalue())
+        if rng.random() < 0.4:  # the sizes that the archive itself claims
+            entry = content.index(b"PK\1\2")
+            struct.pack_into("<I", content, entry + rng.choice((8, 20, 24, 42)), rng.choice((0, 1, 2**31, 2**32 - 1, 2**32 - 2)))
+        elif rng.random() < 0.3:
+            content = bytearray(hostile.damaged(bytes(content), rng))
+        hostile.write(path, bytes(content))
+        ruins.attempt(lambda: read(path, "arrays"))
+    ruins.end()
+
+
+def test_idx(tmp_path: Path) -> None:
+    ruins = Ruins("idx")
+    sides = (0, 1, 4, 8, 2**31, 2**32 - 1)
+    for rng in ruins.cases(200):
+        images = struct.pack(">HBBIII", 0, rng.choice((8, 8, 9, 11, 12, 13, 14, 0)), 3, *(rng.choice((8, 4, *sides)) for _ in range(3)))
+        number = rng.choice((8, 8, 9, 11, 12, 13, 14))
+        labels = struct.pack(">HBBI", 0, number, 1, rng.choice((8, 8, 8, *sides)))
+        files = {"images-idx3-ubyte": images + bytes(range(128)), "labels-idx1-ubyte": labels + rng.randbytes(64)}
+        if rng.random() < 0.5:
+            files = {"images-idx3-ubyte": struct.pack(">HBBIII", 0, 8, 3, 8, 4, 4) + bytes(range(128)), "labels-idx1-ubyte": files["labels-idx1-ubyte"]}
+        folder = tmp_path / f"{ruins.number}"
+        for name, content in files.items():
+            if rng.random() < 0.3:
+                name, content = f"{name}.gz", hostile.damaged(gzip.compress(content), rng)  # noqa: PLW2901
+            hostile.write(folder / name, content)
+        ruins.attempt(lambda: read(folder, "idx"))  # noqa: B023
+        shutil.rmtree(folder)
+    ruins.end()
