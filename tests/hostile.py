@@ -129,9 +129,15 @@ def other_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str, T
     if kind == 1:
         result[name] = value
         part = name.rpartition(".")[0]
-        result[rng.choice(("more", "model.more", f"{part}.more", "optimizer.0.x.exp_avg", "optimizer.0.0", "optimizer.9.0.step"))] = value
+        result[
+            rng.choice(
+                ("more", "model.more", f"{part}.more", "optimizer.0.x.exp_avg", "optimizer.0.0", "optimizer.9.0.step")
+            )
+        ] = value
     elif kind == 2:
-        result[name] = value.to(rng.choice((torch.float16, torch.float64, torch.int64, torch.bool, torch.uint8, torch.complex64)))
+        result[name] = value.to(
+            rng.choice((torch.float16, torch.float64, torch.int64, torch.bool, torch.uint8, torch.complex64))
+        )
     elif kind == 3:
         result[name] = value.reshape(-1)[: rng.randrange(3)].clone()
     elif kind == 4:
@@ -139,7 +145,9 @@ def other_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str, T
     elif kind == 5:
         result[name] = torch.full_like(value, -1)
     elif kind == 6 and value.is_floating_point():
-        result[name] = torch.full_like(value, rng.choice((math.nan, math.inf, 1e38)) if value.dtype != torch.float16 else math.nan)
+        result[name] = torch.full_like(
+            value, rng.choice((math.nan, math.inf, 1e38)) if value.dtype != torch.float16 else math.nan
+        )
     elif kind == 7:
         result[f"{name}²"] = value
     else:
@@ -177,9 +185,19 @@ def npy(rng: random.Random, values: bytes) -> bytes:
     header = ("{" + ", ".join(parts) + ", }").encode("utf-8", "surrogatepass") + b"\n"
     version = (1, 0) if rng.random() < 0.7 else rng.choice(((2, 0), (3, 0), (9, 0), (0, 0), (1, 1)))
     size = 2 if version == (1, 0) else 4
-    length = len(header) if rng.random() < 0.85 else rng.choice((0, 1, len(header) - 3, len(header) + 50, 2**16 - 1, 2**32 - 1))
+    length = (
+        len(header)
+        if rng.random() < 0.85
+        else rng.choice((0, 1, len(header) - 3, len(header) + 50, 2**16 - 1, 2**32 - 1))
+    )
     magic = b"\x93NUMPY" if rng.random() < 0.97 else b"\x93NUMPZ"
-    return magic + bytes(version) + (length % 256**size).to_bytes(size, "little") + header + values[: rng.choice((len(values), len(values), 3, 0))]
+    return (
+        magic
+        + bytes(version)
+        + (length % 256**size).to_bytes(size, "little")
+        + header
+        + values[: rng.choice((len(values), len(values), 3, 0))]
+    )
 
 
 def write(path: Path, content: bytes | str) -> Path:

@@ -73,7 +73,9 @@ class Ruins:
         except ConvoscopeError as error:
             self.refused += 1
             if len(str(error)) + len(error.hint) > 5_000:
-                self.faults.append(f"{self.seed} {self.number}: a message of {len(str(error)) + len(error.hint):,} characters")
+                self.faults.append(
+                    f"{self.seed} {self.number}: a message of {len(str(error)) + len(error.hint):,} characters"
+                )
         except Enough:
             pass
         except Exception as error:
@@ -189,7 +191,9 @@ def test_checkpoints_that_are_gone_on_with(runs: Path, tmp_path: Path, name: str
         if rng.random() < 0.3:
             content = hostile.seal(hostile.other_tensors(tensors, rng), json.dumps(state))
         elif rng.random() < 0.5:
-            content = hostile.seal(tensors, hostile.json_text(state | {"progress": hostile.mutated(state["progress"], rng)}))
+            content = hostile.seal(
+                tensors, hostile.json_text(state | {"progress": hostile.mutated(state["progress"], rng)})
+            )
         else:
             content = hostile.seal(tensors, hostile.json_text(hostile.mutated(state, rng)))
         hostile.write(folder / "last.safetensors", content)
@@ -206,7 +210,9 @@ def test_checkpoints_that_a_new_head_is_put_on(runs: Path, tmp_path: Path) -> No
         ruins.attempt(lambda: open_front(folder, say=print).network((), 2))
     for rng in ruins.cases(25):
         hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
-        ruins.attempt(lambda: relearn(folder, "builtin:lines", output=tmp_path / "new", add=True, threads=1, precision="float32"))
+        ruins.attempt(
+            lambda: relearn(folder, "builtin:lines", output=tmp_path / "new", add=True, threads=1, precision="float32")
+        )
     ruins.end()
 
 
@@ -238,7 +244,11 @@ def test_run_toml(runs: Path, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         if not folder.exists():
             shutil.copytree(runs / name, folder)
-        text = hostile.toml_text(hostile.mutated(tomllib.loads(content.decode()), rng, top=False)) if rng.random() < 0.7 else None
+        text = (
+            hostile.toml_text(hostile.mutated(tomllib.loads(content.decode()), rng, top=False))
+            if rng.random() < 0.7
+            else None
+        )
         hostile.write(folder / "run.toml", text if text is not None else hostile.damaged(content, rng))
         for reader in (glance, start_again, lambda place: read_config(place / "run.toml")):
             ruins.attempt(lambda reader=reader: reader(folder))  # type: ignore[misc]
@@ -275,7 +285,25 @@ def test_split_csv(runs: Path, tmp_path: Path) -> None:
     content = (runs / "a" / "split.csv").read_bytes()
     run = Run.open(folder)
     prepared = run.prepared()
-    cells = ("", "²", "'", "\\", "\\x", "\\x-1", "\\uffff", "\\U00110000", "\\Uffffffff", "\\ud800", "a" * 200_000, "train", "test", "\0", '"', "\n", "a,b")
+    cells = (
+        "",
+        "²",
+        "'",
+        "\\",
+        "\\x",
+        "\\x-1",
+        "\\uffff",
+        "\\U00110000",
+        "\\Uffffffff",
+        "\\ud800",
+        "a" * 200_000,
+        "train",
+        "test",
+        "\0",
+        '"',
+        "\n",
+        "a,b",
+    )
     for rng in ruins.cases(200):
         ruined = hostile.damaged(content, rng)
         if rng.random() < 0.6:
@@ -299,7 +327,26 @@ def test_metrics_csv(runs: Path, tmp_path: Path) -> None:
     ruins = Ruins("metrics.csv")
     folder = copied(runs, "a", tmp_path)
     content = (runs / "a" / "metrics.csv").read_bytes()
-    cells = (b"", "²".encode(), b"-1", b"0", b"nan", b"inf", b"1e999", b"9" * 30, b"9" * 4000, b"9" * 9000, b"1_0", b"True", b"[", b" 3 ", b"\0", b"-inf", b"1e300", b"5e-324")
+    cells = (
+        b"",
+        "²".encode(),
+        b"-1",
+        b"0",
+        b"nan",
+        b"inf",
+        b"1e999",
+        b"9" * 30,
+        b"9" * 4000,
+        b"9" * 9000,
+        b"1_0",
+        b"True",
+        b"[",
+        b" 3 ",
+        b"\0",
+        b"-inf",
+        b"1e300",
+        b"5e-324",
+    )
 
     def show() -> None:
         run = Run.open(folder)
@@ -342,7 +389,9 @@ def test_npy(tmp_path: Path) -> None:
         layout = rng.choice(("arrays", "arrays", "quickdraw"))
         if layout == "arrays":
             hostile.write(folder / "x.npy", ruined if rng.random() < 0.6 else good.getvalue())
-            hostile.write(folder / "y.npy", labels.getvalue() if (folder / "x.npy").read_bytes() != good.getvalue() else ruined)
+            hostile.write(
+                folder / "y.npy", labels.getvalue() if (folder / "x.npy").read_bytes() != good.getvalue() else ruined
+            )
         else:
             hostile.write(folder / "a.npy", good.getvalue())
             hostile.write(folder / "b.npy", ruined)
@@ -365,11 +414,15 @@ def test_npz(tmp_path: Path) -> None:
             archive.writestr("images.npy", hostile.npy(rng, values))
             archive.writestr("labels.npy", labels.getvalue())
             if rng.random() < 0.2:
-                archive.writestr(rng.choice(("labels.npy", "names.npy", "../x.npy", "a.txt", "\0.npy")), hostile.npy(rng, values))
+                archive.writestr(
+                    rng.choice(("labels.npy", "names.npy", "../x.npy", "a.txt", "\0.npy")), hostile.npy(rng, values)
+                )
         content = bytearray(packed.getvalue())
         if rng.random() < 0.4:  # the sizes that the archive itself claims
             entry = content.index(b"PK\1\2")
-            struct.pack_into("<I", content, entry + rng.choice((8, 20, 24, 42)), rng.choice((0, 1, 2**31, 2**32 - 1, 2**32 - 2)))
+            struct.pack_into(
+                "<I", content, entry + rng.choice((8, 20, 24, 42)), rng.choice((0, 1, 2**31, 2**32 - 1, 2**32 - 2))
+            )
         elif rng.random() < 0.3:
             content = bytearray(hostile.damaged(bytes(content), rng))
         hostile.write(path, bytes(content))
@@ -381,12 +434,17 @@ def test_idx(tmp_path: Path) -> None:
     ruins = Ruins("idx")
     sides = (0, 1, 4, 8, 2**31, 2**32 - 1)
     for rng in ruins.cases(200):
-        images = struct.pack(">HBBIII", 0, rng.choice((8, 8, 9, 11, 12, 13, 14, 0)), 3, *(rng.choice((8, 4, *sides)) for _ in range(3)))
+        images = struct.pack(
+            ">HBBIII", 0, rng.choice((8, 8, 9, 11, 12, 13, 14, 0)), 3, *(rng.choice((8, 4, *sides)) for _ in range(3))
+        )
         number = rng.choice((8, 8, 9, 11, 12, 13, 14))
         labels = struct.pack(">HBBI", 0, number, 1, rng.choice((8, 8, 8, *sides)))
         files = {"images-idx3-ubyte": images + bytes(range(128)), "labels-idx1-ubyte": labels + rng.randbytes(64)}
         if rng.random() < 0.5:
-            files = {"images-idx3-ubyte": struct.pack(">HBBIII", 0, 8, 3, 8, 4, 4) + bytes(range(128)), "labels-idx1-ubyte": files["labels-idx1-ubyte"]}
+            files = {
+                "images-idx3-ubyte": struct.pack(">HBBIII", 0, 8, 3, 8, 4, 4) + bytes(range(128)),
+                "labels-idx1-ubyte": files["labels-idx1-ubyte"],
+            }
         folder = tmp_path / f"{ruins.number}"
         for name, content in files.items():
             if rng.random() < 0.3:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
+import reprlib
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError, printable
 from .files import machine_error, size_text
+from .parsing import MOST_TOML_BYTES, parse_toml
 
 _KEYS: dict[str, tuple[type, ...]] = {
     "source": (str,),
@@ -24,7 +25,8 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "recipe": (dict,),
     "record": (dict,),
 }
-_MAX_BYTES = 1_000_000
+_TOLD = 20
+"""So many unknown keys are named."""
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -34,33 +36,36 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         UsageError: the file is missing, is no TOML (with line and column), or has unknown or wrong keys; all are named.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(
-                path, f"a configuration of more than {size_text(_MAX_BYTES)} is not read", code="config-too-large"
-            )
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        with path.open("rb") as file:
+            content = file.read(MOST_TOML_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(path, "there is no such file", code="config-missing") from None
     except OSError as error:
         raise machine_error(path, error) from error
+    if len(content) > MOST_TOML_BYTES:
+        reason = f"a configuration of more than {size_text(MOST_TOML_BYTES)} is not read"
+        raise UsageError(path, reason, code="config-too-large")
     try:
-        values = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+        values = parse_toml(content)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UsageError(
             path, f"line {line}: not UTF-8 text", hint="save it as UTF-8", code="config-malformed"
         ) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(
-            path, f"not valid TOML: {printable(error)}", hint="see https://toml.io", code="config-malformed"
+            path, f"not valid TOML: {printable(error)[:300]}", hint="see https://toml.io", code="config-malformed"
         ) from None
-    faults = []
+    faults: list[str] = []
     for key, value in values.items():
         if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, 1)
-            faults.append(f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
+            if len(faults) < _TOLD:
+                near = difflib.get_close_matches(key[:80], _KEYS, 1)
+                faults.append(f"{printable(key)[:80]}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
         elif not isinstance(value, _KEYS[key]) or isinstance(value, bool) != (_KEYS[key] == (bool,)):
-            faults.append(f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {value!r}")
+            faults.append(
+                f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {reprlib.repr(value)}"
+            )
     recipe = values.pop("recipe", {}) if isinstance(values.get("recipe", {}), dict) else {}
     record = values.pop("record", None)
     if isinstance(record, dict) and "relearned" in record:
@@ -101,7 +106,7 @@ def read_assignments(pairs: list[str]) -> dict[str, Any]:
         if key in result:
             raise UsageError("--set", f"{key} is given twice: {result[key]} and {printable(text)}", code="option-twice")
         try:
-            result[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            result[key] = parse_toml(f"value = {text}".encode("utf-8", "surrogateescape"))["value"]
+        except ValueError:
             result[key] = text.strip()
     return result

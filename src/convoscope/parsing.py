@@ -35,9 +35,7 @@ _DOTS: Final = 8
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_DOTTED = re.compile(
-    rb"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _DOTS
-)
+_DOTTED = re.compile(rb"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _DOTS)
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
@@ -71,9 +69,7 @@ def read_json(path: str | os.PathLike[str], *, most: int = MOST_JSON_BYTES) -> A
     return parse_json(read_bytes(path, most))
 
 
-def parse_json(
-    content: bytes, *, values: int = MOST_JSON_VALUES, twins: bool = True, not_finite: bool = False
-) -> Any:
+def parse_json(content: bytes, *, values: int = MOST_JSON_VALUES, twins: bool = True, not_finite: bool = False) -> Any:
     """JSON in UTF-8 with bounded depth and number of values, and without numbers of more than 20 digits.
 
     Args:

@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 import pytest
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -82,7 +84,7 @@ def test_a_restored_optimiser_goes_on_exactly(kind: str) -> None:
     again = network()
     again.load_state_dict(weights)
     second = Optimizer(again, recipe)
-    second.restore(kept)
+    second.restore(kept, Path("last.safetensors"), begun=True)
     learn(again, second, 2)
     for a, b in zip(stopped.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -110,14 +112,14 @@ def test_no_warmup_starts_at_the_full_rate() -> None:
 def test_optimisers_do_not_load_torchs_compiler(kind: str) -> None:
     """Which takes 1.6 s. In a process of its own: other tests' libraries may have loaded it."""
     code = (
-        "import sys, torch\n"
+        "import pathlib, sys, torch\n"
         "from convoscope.training.optimizer import Optimizer\n"
         "from convoscope.training.recipe import Recipe\n"
         "net = torch.nn.Sequential(torch.nn.Conv2d(5, 3, 3), torch.nn.Flatten(), torch.nn.Linear(3, 2))\n"
         f"optimizer = Optimizer(net, Recipe(optimizer={kind!r}))\n"
         "net(torch.ones(1, 5, 3, 3)).sum().backward()\n"
         "optimizer.step(1.0)\n"
-        "optimizer.restore(optimizer.tensors())\n"
+        "optimizer.restore(optimizer.tensors(), pathlib.Path('x'), begun=True)\n"
         "print('torch._dynamo' in sys.modules, len(optimizer.tensors()) > 0)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from ..files import write_text
 from .charts import Curve, accuracy_floor, invariance_charts, line_chart, ticks
 from .page import Section, code, figure, figures, note, page, paragraph, table
 from .report import model_name, seconds_text
-from .scores import Scores, number_text, percent
+from .scores import Scores, finite, number_text, percent
 from .testing import gap_of, part_name, range_text, read_scores, table_of, test_command
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
     entries, curves = [], []
     for name, run, scores in zip(names, runs, found, strict=True):
         assert scores is not None
-        history = [dict(row) for row in run.history]
+        history: list[dict[str, Any]] = [dict(row) for row in run.history]
+        for row in history:
+            row |= {key: finite(row[key]) for key in ("val_loss", "val_accuracy")}
         gap = gap_of(run)
         layers = table_of(run)
         curves.append(scores.invariance or {})

@@ -18,7 +18,7 @@ from ..pixels import enlarge, filter_image, to_image
 from . import charts, pictures
 from .charts import Curve, line_chart
 from .page import Section, beside, code, facts, figure, figures, note, page, pairs, paragraph, picture, table, text
-from .scores import Scores, number_text, percent, wilson
+from .scores import Scores, finite, number_text, percent, wilson
 from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of, test_command, varies
 
 if TYPE_CHECKING:
@@ -376,7 +376,7 @@ def learning_charts(run: Run) -> list[str]:
                 points=[
                     (float(row["epoch"]), float(row[f"{part}_{key}"]))
                     for row in rows
-                    if row.get(f"{part}_{key}") is not None
+                    if finite(row.get(f"{part}_{key}")) is not None
                 ],
                 colour=colour,
                 dash=dash,
@@ -439,7 +439,7 @@ def _untested(run: Run) -> str:
 def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]:
     tested = f"{scores.images:,} images, {part_name(scores.split)} of {printable(scores.source)}."
     sections = []
-    if scores.task == "classes":
+    if scores.task == "classes" and scores.confusion:
         sections.append(Section("confusion", "What is taken for what", paragraph(tested, "quiet") + _confusion(scores)))
     elif scores.pairs is not None:
         drawings = [figure(charts.pairs_chart(name, entries)) for name, entries in scores.pairs.items()]
@@ -597,7 +597,7 @@ def _stored(scores: Scores, name: str) -> Image.Image | None:
         ):
             image.load()
             return image if image.mode in ("L", "RGB") else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, MachineError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MachineError):
         return None
 
 

@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Task
+from .saved import check_scores
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 THRESHOLD = 0.5
 """A label counts as predicted from this probability on."""
+
+LARGEST_WRITTEN = 1000
+"""So many classes' confusion stands in scores.json."""
 
 SMALLEST_PROBABILITY = 1e-12
 """Probabilities are clipped here before the logarithm, so that one sure mistake costs at most 27.6 and never infinity."""
@@ -89,16 +93,25 @@ class Scores:
     folder: Path | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers; finite, ready for `json.dumps`."""
+        """Plain lists, dicts and numbers; finite, ready for `json.dumps`.
+
+        With more than 1,000 classes without the confusion, which stands in `confusion.csv`: millions of counts are slow to read.
+        """
+        left_out = {"folder", "confusion"} if len(self.confusion) > LARGEST_WRITTEN else {"folder"}
         return {
             entry.name: list(value) if isinstance(value := getattr(self, entry.name), tuple) else value
             for entry in fields(self)
-            if entry.name != "folder"
+            if entry.name not in left_out
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], folder: Path | None = None) -> Scores:
-        """The object back from `to_json`; keys of later versions are passed over."""
+        """The object back from `to_json`; keys of later versions are passed over.
+
+        Raises:
+            ValueError: no test gives this.
+        """
+        check_scores(content)
         known = {entry.name for entry in fields(cls)} - {"folder"}
         values = {key: value for key, value in content.items() if key in known}
         for key in ("classes", "notes", "interval"):
@@ -146,6 +159,11 @@ class Scores:
         head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         return f"<p><b>{escape(self.headline)}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is not finite, as a diverged training's may be: neither charts nor JSON know what to make of that."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -372,7 +390,8 @@ def read_gap(
     The validation loss has turned when it ends at least 2 % above its minimum, two or more epochs later, while the
     training loss went on falling.
     """
-    rows = [row for row in history if row.get("val_loss") is not None and row.get("train_loss") is not None]
+    keys = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    rows = [row for row in history if all(finite(row.get(key)) is not None for key in keys)]
     if not rows:
         return None
     best = next((row for row in rows if row["epoch"] == best_epoch), rows[-1])

@@ -11,7 +11,6 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
 import os
 import shlex
 import shutil
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import geometry
-from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell
+from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell, read_split
 from ..drawing import png_bytes
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
 from ..files import (
@@ -38,6 +37,7 @@ from ..files import (
     write_json,
     write_text,
 )
+from ..parsing import read_json
 from ..pixels import to_image
 from . import charts, invariance, pictures
 from .scores import (
@@ -160,15 +160,15 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
     """
     path = Path(folder) / "test" / "scores.json"
     try:
-        return Scores.from_json(json.loads(path.read_text("utf-8")), path.parent)
+        return Scores.from_json(read_json(path), path.parent)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise machine_error(path, error) from error
-    except (ValueError, TypeError, AttributeError):
+    except ValueError as error:
         raise DataError(
             path,
-            "this is no result of a test, or a damaged one",
+            f"this is no result of a test, or a damaged one: {printable(error)[:400]}",
             hint=f"test again: convoscope test {printable(folder)}",
             code="scores-unreadable",
         ) from None
@@ -293,12 +293,10 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
 
 def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
     """How many of these images stand in the run's training part, by content."""
-    try:
-        with open(Path(run.folder) / "split.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except OSError:
+    manifest = Path(run.folder) / "split.csv"
+    if not manifest.exists():
         return 0
-    hashes = {line.get("digest") for line in lines if line.get("split") == "train"}
+    hashes = {row.digest for row in read_split(manifest) if row.split == "train"}
     return sum(str(prepared.digests[row]) in hashes for row in rows)
 
 

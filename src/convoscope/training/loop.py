@@ -172,7 +172,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
         checkpoint.load_weights(network, section(tensors, "model."), where)
         # The first epoch of a relearned run is the head's, which no optimiser has made.
         begun = progress.step > 0 or progress.epoch > ("relearned" in job.settings)
-        optimizer.restore(section(tensors, "optimizer."), where, begun=begun)
+        optimizer.restore(tensors, where, begun=begun)
         if average is not None:
             checkpoint.load_weights(average.network, section(tensors, "average."), where)
     steps = steps_in_epoch(job)

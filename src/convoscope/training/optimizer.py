@@ -126,9 +126,10 @@ class Optimizer:
         }
 
     def restore(self, tensors: dict[str, Tensor], path: Path, *, begun: bool) -> None:
-        """Put `tensors` back; their names are without the `optimizer.` of a checkpoint.
+        """Put back what `tensors` gave.
 
         Args:
+            tensors: of a checkpoint; other ones than the optimiser's are passed over.
             path: where they stand, for messages.
             begun: whether a step was made, so that there must be some.
 
@@ -138,24 +139,31 @@ class Optimizer:
         keys = [_kept(optimizer) for optimizer in self._all]
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self._all]
         wanted = {
-            f"{number}.{index}.{key}": (number, index, key, parameter)
+            f"optimizer.{number}.{index}.{key}": (number, index, key, parameter)
             for number, optimizer in enumerate(self._all)
             for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])
             for key in keys[number]
         }
-        faults = [f"{name}: not in the optimiser" for name in tensors if name not in wanted]
-        if begun and wanted and not tensors:
+        own = [name for name in tensors if name.startswith("optimizer.")]
+        faults = [f"{name}: not in it" for name in own if name not in wanted]
+        if begun and wanted and not own:
             faults.append("it is missing")
-        for name in tensors.keys() & wanted.keys():
+        for name in own:
+            if name not in wanted:
+                continue
             number, index, key, parameter = wanted[name]
             value = tensors[name]
             shape, kind = (torch.Size(), torch.float32) if key == "step" else (parameter.shape, parameter.dtype)
-            if value.shape != shape or value.dtype != kind or (key in ("step", "exp_avg_sq") and bool((value < 0).any())):
+            if (
+                value.shape != shape
+                or value.dtype != kind
+                or (key in ("step", "exp_avg_sq") and bool((value < 0).any()))
+            ):
                 faults.append(f"{name}: {list(value.shape)} {value.dtype}, expected {list(shape)} {kind}")
             states[number].setdefault(index, {})[key] = value
         # A parameter that no loss depends on has none at all.
         faults += [
-            f"{number}.{index}: only {', '.join(sorted(entry))}"
+            f"optimizer.{number}.{index}: only {', '.join(sorted(entry))}"
             for number, state in enumerate(states)
             for index, entry in state.items()
             if len(entry) < len(keys[number])
@@ -164,7 +172,9 @@ class Optimizer:
             more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
             raise ModelFileError(
                 path,
-                "its optimiser's state does not fit this model: " + "; ".join(printable(f)[:200] for f in faults[:5]) + more,
+                "its optimiser's state does not fit this model: "
+                + "; ".join(printable(f)[:200] for f in faults[:5])
+                + more,
                 hint="restore it from a copy, or train again",
                 code="weights-do-not-fit",
             )

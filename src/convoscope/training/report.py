@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypedDict, cast
+from typing import Annotated, Self, TypedDict, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Row(TypedDict):
@@ -46,6 +46,12 @@ class HistoryRow(BaseModel):
     seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
     learning_rate: Finite
     size: int = Field(ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _validation_is_whole(self) -> Self:
+        if (self.val_loss is None) != (self.val_accuracy is None):
+            raise ValueError("expected both figures of the validation, or none")
+        return self
 
     def row(self) -> Row:
         """The same figures as `Row`."""

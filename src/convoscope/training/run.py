@@ -151,7 +151,10 @@ class Settings(BaseModel):
                 f"{self.outputs} outputs do not suit {names} {self.task}",
                 self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classes"),
             ),
-            (f"expected a mean and a spread for each of {channels} channels", len(self.mean) == len(self.std) == channels),
+            (
+                f"expected a mean and a spread for each of {channels} channels",
+                len(self.mean) == len(self.std) == channels,
+            ),
             (
                 f"expected a mean and a spread for each of {scale} numbers to predict",
                 len(self.target_mean) == len(self.target_std) == scale,
@@ -565,7 +568,9 @@ def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) 
     for layer in relearned.layers:
         weight, bias = (tensors.get(f"model.{layer}.{kind}") for kind in ("weight", "bias"))
         if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise _impossible(path, f"it has no dense layer {printable(layer)[:80]!r}, which its settings call its head")
+            raise _impossible(
+                path, f"it has no dense layer {printable(layer)[:80]!r}, which its settings call its head"
+            )
         if width is not None and weight.shape[1] != width:
             raise _impossible(path, "the layers that its settings call its head do not follow each other")
         width = weight.shape[0]

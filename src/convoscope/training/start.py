@@ -226,7 +226,15 @@ def go_on(
         network = blank_network(settings, section(tensors, "model."), place / "last.safetensors", model)
         try:
             job = _make_job(
-                place, prepared, form, model or settings.model, network, recipe, settings.seed, reporter, resumed=settings
+                place,
+                prepared,
+                form,
+                model or settings.model,
+                network,
+                recipe,
+                settings.seed,
+                reporter,
+                resumed=settings,
             )
         except UsageError as error:
             if model is not None:
