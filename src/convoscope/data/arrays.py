@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import gzip
+import math
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +72,7 @@ def read_idx(path: Path) -> Listing:
         values = read_idx_header(files[part, "labels"], 1).open()
         check_lengths(files[part, "labels"], stack.count, len(values))
         stacks.append(stack)
-        labels.append(values.astype(np.int64))
+        labels.append(_idx_labels(files[part, "labels"], values))
         number = TEST if part.startswith(("t10k", "test")) else VALIDATION if part.startswith("val") else TRAIN
         given.append(np.full(stack.count, number, np.int8))
         names += [f"{SPLITS[number]}/{row}" for row in range(stack.count)]
@@ -93,6 +95,23 @@ def read_idx(path: Path) -> Listing:
     )
 
 
+_MOST_IDX_CLASSES: Final = 100_000
+
+
+def _idx_labels(path: Path, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels that can be the classes' numbers: every class up to the largest gets a name.
+
+    Raises:
+        DataError: they are not whole, negative, or too large.
+    """
+    sound = np.isfinite(values).all() and bool(((values >= 0) & (values < _MOST_IDX_CLASSES)).all())
+    if not sound or bool((values != np.rint(values)).any()):
+        raise DataError(
+            path, f"expected labels as whole numbers from 0 to {_MOST_IDX_CLASSES - 1:,}", code="labels-range"
+        )
+    return values.astype(np.int64)
+
+
 _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -107,7 +126,7 @@ def read_idx_header(path: Path, axes: int) -> ArrayFile:
             packed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
             head = file.read(4 + 4 * axes)
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(path, f"is damaged ({error})", code="array-damaged") from error
     kind = _IDX_TYPES.get(head[2]) if len(head) == 4 + 4 * axes and head[:2] == b"\0\0" and head[3] == axes else None
     if kind is None:
@@ -121,72 +140,156 @@ def read_idx_header(path: Path, axes: int) -> ArrayFile:
     # Deflate packs at most 1,032 to 1: a header that claims more than the file can hold is refused before any memory is asked for.
     if array.size > path.stat().st_size * (1032 if packed else 1):
         raise DataError(path, f"ends early: its header says {' x '.join(map(str, shape))} values", code="array-short")
-    return array
+    return _bounded(array)
 
 
 def read_npy_header(path: Path) -> ArrayFile:
     """What a `.npy` file's header says.
 
     Raises:
-        DataError: no such file, or one that holds Python objects.
+        DataError: no such file, one that is shorter than it says, or one that holds other values than numbers and texts.
     """
     with path.open("rb") as file:
         return _npy_header(file, path, "", 0, False)
 
 
+_MAX_NPY_HEADER: Final = 10_000
+"""As NumPy itself has it."""
+_KEYS: Final = {
+    "descr": re.compile(r"""(['"])descr\1\s*:\s*(['"])(?P<value>[^'"]{1,20})\2"""),
+    "fortran_order": re.compile(r"""(['"])fortran_order\1\s*:\s*(?P<value>True|False)"""),
+    "shape": re.compile(r"""(['"])shape\1\s*:\s*\((?P<value>[\d\sL,]*)\)"""),
+}
+_NUMBERS: Final = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU][1-9]\d{0,4})")
+_MOST_VALUES: Final = 2**48
+
+
 def _npy_header(file: IO[bytes], path: Path, member: str, start: int, packed: bool) -> ArrayFile:
     where = f"{path}:{member}" if member else str(path)
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except (ValueError, SyntaxError, EOFError, OverflowError, struct.error) as error:
+        shape, fortran, descr = _read_header(file)
+    except (ValueError, EOFError) as error:
         raise DataError(where, f"is no NumPy array file ({printable(error)})", code="array-damaged") from error
-    if dtype.hasobject:
+    if descr.lstrip("<>|=").startswith("O"):
         raise DataError(
             where,
             "holds Python objects, which can run code when they are opened",
             hint="save it as plain numbers",
             code="array-objects",
         )
-    if any(length < 0 for length in shape):
-        raise DataError(where, f"has an impossible shape {shape}", code="array-damaged")
-    return ArrayFile(path, member, shape, dtype, start + file.tell(), packed, fortran)
+    if not _NUMBERS.fullmatch(descr):
+        raise DataError(
+            where,
+            f"holds values of the type {printable(descr)!r}; expected whole numbers, floats, booleans or texts",
+            hint="save it as one of these",
+            code="array-type",
+        )
+    return _bounded(ArrayFile(path, member, shape, np.dtype(descr), start + file.tell(), packed, fortran))
 
 
-def read_npz_headers(path: Path) -> dict[str, ArrayFile]:
-    """The arrays of an `.npz` file by name. Those stored unpacked can be mapped right where they lie.
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, str]:
+    """Shape, order and type of a `.npy` file, found by their names: its header is written in Python, which is not run here, nor parsed.
+
+    Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+
+    Raises:
+        ValueError, EOFError: it is not so.
+    """
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY":
+        raise ValueError("it does not begin as one")
+    if start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError("its version is not known")
+    length = int.from_bytes(file.read(2 if start[6] == 1 else 4), "little")
+    if length > _MAX_NPY_HEADER:
+        raise ValueError(f"it claims a header of {length:,} bytes, more than {_MAX_NPY_HEADER:,}")
+    content = file.read(length)
+    if len(content) < length:
+        raise EOFError("it ends within its header")
+    text = content.decode("utf-8" if start[6] == 3 else "latin-1")
+    values = []
+    for name, pattern in _KEYS.items():
+        found = pattern.search(text)
+        if found is None:
+            raise ValueError(f"its header has no {name} of plain values")
+        values.append(found["value"])
+        text = text[: found.start()] + text[found.end() :]
+    if text.strip("{}, \n\t"):
+        raise ValueError("its header says something else")
+    descr, fortran, sides = values
+    shape = tuple(int(side) for side in sides.replace("L", "").split(",") if side.strip())
+    return shape, fortran == "True", descr
+
+
+def _bounded(array: ArrayFile) -> ArrayFile:
+    """The array, unless its header claims what no file holds; names are made for as many images as it says.
+
+    Raises:
+        DataError: it does.
+    """
+    # With an empty axis there are no values, and any number of images.
+    impossible = len(array.shape) > 32 or 0 in array.shape[1:] or math.prod(array.shape) > _MOST_VALUES
+    if impossible:
+        shape = " x ".join(map(str, array.shape[:8]))
+        raise DataError(array.where, f"has an impossible shape: {shape[:80]}", code="array-damaged")
+    if not array.packed and array.offset + array.size > array.path.stat().st_size:
+        raise array.short()
+    return array
+
+
+_MOST_MEMBERS: Final = 1000
+
+
+def read_npz_headers(path: Path) -> dict[str, ArrayFile | None]:
+    """The arrays of an `.npz` file by name; those whose names say nothing are not looked at. Those stored unpacked can be mapped
+    right where they lie.
 
     Raises:
         DataError: it is damaged, encrypted, or holds something else than arrays.
     """
-    arrays = {}
+    arrays: dict[str, ArrayFile | None] = {}
     try:
+        size = path.stat().st_size
         with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-            for info in archive.infolist():
-                if not info.filename.endswith(".npy") or info.flag_bits & 1:
-                    raise DataError(
-                        f"{path}:{info.filename}", "is no readable array of this .npz file", code="array-damaged"
-                    )
+            members = archive.infolist()
+            if len(members) > _MOST_MEMBERS:
+                raise DataError(
+                    path, f"holds {len(members):,} files, more than {_MOST_MEMBERS:,}", code="array-damaged"
+                )
+            for info in members:
+                name = info.filename.removesuffix(".npy")
+                where = f"{path}:{info.filename}"
+                plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                if not info.filename.endswith(".npy") or info.flag_bits & 1 or not plain:
+                    raise DataError(where, "is no readable array of this .npz file", code="array-damaged")
+                if name in arrays:
+                    raise DataError(where, "stands twice in this .npz file", code="array-damaged")
+                packed = info.compress_type == zipfile.ZIP_DEFLATED
+                # Its sizes are claims too. Deflate packs at most 1,032 to 1.
+                most = info.compress_size * 1032 if packed else info.compress_size
+                if info.compress_size > size or info.file_size > most:
+                    raise DataError(where, "claims to be larger than it can be", code="array-damaged")
+                if role_of(name) is None:
+                    arrays[name] = None
+                    continue
+                start = 0
+                if not packed:
+                    raw.seek(info.header_offset)
+                    local = raw.read(30)
+                    start = info.header_offset + 30 + sum(struct.unpack_from("<HH", local, 26))
                 with archive.open(info) as file:
-                    packed = info.compress_type != zipfile.ZIP_STORED
-                    start = 0
-                    if not packed:
-                        raw.seek(info.header_offset)
-                        local = raw.read(30)
-                        start = info.header_offset + 30 + sum(struct.unpack_from("<HH", local, 26))
                     array = _npy_header(file, path, info.filename, start, packed)
                 if array.size > info.file_size:
                     raise DataError(
                         array.where, "ends early: its header says more values than there are", code="array-short"
                     )
-                arrays[info.filename.removesuffix(".npy")] = array if packed else replace(array, member="")
+                arrays[name] = array if packed else replace(array, member="")
     except ConvoscopeError:
         raise
     except Exception as error:  # zipfile and zlib raise whatever a damaged archive leads them to
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise DataError(path, f"is damaged ({printable(error)})", code="array-damaged") from error
+        raise DataError(path, f"is damaged ({printable(error)[:200]})", code="array-damaged") from error
     return arrays
 
 
@@ -210,7 +313,7 @@ def read_arrays(path: Path) -> Listing:
     Raises:
         DataError: no images or labels among the names, lengths that differ, or arrays of the wrong shape or type.
     """
-    arrays: dict[str, ArrayFile] = {}
+    arrays: dict[str, ArrayFile | None] = {}
     ignored: list[str] = []
     if path.is_dir() or path.suffix.lower() == ".npy":
         folder = path if path.is_dir() else path.parent
@@ -223,13 +326,13 @@ def read_arrays(path: Path) -> Listing:
                 )
             arrays = read_npz_headers(packs[0])
         else:
-            arrays = {file.stem: read_npy_header(file) for file in files}
+            arrays = {file.stem: read_npy_header(file) if role_of(file.stem) else None for file in files}
     else:
         arrays = read_npz_headers(path)
     found: dict[tuple[str, int | None], ArrayFile] = {}
     for name, array in arrays.items():
         role = role_of(name)
-        if role is None or role in found:
+        if role is None or array is None or role in found:
             ignored.append(name)
         else:
             found[role] = array

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import json
+import math
 import os
 import shutil
 import zlib
@@ -24,6 +24,8 @@ import numpy as np
 
 from ..errors import DataError, MachineError, UsageError, printable
 from ..files import machine_error, size_text, write_json
+from ..parsing import read_json
+from .arrays import read_npy_header
 from .builtin import nearest_first
 from .cache import alone, cache_folder
 
@@ -204,7 +206,7 @@ class _Checked:
         self._path = folder / _CHECKED
         self._notes: dict[str, dict[str, object]] = {}
         with contextlib.suppress(OSError, ValueError):
-            notes = json.loads(self._path.read_text("utf-8"))
+            notes = read_json(self._path)
             if isinstance(notes, dict):
                 self._notes = {key: note for key, note in notes.items() if isinstance(note, dict)}
 
@@ -398,17 +400,16 @@ def _check_bitmaps(path: Path, checked: _Checked, say: Say) -> None:
 def _bitmap_fault(path: Path) -> str:
     """Why this is not an array of 28x28 drawings, or nothing."""
     try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            expected = file.tell() + int(np.prod(shape)) * dtype.itemsize
+        header = read_npy_header(path)
         size = path.stat().st_size
-    except ValueError:
-        return "is not a NumPy file (a network's login page?)"
+    except DataError as error:
+        if error.code == "array-short":
+            return f"is not whole: it {error.reason}"
+        return "is not a NumPy file of numbers (a network's login page?)"
     except OSError as error:
         raise machine_error(path, error) from error
-    if dtype != np.uint8 or not shape or shape[0] < 1 or int(np.prod(shape[1:])) != 28 * 28:
+    shape, dtype, expected = header.shape, header.dtype, header.offset + header.size
+    if dtype != np.uint8 or not shape or shape[0] < 1 or math.prod(shape[1:]) != 28 * 28:
         return f"does not hold drawings of 28x28 pixels: {dtype} {shape}"
     return "" if size == expected else f"is not whole: {expected:,} bytes were expected, {size:,} are there"
 

@@ -170,7 +170,7 @@ class ArrayFile:
     @property
     def size(self) -> int:
         """Bytes of values."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def where(self) -> str:
@@ -188,13 +188,13 @@ class ArrayFile:
             return np.zeros(self.shape, self.dtype)
         if not self.packed:
             if self.path.stat().st_size < self.offset + self.size:
-                raise self._short()
+                raise self.short()
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order)
         if self.size <= MAX_IN_MEMORY:
             with self._unpacked() as file:
                 data = file.read(self.size)
             if len(data) != self.size:
-                raise self._short()
+                raise self.short()
             return np.frombuffer(data, self.dtype).reshape(self.shape, order=order)
         hasher = hashlib.sha256(self.where.encode("utf-8", "surrogateescape"))
         _stamp_file(hasher, str(self.path))
@@ -207,7 +207,7 @@ class ArrayFile:
             while missing:
                 block = file.read(min(missing, 1 << 20))
                 if not block:
-                    raise self._short()
+                    raise self.short()
                 target.write(block)
                 missing -= len(block)
 
@@ -222,12 +222,13 @@ class ArrayFile:
                 else:
                     file = cast(IO[bytes], stack.enter_context(gzip.open(self.path, "rb")))
                 if len(file.read(self.offset)) != self.offset:
-                    raise self._short()
+                    raise self.short()
                 yield file
         except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise DataError(self.where, f"is damaged ({error})", code="array-damaged") from error
 
-    def _short(self) -> DataError:
+    def short(self) -> DataError:
+        """The error of a file that is shorter than its header says."""
         shape = " x ".join(map(str, self.shape))
         return DataError(self.where, f"ends early: its header says {shape} values of {self.dtype}", code="array-short")
 

@@ -287,7 +287,7 @@ def read_split(path: str | os.PathLike[str]) -> list[SplitRow]:
         raise DataError(path, "there is no such split file", code="split-missing") from error
     except OSError as error:
         raise machine_error(path, error) from error
-    except (ValueError, csv.Error) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise DataError(
             path,
             f"line {len(rows) + 2} cannot be read ({error})",

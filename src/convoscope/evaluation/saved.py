@@ -176,7 +176,8 @@ class _Scores(_Saved):
             raise ValueError("the figures of classes are not those of the classes")
         if not all(_KEYS[self.task] <= figures.model_fields_set for figures in self.per_class.values()):
             raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {self.task}")
-        if self.task != "numbers" and not -1e-9 <= self.accuracy <= 1 + 1e-9:
+        shares = [self.accuracy, *([self.invariance.untouched] if self.invariance is not None else [])]
+        if self.task != "numbers" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
             raise ValueError(f"the confusion is not one of {len(self.classes)} {self.task}")
