@@ -1,11 +1,10 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from pathlib import Path
-
 import torch
 from torch import nn
 

@@ -404,7 +404,7 @@ def _bitmap_fault(path: Path) -> str:
         size = path.stat().st_size
     except DataError as error:
         if error.code == "array-short":
-            return f"is not whole: it {error.reason}"
+            return error.reason
         return "is not a NumPy file of numbers (a network's login page?)"
     except OSError as error:
         raise machine_error(path, error) from error

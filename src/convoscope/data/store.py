@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, MachineError, printable, shell_word
 from ..files import size_text
+from ..parsing import parse_json
 from .cache import Lease, alone, building, cache_folder, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
@@ -324,18 +325,21 @@ def _recall(
         return None
     try:
         with open(remembered.folder / "findings.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            text = json.loads(arrays["text"].tobytes())
+            text = parse_json(arrays["text"].tobytes())
             findings = _Findings(
                 arrays["digests"],
                 [(int(row), path, reason, code) for row, path, reason, code in text["skipped"]],
                 [(int(row), note) for row, note in text["notes"]],
-                text["pixels"],
+                str(text["pixels"]),
             )
     except Exception:  # whatever is wrong with a cache's file: it is made anew
         return None
     finally:
         remembered.release()
-    if len(findings.digests) != count or bool(findings.pixels_key) != store:
+    rows = [*(row for row, *_ in findings.skipped), *(row for row, _ in findings.notes)]
+    if findings.digests.shape != (count, DIGEST_BYTES) or not all(0 <= row < count for row in rows):
+        return None
+    if bool(findings.pixels_key) != store:
         return None
     if not store:
         return findings, None

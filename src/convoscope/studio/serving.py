@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import MachineError, UsageError, printable
+from ..parsing import parse_json
 from .app import create_app
 from .bodies import IDLE_SECONDS
 from .pages import Page
@@ -227,7 +228,7 @@ def running(port: int) -> dict[str, Any] | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                note = json.loads(file.read(10_000))
+                note = parse_json(file.read(10_000).encode())
                 return {key: note[key] for key in ("pid", "runs", "url")}
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -103,7 +103,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its state is no table")
         return safetensors.torch.load(content), told
     except (safetensors.SafetensorError, ValueError) as error:
-        raise ModelFileError(path, f"damaged ({printable(error)})", code="checkpoint-damaged") from None
+        raise _damaged(path, f"damaged ({printable(error)})") from None
 
 
 def read_checked(path: Path) -> bytes:
@@ -196,11 +196,15 @@ def _check_header(path: Path, header: bytes, data_bytes: int) -> dict[str, Any]:
                 raise ValueError("its tensors overlap or leave holes")
             position = end
     except ValueError as error:
-        raise ModelFileError(path, f"damaged header ({printable(error)})", code="checkpoint-damaged") from None
+        raise _damaged(path, f"damaged header ({printable(error)})") from None
     if position != data_bytes:
         reason = f"its tensors need {size_text(position)}, the file holds {size_text(data_bytes)}"
-        raise ModelFileError(path, f"cut short or damaged ({reason})", code="checkpoint-damaged")
+        raise _damaged(path, f"cut short or damaged ({reason})")
     return metadata
+
+
+def _damaged(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(path, reason, hint="restore it from a copy, or train again", code="checkpoint-damaged")
 
 
 def _span(entry: Any) -> tuple[int, int]:

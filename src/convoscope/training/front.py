@@ -21,7 +21,7 @@ from ..data import Dataset, InputFormat
 from ..errors import ModelFileError, UsageError, printable
 from . import checkpoint, weights
 from .loop import Scaling
-from .run import Run
+from .run import Run, blank_network
 
 Say = Callable[[str], None]
 
@@ -223,9 +223,10 @@ def _of_run(run: Run) -> Front:
             hint="choose a run of a model with a text or a name",
             code="front-custom",
         )
-    run.network()  # whether model, head and weights go together is told before anything is made of them
     relearned = settings.relearned
     tensors = run.weights()
+    # Whether model and weights go together is told before anything is made of them.
+    checkpoint.load_weights(blank_network(settings, tensors, run.folder), tensors, run.folder)
     shape = (settings.input.height, settings.input.width, settings.input.channels)
     text = models.front_text(settings.model, head=len(relearned.layers) if relearned else 1)
     head = ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor
 from .. import data, models
 from ..errors import MachineError, ModelFileError, printable
 from ..files import machine_error, size_text, write_text
+from ..parsing import parse_json
 from . import checkpoint
 from .unpacking import SECONDS
 
@@ -186,9 +186,17 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
             told = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise ValueError(told[-1] if told else f"the reading process ended with {done.returncode}")
         length = int.from_bytes(done.stdout[:8], "little")
-        names = json.loads(json.loads(done.stdout[8 : 8 + length])["__metadata__"]["names"])
+        names = parse_json(parse_json(done.stdout[8 : 8 + length])["__metadata__"]["names"].encode())
         values = safetensors.torch.load(done.stdout)
-    except (ValueError, KeyError, TypeError, subprocess.TimeoutExpired, safetensors.SafetensorError) as error:
+        return {name: values[name] for name in names}
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        subprocess.TimeoutExpired,
+        safetensors.SafetensorError,
+    ) as error:
         raise ModelFileError(
             path,
             f"cannot be read ({size_text(len(content))}): {printable(error)[:300]}",
@@ -197,7 +205,6 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
         ) from None
     except OSError as error:
         raise machine_error(path, error) from error
-    return {name: values[name] for name in names}
 
 
 def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
