@@ -5,6 +5,8 @@ import os
 import socket
 import struct
 import unicodedata
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -350,6 +352,8 @@ def test_idx(tmp_path: Path, packed: bool) -> None:
         (lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(40, np.uint8)))[:-12]), "array-damaged", "is damaged"),
         (lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(40, np.uint8))[:-12])), "array-short", "ends early: its header says 40 values"),
         (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 2**31, 28, 28))), "array-short", "2147483648 x 28 x 28"),
+        (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 2**31, 0, 0))), "array-damaged", "an impossible shape"),
+        (lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 12, 1, 40) + b"\x7f" * 160)), "labels-range", "whole numbers from 0 to 99,999"),
     ],
 )  # fmt: skip
 def test_damaged_idx(tmp_path: Path, damage: Callable[[Path], object], code: str, words: str) -> None:
@@ -409,6 +413,10 @@ def test_quickdraw_bitmaps(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.array([0, 1, 2, 3]), "names": np.array(["a", "b"])}, "labels-range", "label 3 has no name; there are 2 names"),
         ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.array([0.5, np.nan, 1, 2])}, "labels-shape", "hold NaN"),
         ({"x": np.array([[[object()]]] * 4), "y": np.zeros(4)}, "array-objects", "can run code"),
+        ({"x": np.zeros((4, 4, 4), np.complex64), "y": np.zeros(4)}, "array-type", "values of the type '<c8'"),
+        ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.arange(4).astype("M8[s]")}, "array-type", "expected whole numbers, floats, booleans or texts"),
+        ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.arange(4) % 2, "names": np.array(["a", "a"])}, "twin-classes", "have the same name, 'a'"),
+        ({"x": np.zeros((4, 0, 4), np.uint8), "y": np.zeros(4)}, "array-damaged", "an impossible shape: 4 x 0 x 4"),
         ({"x_train": np.zeros((4, 4, 4), np.uint8), "y_train": np.zeros(4), "x_test": np.zeros((4, 4, 4), np.uint8), "y_test": np.zeros((4, 2))}, "labels-shape", "labels of different shapes"),
         ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.zeros((4, 2, 2))}, "labels-shape", "expected labels as numbers or texts"),
     ],
@@ -671,3 +679,39 @@ def test_long_pictures_are_kept_whole(tmp_path: Path) -> None:
         DataError, match=r"none of the 8 images looked at can be decoded; the first: cat/0\.jpg: is no picture"
     ):
         suggest_format(load(tmp_path))
+
+
+def test_arrays_that_do_not_serve_may_hold_anything(tmp_path: Path) -> None:
+    arrays = {
+        "x": np.zeros((20, 4, 4), np.uint8),
+        "y": np.arange(20) % 2,
+        "extra": np.zeros(3, np.complex64),
+        "more": np.array([object()]),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert "ignored: the arrays extra, more" in load(tmp_path / "a.npz").notes
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000000000000, 4, 4)", "(4294967296, 4294967296, 4294967296)", "(" * 5000 + ")" * 5000]
+)
+def test_no_memory_is_taken_for_images_that_an_array_only_claims(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    for name in "ab":
+        start = b"\x93NUMPY\2\0" + struct.pack("<I", len(header))
+        (tmp_path / f"{name}.npy").write_bytes(start + header + bytes(1000))
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, layout="quickdraw")
+    assert caught.value.code in ("array-damaged", "array-short")
+
+
+def test_packed_files_of_an_npz_are_not_taken_at_their_word(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 2**31)
+    (tmp_path / "b.npz").write_bytes(content)
+    assert "claims to be larger than it can be" in str(refused(tmp_path / "b.npz", "array-damaged"))
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("x.npy", b"")
+    assert "stands twice" in str(refused(tmp_path / "a.npz", "array-damaged"))

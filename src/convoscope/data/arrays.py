@@ -214,8 +214,8 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, str]:
             raise ValueError(f"its header has no {name} of plain values")
         values.append(found["value"])
         text = text[: found.start()] + text[found.end() :]
-    if text.strip("{}, \n\t"):
-        raise ValueError("its header says something else")
+    if not re.fullmatch(r"\s*\{[,\s]*\}\s*", text):
+        raise ValueError("its header is not one of just these")
     descr, fortran, sides = values
     shape = tuple(int(side) for side in sides.replace("L", "").split(",") if side.strip())
     return shape, fortran == "True", descr

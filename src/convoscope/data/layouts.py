@@ -127,6 +127,14 @@ def _finish(
         reasons = "; ".join(f"{printable(bad.path)} {bad.reason}" for bad in listing.skipped[:5])
         raise DataError(source, f"holds no image that can be read{': ' + reasons if reasons else ''}", code="no-images")
     targets = listing.targets
+    if len(set(listing.classes)) < len(listing.classes):
+        twin = next(name for name, count in Counter(listing.classes).items() if count > 1)
+        raise DataError(
+            source,
+            f"two of the {listing.task} have the same name, {printable(twin)[:80]!r}",
+            hint="give each its own name",
+            code="twin-classes",
+        )
     if listing.task == "classes":
         _check_classes(source, listing, fewest_classes)
     splits, notes = complete(

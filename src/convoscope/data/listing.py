@@ -65,7 +65,8 @@ def is_clutter(name: str) -> bool:
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key by which `2` comes before `10`."""
     parts = re.split(r"(\d+)", name) if name.isascii() else [name]
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part)
+    # Python turns no more than 4,300 digits into a number.
+    return tuple((0, int(part), "") if part.isdigit() and len(part) < 4000 else (1, 0, part) for part in parts if part)
 
 
 def check_twins(source: str | os.PathLike[str], classes: Iterable[str]) -> None:

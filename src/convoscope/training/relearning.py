@@ -39,7 +39,7 @@ from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter, Row, value_of_row
-from .run import Relearned, Run, Settings, read_settings
+from .run import Relearned, Run, Settings, read_settings, settling
 from .signals import StopSignals
 from .strangers import Strangers, learn_strangers
 from .variation import Variation, own_images, variation_of
@@ -518,43 +518,44 @@ def _settings(
     parameters = sum(value.numel() for name, value in front.tensors.items() if not _is_buffer(name))
     parameters += sum(value.numel() for pair in lesson.head.layers for value in pair)
     strangers = lesson.strangers
-    return Settings(
-        source=start.recorded(own),
-        layout=own.layout,
-        added=added,
-        task="classes",
-        classes=dataset.classes,
-        model=front.model(wish.hidden),
-        outputs=len(dataset.classes),
-        parameters=parameters,
-        input=front.form,
-        mean=front.scaling.mean,
-        std=front.scaling.std,
-        recipe=recipe,
-        seed=seed,
-        engine=Engine(
-            device=device,
-            precision=lesson.way.precision,
-            memory_format="channels_last",
-            threads=all_threads(),
-            reason=lesson.way.reason,
-        ).model_dump(),
-        images={split: len(dataset.indices(split)) for split in data.SPLITS},
-        notes=(*notes, *prepared.dataset.notes[len(dataset.notes) :], *lesson.notes),
-        versions=start.versions(),
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        relearned=Relearned(
-            front=front.name,
-            digest=front.digest,
-            head=wish.head,
-            layers=tuple(layers),
-            views=lesson.views,
-            l2=lesson.head.l2,
-            accept=wish.accept,
-            threshold=None if strangers is None else strangers.threshold,
-            neighbours=1 if strangers is None else strangers.neighbours,
-        ),
-    )
+    with settling(dataset.source):
+        return Settings(
+            source=start.recorded(own),
+            layout=own.layout,
+            added=added,
+            task="classes",
+            classes=dataset.classes,
+            model=front.model(wish.hidden),
+            outputs=len(dataset.classes),
+            parameters=parameters,
+            input=front.form,
+            mean=front.scaling.mean,
+            std=front.scaling.std,
+            recipe=recipe,
+            seed=seed,
+            engine=Engine(
+                device=device,
+                precision=lesson.way.precision,
+                memory_format="channels_last",
+                threads=all_threads(),
+                reason=lesson.way.reason,
+            ).model_dump(),
+            images={split: len(dataset.indices(split)) for split in data.SPLITS},
+            notes=(*notes, *prepared.dataset.notes[len(dataset.notes) :], *lesson.notes),
+            versions=start.versions(),
+            started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            relearned=Relearned(
+                front=front.name,
+                digest=front.digest,
+                head=wish.head,
+                layers=tuple(layers),
+                views=lesson.views,
+                l2=lesson.head.l2,
+                accept=wish.accept,
+                threshold=None if strangers is None else strangers.threshold,
+                neighbours=1 if strangers is None else strangers.neighbours,
+            ),
+        )
 
 
 def _is_buffer(name: str) -> bool:

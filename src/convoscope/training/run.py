@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -554,6 +555,24 @@ def read_settings(state: dict[str, Any], path: Path) -> Settings:
 
 def _impossible(path: Path, reason: str) -> ModelFileError:
     return ModelFileError(path, reason, hint="train again, or restore it from a copy", code="settings-unreadable")
+
+
+@contextlib.contextmanager
+def settling(source: str) -> Iterator[None]:
+    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the data's fault.
+
+    Raises:
+        DataError: `run-impossible`.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise DataError(
+            source,
+            f"no run can be made of it: {faults_of(error)}",
+            hint="rename what is named here",
+            code="run-impossible",
+        ) from None
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:

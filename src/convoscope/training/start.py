@@ -45,7 +45,7 @@ from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import Reporter
-from .run import Run, Settings, blank_network, check_head, read_dataset, read_settings, start_again
+from .run import Run, Settings, blank_network, check_head, read_dataset, read_settings, settling, start_again
 from .signals import StopSignals
 
 if TYPE_CHECKING:
@@ -365,29 +365,30 @@ def _make_job(
     for change in changed:
         reporter.warn(f"{change}: the result may differ in the last digits")
     model_name = text if isinstance(text, str) else f"custom:{type(text).__module__}.{type(text).__qualname__}"
-    settings = Settings(
-        source=recorded(dataset),
-        layout=dataset.layout,
-        added=resumed.added if resumed else (),
-        task=dataset.task,
-        classes=dataset.classes,
-        model=model_name,
-        outputs=outputs,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        input=form,
-        mean=scaling.mean,
-        std=scaling.std,
-        target_mean=objective.target_mean,
-        target_std=objective.target_std,
-        recipe=recipe,
-        seed=seed,
-        engine=engine.model_dump(),
-        images={split: len(rows[split]) for split in data.SPLITS},
-        notes=(*resumed.notes, *(f"resumed with {change}" for change in changed)) if resumed else dataset.notes,
-        versions=versions(),
-        started=resumed.started if resumed else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        relearned=resumed.relearned if resumed else None,
-    )
+    with settling(dataset.source):
+        settings = Settings(
+            source=recorded(dataset),
+            layout=dataset.layout,
+            added=resumed.added if resumed else (),
+            task=dataset.task,
+            classes=dataset.classes,
+            model=model_name,
+            outputs=outputs,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            input=form,
+            mean=scaling.mean,
+            std=scaling.std,
+            target_mean=objective.target_mean,
+            target_std=objective.target_std,
+            recipe=recipe,
+            seed=seed,
+            engine=engine.model_dump(),
+            images={split: len(rows[split]) for split in data.SPLITS},
+            notes=(*resumed.notes, *(f"resumed with {change}" for change in changed)) if resumed else dataset.notes,
+            versions=versions(),
+            started=resumed.started if resumed else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            relearned=resumed.relearned if resumed else None,
+        )
     job = Job(
         folder=folder,
         network=network,
