@@ -7,11 +7,13 @@ import gc
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
+from .children import leave_working_folder, own_process
 from .errors import (
     ConvoscopeError,
     DataError,
@@ -57,6 +59,7 @@ def main() -> NoReturn:
     """Run one command and leave with its exit code: 0 done, 2 usage, 3 data, 4 model file, 5 machine, 6 in use,
     130/143 interrupted with the state saved, 1 a bug of ours.
     """
+    leave_working_folder()
     # Closed streams (`>&-`) are None in Python; whoever closed them does not want to read, which is no reason to fail.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -181,14 +184,20 @@ def _use_quick_allocator() -> None:
     """Start again with tcmalloc where the system has it: training is 1.2 to 1.7 times as fast. It must be there from the start."""
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ or os.environ.get("CONVOSCOPE_ALLOCATOR"):
         return
+    for library in _quick_allocators():
+        command, environment = own_process(
+            "convoscope", *sys.argv[1:], LD_PRELOAD=str(library), CONVOSCOPE_ALLOCATOR="tcmalloc"
+        )
+        os.execve(command[0], command, environment)
+
+
+def _quick_allocators() -> Iterator[Path]:
     for pattern in (
         "lib/*-linux-gnu/libtcmalloc_minimal.so.4",
         "lib64/libtcmalloc_minimal.so.4",
         "lib/*-linux-gnu/libtcmalloc.so.4",
     ):
-        for library in Path("/usr").glob(pattern):
-            environment = os.environ | {"LD_PRELOAD": str(library), "CONVOSCOPE_ALLOCATOR": "tcmalloc"}
-            os.execve(sys.executable, [sys.executable, "-m", "convoscope", *sys.argv[1:]], environment)
+        yield from Path("/usr").glob(pattern)
 
 
 def _console(*, error: bool = False) -> Console:

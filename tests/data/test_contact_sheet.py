@@ -1,5 +1,6 @@
 """The contact sheet: a PNG for every kind of dataset and every name, with pixels kept sharp."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from PIL import Image
 
 from convoscope.data.builtin import load_builtin
-from convoscope.data.contact_sheet import contact_sheet
+from convoscope.data.contact_sheet import _MORE_FONTS, _fonts, contact_sheet
 from convoscope.data.dataset import Dataset, InputFormat
 from convoscope.data.sources import ArrayImages, Stack
 from convoscope.data.store import Prepared, prepare
+from convoscope.drawing import font
 from convoscope.errors import DataError, MachineError
 
 
@@ -120,3 +122,12 @@ def test_no_images_no_sheet(tmp_path: Path):
 def test_a_place_that_is_not_there(tmp_path: Path):
     with pytest.raises(MachineError):
         contact_sheet(of_pixels(noise(2)), tmp_path / "nowhere" / "sheet.png")
+
+
+def test_no_font_is_taken_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = len(_fonts(13))
+    for name in _MORE_FONTS:
+        shutil.copy(str(font(13).path), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    _fonts.cache_clear()
+    assert len(_fonts(13)) == before

@@ -176,7 +176,8 @@ def _fonts(size: int) -> tuple[Font, ...]:
     fonts: list[Font] = [ImageFont.load_default(size)]
     for name in _MORE_FONTS:
         try:
-            fonts.append(ImageFont.truetype(name, size))
+            # Pillow would take a font of a bare name from the working folder; of a path that is not there it looks for the name in the system's.
+            fonts.append(ImageFont.truetype(f"{os.devnull}/{name}", size))
         except OSError:
             continue
     return tuple(fonts)

@@ -11,13 +11,13 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from .. import data
+from ..children import own_process
 from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
 from .drawables import Drawable, epochs_done, test_accuracy
@@ -207,13 +207,13 @@ class Making:
 
     async def _run(self, job: _Job, arguments: list[str]) -> tuple[int, str]:
         """One child's exit code and the end of what it wrote to standard error."""
+        command, environment = own_process("convoscope", *arguments, OMP_NUM_THREADS="1")
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "convoscope", *arguments,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            # A file of the user's that is named like a module stays unimported, wherever the studio was started.
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
+            env=environment,
             process_group=0,  # Ctrl-C in the terminal is for the studio, which then stops its children in order
         )  # fmt: skip
         job.child = child

@@ -5,6 +5,7 @@ The photograph is matplotlib's own sample, a portrait of Grace Hopper by the US 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -35,9 +36,16 @@ def _numbers() -> Image:
 
 
 def _photograph(channels: int) -> Image:
-    import matplotlib
+    photograph = Path("mpl-data", "sample_data", "grace_hopper.jpg")
+    # Not imported, for then it would read a matplotlibrc that lies in the working folder.
+    found = importlib.util.find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    file = Path(found.origin).parent / photograph
+    if not file.is_file():  # some systems keep it elsewhere, which only matplotlib knows
+        import matplotlib
 
-    file = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+        file = Path(matplotlib.get_data_path()).parent / photograph
     height, width = data.picture_size(file) or (0, 0)
     return data.open_image(file, InputFormat(height=height, width=width, channels=channels))
 

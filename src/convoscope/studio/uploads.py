@@ -10,14 +10,13 @@ import base64
 import contextlib
 import errno
 import json
-import os
-import sys
 import tempfile
 from asyncio.subprocess import Process
 from typing import IO, Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 
+from ..children import own_process
 from .decoding_child import CPU_SECONDS, MEMORY_BYTES
 from .messages import Pixels
 from .state import RequestRefused
@@ -133,15 +132,16 @@ class Decoding:
 
 async def start_child() -> Process:
     """A process that waits for an image."""
+    command, environment = own_process(
+        "convoscope.studio.decoding_child", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"
+    )
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a module that lies in the working folder is not taken for one of ours
-        "-m",
-        "convoscope.studio.decoding_child",
+        *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env=environment,
+        cwd="/",
     )
 
 

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ import safetensors.torch
 from torch import Tensor
 
 from .. import data, models
+from ..children import own_process
 from ..errors import MachineError, ModelFileError, printable
 from ..files import machine_error, size_text, write_text
 from ..parsing import parse_json
@@ -179,9 +179,11 @@ def _differs(path: Path, wanted: str, found: str) -> ModelFileError:
 
 def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
     """The tensors of a .pth file in the file's order, read by a process of its own."""
-    command = [sys.executable, "-m", "convoscope.training.unpacking"]
+    command, environment = own_process("convoscope.training.unpacking")
     try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=2 * SECONDS, check=False)
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=2 * SECONDS, check=False, env=environment, cwd="/"
+        )
         if done.returncode:
             told = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise ValueError(told[-1] if told else f"the reading process ended with {done.returncode}")
