@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -628,6 +629,110 @@ def test_output_that_cannot_be_written_does_not_end_a_training(
     assert result.returncode == code
     assert (folder / "report.html").is_file()
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_a_training_whose_reader_has_gone_goes_on_in_silence(pictures: Path, tmp_path: Path, unread: int) -> None:
+    # `2>&1 | sed 12q`; with a bar, as on a terminal, which is drawn by a thread.
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "convoscope", "train", str(pictures), "--model", "tiny", "--size", "5", "--epochs", "2", "--output", str(folder)],
+        stdout=unread, stderr=unread, env=os.environ | {"FORCE_COLOR": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (folder / "report.html").is_file()
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_every_command_whose_reader_has_gone_writes_its_files_and_ends_quietly(
+    trained: Path, pictures: Path, tmp_path: Path, unread: int
+) -> None:
+    run, picture = shutil.copytree(trained, tmp_path / "run"), str(pictures / "lying" / "0.png")
+    shutil.rmtree(run / "test")
+    (run / "report.html").unlink()
+    commands = [
+        ["--help"], ["--version"], ["data", str(pictures)], ["data", str(pictures), "--json"], ["model", "tiny"], ["model", "tiny", "--json"],
+        ["test", "run"], ["test", "run", "--json"], ["compare", "run", "run", "--html", "page.html"], ["compare", "run", "run", "--json"],
+        *(["predict", "run", picture, picture, "--format", form] for form in ("table", "csv", "json")),
+        ["look", "run", picture], ["look", "run", picture, "--json"], ["look", "run", picture, "--why", "conv1:0,1,1", "--out", "why"], ["look", "run"],
+        ["relearn", "run", str(pictures), "--head", "mean", "--views", "1", "--output", "relearned"],
+        ["train", "--resume", "run", "--json"],
+    ]  # fmt: skip
+    program = (
+        "import json, os, sys\n"
+        "from convoscope import cli\n"
+        "cli._open_streams()\n"
+        "codes = [(code, sys.stdout.flush()) for arguments in json.loads(sys.argv[1]) for code in [cli.run(arguments)]]\n"
+        "open('codes', 'w').write(json.dumps([code for code, _ in codes]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(commands)], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, text=True, check=False
+    )  # fmt: skip
+    codes = json.loads((tmp_path / "codes").read_text())
+    assert [command for command, code in zip(commands, codes, strict=True) if code] == []
+    assert "rror" not in done.stderr and "Traceback" not in done.stderr
+    files = (
+        "run/test/scores.json",
+        "run/report.html",
+        "contact-sheets/bars.png",
+        "page.html",
+        "why/why.png",
+        "relearned/report.html",
+    )
+    assert [file for file in files if not (tmp_path / file).is_file()] == []
+    assert any((tmp_path / "looks").rglob("*.png"))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["model", "tiny"], 0), (["model", "tny"], 2)])
+@pytest.mark.parametrize("both", [False, True], ids=["output", "both"])
+def test_the_last_words_go_nowhere_when_nobody_reads(unread: int, arguments: list[str], code: int, both: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "convoscope", *arguments],
+        stdout=unread,
+        stderr=unread if both else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert both or bool(done.stderr) == (code != 0)
+    assert both or "Broken" not in done.stderr
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from convoscope import cli; cli._open_streams(); print('unread'); print('unread', file=sys.stderr)\n"
+        "sys.exit(sum(os.fstat(number).st_rdev != os.stat(os.devnull).st_rdev for number in range(3)) or len(sys.stdin.read()))\n"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_terminal_that_is_closed_leaves_a_saved_state(pictures: Path, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    # A session whose terminal this is: when it goes, the system sends SIGHUP, and whatever is then written fails.
+    program = (
+        "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'convoscope', *sys.argv[1:]])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "train", str(pictures), "--model", MODEL, "--epochs", "100000", "--output", "run"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        said = b""
+        while not re.search(rb"epoch +2/", said):
+            said += os.read(ours, 4096)
+        os.close(ours)
+    assert process.returncode == 129
+    assert (tmp_path / "run" / "last.safetensors").is_file()
 
 
 def test_a_full_standard_output_is_named(tmp_path: Path) -> None:

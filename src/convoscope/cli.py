@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import io
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
@@ -27,6 +30,7 @@ from .errors import (
 from .files import check_plain, json_bytes, lies_in, machine_error, tell_lost_pages
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from rich.console import Console
 
 app = App(
@@ -60,9 +64,7 @@ def main() -> NoReturn:
     130/143 interrupted with the state saved, 1 a bug of ours.
     """
     leave_working_folder()
-    # Closed streams (`>&-`) are None in Python; whoever closed them does not want to read, which is no reason to fail.
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    _open_streams()
     warnings.showwarning = _warn
     arguments = sys.argv[1:]
     _wait_quietly()
@@ -97,11 +99,6 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _complain(Interrupted("", "interrupted; nothing was lost", code="interrupted"))
         return 130
-    except BrokenPipeError:
-        # The reader went away (`| head`): not our fault, and nothing more can be said.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except SystemExit as stop:
         return int(stop.code or 0)
     except OSError as error:
@@ -110,6 +107,47 @@ def run(arguments: list[str]) -> int:
     except Exception:
         return _own_fault()
     return 0
+
+
+class _Stream(io.FileIO):
+    """Standard output or standard error. When its reader goes away (`| head`), what is still said to it falls silent.
+
+    A standard output that cannot be written to for another reason, such as a full disk, is a fault; a standard error never is.
+    """
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            # EIO: a terminal that was closed.
+            gone = isinstance(error, ConnectionError) or (error.errno == errno.EIO and not self._is_file())
+            if not gone and self.fileno() == 1:
+                raise
+            return memoryview(content).nbytes
+
+    def _is_file(self) -> bool:
+        return stat.S_ISREG(os.fstat(self.fileno()).st_mode)
+
+
+def _open_streams() -> None:
+    """Standard streams that outlive their readers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Whoever closed a stream (`2>&-`) does not want to read. Left closed, the next file would get its number, and the messages.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, sys.stderr)
+
+
+def _stream(descriptor: int, before: TextIO | None) -> io.TextIOWrapper:
+    """With the encoding that Python found for it."""
+    buffer = io.BufferedWriter(_Stream(descriptor, "w", closefd=False))
+    if not isinstance(before, io.TextIOWrapper):
+        return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+    by_line = before.line_buffering or before.write_through
+    return io.TextIOWrapper(buffer, before.encoding, before.errors, line_buffering=by_line)
 
 
 def _complain(error: ConvoscopeError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class TerminalReporter(Reporter):
     """Tells a training's story on a console.
 
-    A console that cannot be written to any more (closed, its disk full) never ends a training: the story just stops.
+    A console that cannot be written to any more (closed, its reader gone, its disk full) never ends a training: the story just stops.
     """
 
     def __init__(self, console: Console) -> None:
@@ -121,7 +122,11 @@ class TerminalReporter(Reporter):
         try:
             action(*arguments, **options)
         except (OSError, ValueError):
-            self._mute = True
+            self._mute = self._console.quiet = True
+            if self._progress is not None:
+                # It may have begun by halves; what matters is that it gives the program its own streams back.
+                with contextlib.suppress(Exception):
+                    self._progress.stop()
 
 
 def epoch_line(row: Row, epochs: int, best: bool) -> str:
@@ -141,5 +146,9 @@ def default_reporter() -> Reporter:
     """For Python: a console in a notebook or on a terminal, silence elsewhere."""
     from rich.console import Console
 
-    console = Console(file=None if "ipykernel" in sys.modules else sys.stderr)
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True  # rich would end the program, and its standard output, too
+
+    console = Lasting(file=None if "ipykernel" in sys.modules else sys.stderr)
     return TerminalReporter(console) if console.is_terminal or console.is_jupyter else Reporter()

@@ -1,0 +1,57 @@
+"""What a person sees while a training runs, and that it never ends one."""
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from convoscope.terminal import TerminalReporter, default_reporter
+
+
+@pytest.fixture(params=["pipe", "terminal", "closed file"])
+def dead(request: pytest.FixtureRequest) -> Iterator[io.TextIOWrapper]:
+    """A stream that cannot be written to any more."""
+    ours, theirs = os.openpty() if request.param == "terminal" else os.pipe()
+    os.close(ours)
+    stream = io.TextIOWrapper(io.FileIO(theirs, "w"), write_through=True)
+    if request.param == "closed file":
+        stream.close()
+    yield stream
+    stream.close()
+
+
+def test_a_script_outlives_the_stream_of_its_progress(dead: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a bar, as on a terminal
+    monkeypatch.setattr(sys, "stderr", dead)
+    output = sys.stdout
+    reporter = default_reporter()
+    assert isinstance(reporter, TerminalReporter)
+    for _ in range(2):
+        reporter.say("hello")
+        reporter.progress("reading", 1, 9)
+        reporter.step(1, 1, 2, 0.5)
+        reporter.end()
+    assert sys.stdout is output
+    assert sys.stderr is dead
+    os.fstat(1)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_stream_that_dies_while_a_bar_is_drawn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)  # the thread that draws may be the first to meet it
+    ours, theirs = os.openpty() if kind == "terminal" else os.pipe()
+    with io.TextIOWrapper(io.FileIO(theirs, "w"), write_through=True) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        output = sys.stdout
+        reporter = default_reporter()
+        reporter.progress("reading", 1, 9)
+        assert sys.stdout is not output  # in good hands while the bar is there
+        os.close(ours)
+        reporter.say("hello")
+        reporter.step(1, 2, 2, 0.5)
+        reporter.end()
+        assert (sys.stdout, sys.stderr) == (output, stream)
