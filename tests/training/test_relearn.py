@@ -1,9 +1,12 @@
 """Relearning: a new head on a frozen front, kept features, strangers, added classes, and the front that learns too."""
 
+import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -177,7 +180,7 @@ def test_what_the_comparison_computed_was_not_kept_from_before(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     listener = Listener()
     made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
-    assert listener.told("images a second: ") and not listener.told("were kept from before")
+    assert listener.told("features in float32") and not listener.told("were kept from before")
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
     found = next(note for note in made.settings.notes if note.startswith("the front ends behind "))
     place = found.removeprefix("the front ends behind ").partition(":")[0]
@@ -832,8 +835,7 @@ def test_an_images_features_are_its_own(front: Run) -> None:
     source = Features(open_front(front, say=print))
     order = np.random.default_rng(0).permutation(70)
     one = source.of(prepared, order)
-    for key in list((data.cache.cache_folder() / "features").iterdir()):
-        data.cache.discard("features", key.name)
+    shutil.rmtree(data.cache.cache_folder() / "features")
     two = Features(open_front(front, say=print)).of(prepared, np.arange(70))
     np.testing.assert_array_equal(one, two[order])
 
@@ -845,7 +847,7 @@ def store(width: int = 3) -> Any:
 @pytest.fixture
 def filled() -> Path:
     """A store of five vectors, the last of them in a batch of its own."""
-    data.cache.discard("features", "ab" * 32)
+    shutil.rmtree(data.cache.cache_folder() / "features" / ("ab" * 32), ignore_errors=True)
     with store() as opened:
         opened.append([bytes([k]) * 15 + b"\0" for k in range(4)], np.arange(12, dtype=np.float32).reshape(4, 3))
         opened.append([b"last" * 4], np.full((1, 3), 7, np.float32))
@@ -873,9 +875,75 @@ def test_a_vector_that_changed_is_not_believed(filled: Path) -> None:
     content = bytearray((filled / "vectors").read_bytes())
     content[2 * 12] ^= 1
     (filled / "vectors").write_bytes(content)
-    with store() as opened:
+    with (
+        pytest.warns(UserWarning, match="3 of 5 features kept there are damaged; they are made anew"),
+        store() as opened,
+    ):
         assert b"\0" * 16 in opened and bytes([1]) * 15 + b"\0" in opened
         assert bytes([2]) * 15 + b"\0" not in opened and b"last" * 4 not in opened
+
+
+@pytest.mark.parametrize("what", ["gone", "a folder", "a pipe"])
+@pytest.mark.parametrize("name", ["names", "vectors", "lock", ""])
+def test_a_store_that_lacks_a_file_is_made_anew(filled: Path, name: str, what: str) -> None:
+    path = filled / name
+    if name:
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+    if what == "a folder":
+        (path / "something").mkdir(parents=True)
+    elif what == "a pipe":
+        os.mkfifo(path)
+    said = "what was kept there is damaged; it is made anew" if (name, what) != ("", "gone") else None
+    with pytest.warns(UserWarning, match=said) if said else contextlib.nullcontext(), store() as opened:
+        opened.append([b"more" * 4], np.full((1, 3), 9, np.float32))
+    with store() as opened:
+        np.testing.assert_array_equal(opened.take([b"more" * 4])[0], [9, 9, 9])
+        assert b"last" * 4 not in opened
+
+
+def test_a_store_that_cannot_be_mended_is_done_without(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    (filled / "names").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(data.cache, "_take_away", refuse)
+        with pytest.warns(UserWarning, match="damaged, and cannot be removed"), store() as opened:
+            opened.append([b"more" * 4], np.full((1, 3), 9, np.float32))
+            np.testing.assert_array_equal(opened.take([b"more" * 4])[0], [9, 9, 9])
+    assert not (filled / "names").exists()
+
+
+def test_no_clock_decides_how_features_are_computed(
+    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what was quick just now, nor what another run kept: the front and the machine do."""
+    prepared = data.prepare(data.load(pictures), front.settings.input)
+    rows = np.arange(len(prepared.dataset))
+    taken, found = open_front(front, say=print), []
+    for number in range(3):
+        monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / str(number)))
+        ticks = itertools.cycle([0.0, *np.random.default_rng(number).random(7).tolist()])
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "perf_counter", lambda ticks=ticks: next(ticks))
+            found.append(Features(taken).of(prepared, rows))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+    monkeypatch.setattr("convoscope.training.features._has_bfloat16", lambda _: True)
+    assert np.array_equal(Features(taken).of(prepared, rows), found[0])  # too small a front for bfloat16 to be worth it
+    monkeypatch.setattr("convoscope.training.features._HEAVY", 0)
+    quick, again = Features(taken), Features(taken)
+    close = quick.of(prepared, rows)
+    assert (quick.way.precision, quick.found) == ("bfloat16", 0) and not np.array_equal(close, found[0])
+    assert np.array_equal(quick.of(prepared, rows, exact=True), found[0])
+    np.testing.assert_array_equal(again.of(prepared, rows), close)
+    assert again.way.precision == "bfloat16" and again.computed == 0
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr("convoscope.training.features._CLOSE", 1.1)
+    far = Features(taken)
+    assert np.array_equal(far.of(prepared, rows), found[0]) and "not bfloat16" in far.way.reason
 
 
 KILLED = """

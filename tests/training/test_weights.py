@@ -172,8 +172,14 @@ def test_a_pth_file_with_its_known_sum_is_unpacked_once(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(own_cache))
     offer(monkeypatch, server.address + "net-0123.pth", digest[:8])
     kept = next((own_cache / "fronts").glob("*/weights.safetensors"))
-    kept.write_bytes(kept.read_bytes()[:-9])
-    assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])  # made anew
+    for damaged in (kept.read_bytes()[:-9], b"", kept.read_bytes()[:-1] + b"!"):
+        kept.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
+            assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
+    for name in (kept.name, "lock"):
+        (kept.parent / name).unlink()
+        with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
+            assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
     (own_cache / "weights" / "net-0123.pth").write_bytes(pth + b" ")
     with pytest.raises(ModelFileError) as caught:
         library_weights(MODEL, Heard())

@@ -3,6 +3,10 @@
 An entry is a folder, built under a temporary name and renamed when complete, so that it is there wholly or not at all. A shared
 lock marks an entry in use; the space of entries not in use is bounded, the longest unused going first. What a killed process
 left unfinished is removed by the next one.
+
+Disks lose what was written to them, and people what they do not know. So an entry's lock file holds checksums of its other files, and
+whoever finds the entry reads it through first: at about 2 GB/s and core, which is less than reading it from the disk takes, and what is read
+lies in memory for its use. What is not as it was is removed with a warning, and made anew.
 """
 
 from __future__ import annotations
@@ -10,11 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
+import stat
 import time
 import uuid
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,6 +31,8 @@ from ..errors import MachineError, UsageError
 from ..files import machine_error
 
 LOCK: Final = "lock"
+_BLOCK: Final = 1 << 20
+"""Bytes under one checksum."""
 
 
 def cache_folder() -> Path:
@@ -87,38 +98,91 @@ class Lease:
         self.release()
 
 
-def find(kind: str, key: str, folder: Path | None = None) -> Lease | None:
-    """The entry, marked in use, or None if it is not there."""
+def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False) -> Lease | None:
+    """The entry, marked in use, or None if it is not there. One whose files are not as they were is removed, with a warning.
+
+    Args:
+        kind, key: its name.
+        folder: the cache folder.
+        grows: as for `building`; such an entry's files are not looked at.
+    """
     entry = (folder or cache_folder()) / kind / key
     try:
-        lock = os.open(entry / LOCK, os.O_RDONLY)
+        lock = os.open(entry / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         # Between the opening and the lock the entry may have been removed, perhaps made anew.
-        if os.fstat(lock).st_ino != (entry / LOCK).stat().st_ino:
+        status = os.fstat(lock)
+        if status.st_ino != (entry / LOCK).stat().st_ino or not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError
         with contextlib.suppress(OSError):
             os.utime(entry / LOCK)
     except OSError:
         os.close(lock)
         return None
-    return Lease(entry, lock)
+    lease = Lease(entry, lock)
+    if grows or _is_whole(entry, lock):
+        return lease
+    lease.release()
+    discard(kind, key, folder)
+    return None
+
+
+def _is_whole(entry: Path, lock: int) -> bool:
+    """Whether the files are those that the entry was made with."""
+    try:
+        told = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
+        return bool(told) and all(_checksums(entry / name) == sums for name, sums in told.items())
+    except Exception:  # whatever is wrong with a cache's file: it is made anew
+        return False
+
+
+def _checksums(path: Path) -> list[int]:
+    """The file's size, and a checksum of each of its blocks. Read, not mapped: a disk's error is then an exception and not the end.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))  # zlib lets go of Python's lock
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        begins = range(0, status.st_size, _BLOCK)
+        return [status.st_size, *pool.map(lambda begin: zlib.crc32(os.pread(descriptor, _BLOCK, begin)), begins)]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def alone(key: str, folder: Path | None = None) -> Iterator[None]:
     """Let one process at a time build what `key` names; the others wait and will find it built."""
-    locks = (folder or cache_folder()) / "locks"
+    place = (folder or cache_folder()) / "locks" / key[:2]
     try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = open(locks / key[:2], "ab")  # noqa: SIM115
+        _make_folder(place.parent)
+        try:
+            lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        except (IsADirectoryError, PermissionError):
+            _take_away(place)
+            lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise _refused(locks, error) from error
-    with lock:
+        raise _refused(place.parent, error) from error
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
+
+
+def _make_folder(folder: Path) -> None:
+    """A folder of the cache, also where a file has come to lie in its place."""
+    if folder.is_file() and not folder.is_symlink():
+        _take_away(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 class Building:
@@ -130,8 +194,13 @@ class Building:
 
 
 @contextlib.contextmanager
-def building(kind: str, key: str = "", folder: Path | None = None) -> Iterator[Building]:
+def building(kind: str, key: str = "", folder: Path | None = None, *, grows: bool = False) -> Iterator[Building]:
     """A new folder to build an entry in. On a clean exit it becomes the entry, unless another process was first.
+
+    Args:
+        kind, key: the entry's name.
+        folder: the cache folder.
+        grows: whether its files are written to later, and checked by whoever does that.
 
     Raises:
         MachineError: the disk is full, or the system fails in another way.
@@ -139,26 +208,38 @@ def building(kind: str, key: str = "", folder: Path | None = None) -> Iterator[B
     place = (folder or cache_folder()) / kind
     entry = Building(place / f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp", key)
     try:
+        _make_folder(place)
         entry.folder.mkdir(parents=True)
         with open(entry.folder / LOCK, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield entry
-            # Still locked, so that no other process takes the folder for a dead one's.
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # somebody empties the cache folder
+                if not grows:
+                    files = [file for file in entry.folder.iterdir() if file.name != LOCK]
+                    lock.write(json.dumps({file.name: _checksums(file) for file in files}).encode())
+                    lock.flush()
+                    os.fsync(lock.fileno())
+                # Still locked, so that no other process takes the folder for a dead one's.
                 _rename_new(entry.folder, place / entry.key)
     except OSError as error:
         raise _refused(place, error) from error
     finally:
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        _remove(entry.folder)
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise FileExistsError from error
-        raise
+    """Rename; another process's entry stays, what is none goes. Where that is impossible the new one is not kept."""
+    for _ in range(2):
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if os.access(target / LOCK, os.R_OK) and (target / LOCK).is_file():
+                return
+            discard(target.parent.name, target.name, target.parent.parent)
+        else:
+            return
 
 
 def tidy(folder: Path | None = None) -> None:
@@ -174,10 +255,14 @@ def tidy(folder: Path | None = None) -> None:
                 if entry.name.endswith(".tmp"):
                     _remove_unused(entry)
                     continue
-                with contextlib.suppress(OSError):
+                try:
                     size = sum(file.stat().st_size for file in entry.iterdir())
                     with _locked(entry):
                         unused.append((size <= limit, (entry / LOCK).stat().st_mtime, size, entry))
+                except BlockingIOError:
+                    pass  # in use
+                except OSError:
+                    _remove_unused(entry)
     total = sum(size for *_, size, _ in unused)
     for *_, size, entry in sorted(unused):
         if total <= limit:
@@ -193,15 +278,18 @@ def _locked(entry: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: somebody does.
     """
-    with open(entry / LOCK, "rb") as lock:
+    lock = os.open(entry / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(lock)
 
 
 def _remove_unused(entry: Path) -> bool:
     try:
         with _locked(entry):
-            shutil.rmtree(entry, ignore_errors=True)
+            _take_away(entry)
             return True
     except BlockingIOError:
         return False
@@ -209,25 +297,62 @@ def _remove_unused(entry: Path) -> bool:
         # A folder without its lock file: killed in the instant between the two, or half removed.
         with contextlib.suppress(OSError):
             if time.time() - entry.stat().st_mtime > 60:
-                shutil.rmtree(entry, ignore_errors=True)
+                _take_away(entry)
         return False
 
 
-def discard(kind: str, key: str, folder: Path | None = None) -> None:
-    """Remove an entry that is damaged, unless another process uses it."""
-    _remove_unused((folder or cache_folder()) / kind / key)
+def _take_away(path: Path) -> None:
+    """Remove an entry, or what lies in the place of one. Renamed first: nobody finds half of it, even if this is killed.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    away = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    path.rename(away)
+    _remove(away)
 
 
-def unpacked_file(key: str, unpack: Callable[[IO[bytes]], None]) -> Path:
-    """A file of the cache, written by `unpack` if it is not there yet."""
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def discard(kind: str, key: str, folder: Path | None = None) -> bool:
+    """Remove an entry that is damaged, and say so. Whoever has it open may go on: the system keeps the files for them.
+
+    Returns:
+        Whether it is gone.
+    """
+    entry = (folder or cache_folder()) / kind / key
+    try:
+        _take_away(entry)
+    except FileNotFoundError:
+        return True  # another process was first
+    except OSError as error:
+        warnings.warn(f"{entry}: damaged, and cannot be removed ({error.strerror}); going on without it", stacklevel=2)
+        return False
+    warnings.warn(f"{entry}: what was kept there is damaged; it is made anew", stacklevel=2)
+    return True
+
+
+@contextlib.contextmanager
+def unpacked_file(key: str, unpack: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """A file of the cache, open for reading. It is written by `unpack` if it is not there yet."""
     with alone(key):
         lease = find("unpacked", key)
-        if lease is None:
-            with building("unpacked", key) as entry, open(entry.folder / "values", "wb") as file:
-                unpack(file)
-                file.flush()
-                os.fsync(file.fileno())
-            lease = find("unpacked", key)
-        if lease is None:
-            raise machine_error(cache_folder(), FileNotFoundError(2, "the cache folder is being deleted"))
-        return lease.folder / "values"
+        if lease is not None:
+            with open(lease.folder / "values", "rb") as file:
+                yield file
+            return
+        with contextlib.ExitStack() as opened:
+            with building("unpacked", key) as entry:
+                # Opened once, so that it is there even if the entry cannot be kept.
+                new = opened.enter_context(open(entry.folder / "values", "w+b"))
+                unpack(new)
+                new.flush()
+                os.fsync(new.fileno())
+            yield new

@@ -198,8 +198,8 @@ class ArrayFile:
             return np.frombuffer(data, self.dtype).reshape(self.shape, order=order)
         hasher = hashlib.sha256(self.where.encode("utf-8", "surrogateescape"))
         _stamp_file(hasher, str(self.path))
-        unpacked = unpacked_file(hasher.hexdigest(), self._unpack_into)
-        return np.memmap(unpacked, self.dtype, "r", 0, self.shape, order)
+        with unpacked_file(hasher.hexdigest(), self._unpack_into) as unpacked:
+            return np.memmap(unpacked, self.dtype, "r", 0, self.shape, order)
 
     def _unpack_into(self, target: IO[bytes]) -> None:
         missing = self.size

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, MachineError, printable, shell_word
 from ..files import size_text
 from ..parsing import parse_json
-from .cache import Lease, alone, building, cache_folder, find, tidy
+from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
 from .sources import DIGEST_BYTES
@@ -332,15 +332,16 @@ def _recall(
                 [(int(row), note) for row, note in text["notes"]],
                 str(text["pixels"]),
             )
+        rows = [*(row for row, *_ in findings.skipped), *(row for row, _ in findings.notes)]
+        if findings.digests.shape != (count, DIGEST_BYTES) or not all(0 <= row < count for row in rows):
+            raise ValueError
+        if bool(findings.pixels_key) != store:
+            raise ValueError
     except Exception:  # whatever is wrong with a cache's file: it is made anew
+        discard("rows", key, folder)
         return None
     finally:
         remembered.release()
-    rows = [*(row for row, *_ in findings.skipped), *(row for row, _ in findings.notes)]
-    if findings.digests.shape != (count, DIGEST_BYTES) or not all(0 <= row < count for row in rows):
-        return None
-    if bool(findings.pixels_key) != store:
-        return None
     if not store:
         return findings, None
     stored = _find_pixels(findings, form, folder)
@@ -351,14 +352,12 @@ def _find_pixels(findings: _Findings, form: InputFormat, folder: Path) -> _Store
     lease = find("pixels", findings.pixels_key, folder)
     if lease is None:
         return None
-    count = len(findings.kept)
     try:
-        if (lease.folder / "images").stat().st_size == count * form.height * form.width * form.channels:
-            return _Stored(_map(lease.folder / "images", count, form), lease)
-    except OSError:
-        pass
-    lease.release()
-    return None
+        return _Stored(_map(lease.folder / "images", len(findings.kept), form), lease)
+    except (OSError, ValueError):  # gone since, or of another size
+        lease.release()
+        discard("pixels", findings.pixels_key, folder)
+        return None
 
 
 # --- what is said about bad images -------------------------------------------------------------------------------------

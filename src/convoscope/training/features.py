@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import math
 import os
-import time
+import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,15 +34,13 @@ from .recipe import Recipe
 
 Precision = Literal["float32", "bfloat16"]
 
-_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+_FILES = ("names", "vectors")
 _RECORD = np.dtype([("name", "V16"), ("check", "<u4")])
 _BATCH = 32
 _PROBE = 8
-"""Images on which the ways of computing are compared and timed."""
-_SMALL = 0.02
-"""Seconds in which these go through a front so small that nothing needs to be tried."""
-_WORTH = 1.15
-"""How much faster an arithmetic must be before it is preferred to plain float32."""
+"""Images on which bfloat16 is compared with float32."""
+_HEAVY = 100_000_000
+"""Multiply-adds an image from which on bfloat16 is worth its rounding. EfficientNet-Lite0 at 256 pixels has 500 million."""
 _SAME = 0.99999
 """The least cosine of an image's features where only the order of operations changes."""
 _CLOSE = 0.995
@@ -57,25 +55,19 @@ class Way:
 
     Attributes:
         precision: the arithmetic.
-        folded: whether the norms are multiplied into the convolutions before them.
-        reason: in words, with the figures of the probe.
+        reason: in words.
     """
 
     precision: Precision
-    folded: bool
     reason: str = field(default="", compare=False)
-
-    @property
-    def words(self) -> str:
-        """For people: `bfloat16, norms folded`."""
-        return self.precision + (", norms folded" if self.folded else "")
 
 
 class Features:
     """Gives the features of images for one front: from the store, or computed and put there.
 
-    What a head learns from may be quick, what is measured is exact: training images go through the front in the quickest arithmetic that
-    agrees, validation and test images in float32, as a run's network answers later.
+    What a head learns from may be quick, what is measured is exact: training images go through the front in bfloat16 where that is quick
+    and agrees, validation and test images in float32, as a run's network answers later. No stopwatch has a say in it, so that the
+    same images give the same features again.
 
     Attributes:
         front: the network.
@@ -90,7 +82,7 @@ class Features:
         Args:
             front: the network.
             device: where to compute.
-            precision: of the training images; `auto`: the one in which most are known already, else what a probe finds.
+            precision: of the training images; `auto`: bfloat16 for a large front on a machine that computes in it, else float32.
         """
         self.width = front.width
         self.front = front
@@ -98,7 +90,7 @@ class Features:
         self._found: set[tuple[Way, bytes]] = set()
         self._device = device
         self._precision = precision
-        self._ways: dict[bool, Way] = {}  # by `exact`
+        self._ways: dict[bool, Way] = {True: Way(precision="float32")}  # by `exact`
         self._networks: dict[Way, nn.Module] = {}
 
     @property
@@ -140,12 +132,7 @@ class Features:
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
         if exact not in self._ways:
-            known = self._known(names, exact)
-            if known is not None:
-                self._ways[exact] = known
-            else:
-                quick, precise = self._probe(self._images(prepared, rows[:_PROBE], None, 0))
-                self._ways = {False: quick, True: precise} | self._ways
+            self._ways[exact] = self._choose(names, self._images(prepared, rows[:_PROBE], None, 0))
         way = self._ways[exact]
         with _Store.opened(self._key(way), self.width) as store:
             missing = [
@@ -179,7 +166,7 @@ class Features:
         return self.front.scaling(images)
 
     def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
-        network = self._network(way, images[:1])
+        network = self._network(way)
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
         count = len(images)
         whole = images if count == _BATCH else images[torch.arange(_BATCH) % count]
@@ -194,57 +181,46 @@ class Features:
             )
         return vectors
 
-    def _network(self, way: Way, image: Tensor) -> nn.Module:
+    def _network(self, way: Way) -> nn.Module:
         if way not in self._networks:
-            self._networks[way] = _made(self.front, way, image, self._device)
+            self._networks[way] = _made(self.front, way.precision, self._device)
         return self._networks[way]
 
     def _key(self, way: Way) -> str:
         front, kind = self.front, torch.device(self._device).type
-        content = f"features 1 {front.digest} {front.form} {front.scaling} {way.precision} {way.folded} {kind} {torch.__version__}"
+        content = f"features 2 {front.digest} {front.form} {front.scaling} {way.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def _known(self, names: Sequence[bytes], exact: bool) -> Way | None:
-        """The way in which most of these were computed before."""
-        best: tuple[int, Way] | None = None
-        for precision in ("float32",) if exact else _PRECISIONS if self._precision == "auto" else (self._precision,):
-            for folded in (True, False):
-                way = Way(
-                    precision=precision, folded=folded, reason=f"features in {precision}, as those that were kept"
-                )
-                found = _Store.count(self._key(way), names)
-                if found and (best is None or found > best[0]):
-                    best = found, way
-        return best[1] if best else None
+    def _choose(self, names: Sequence[bytes], images: Tensor) -> Way:
+        """How training images go through the front. `images`: the first of them, `names`: of all."""
+        plain, quick = Way(precision="float32", reason="features in float32"), Way(precision="bfloat16")
+        wanted = self._precision == "bfloat16"
+        if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and _is_heavy(self.front)):
+            return plain
+        if _Store.count(self._key(quick), names):
+            return replace(quick, reason="features in bfloat16")  # compared when they were made
+        try:
+            vectors = _run(self._network(quick), images.to(self._device), "bfloat16")
+        except (RuntimeError, NotImplementedError):
+            return replace(plain, reason="features in float32: the front has an operation that bfloat16 lacks")
+        cosine = float(_cosines(vectors, _run(self._network(plain), images.to(self._device), "float32")).min())
+        compared = f"the least cosine between the two is {cosine:.5f}"
+        if not cosine >= _CLOSE:  # also where it is not a number
+            del self._networks[quick]
+            return replace(plain, reason=f"features in float32, not bfloat16: {compared}")
+        return replace(quick, reason=f"features in bfloat16 instead of float32: {compared}")
 
-    def _probe(self, images: Tensor) -> tuple[Way, Way]:
-        """The quickest way that agrees and the quickest in float32, tried on real images."""
-        plain = Way(precision="float32", folded=False)
-        reference, seconds = _tried(self._network(plain, images[:1]), images, "float32", self._device)
-        told = [f"{plain.words} {len(images) / seconds:,.0f}"]
-        quickest = {"float32": (seconds, plain)}
-        for precision in _PRECISIONS if seconds >= _SMALL else ():
-            for folded in (True, False):
-                way = Way(precision=precision, folded=folded)
-                if way == plain:
-                    continue
-                try:
-                    vectors, taken = _tried(self._network(way, images[:1]), images, precision, self._device)
-                except (RuntimeError, NotImplementedError):
-                    continue  # an operation that this arithmetic does not have
-                cosine = float(_cosines(vectors, reference).min())
-                told.append(f"{way.words} {len(images) / taken:,.0f} (least cosine {cosine:.5f})")
-                if not cosine >= (_SAME if precision == "float32" else _CLOSE):  # also where it is not a number
-                    continue  # folding rests on the order of execution, seen once; without it then
-                if precision not in quickest or taken < quickest[precision][0]:
-                    quickest[precision] = taken, way
-                break
-        (seconds, exact), (taken, other) = quickest["float32"], quickest.get("bfloat16", (math.inf, plain))
-        wanted = self._precision == "bfloat16" and "bfloat16" in quickest
-        quick = other if wanted or (self._precision == "auto" and taken * _WORTH < seconds) else exact
-        self._networks = {way: network for way, network in self._networks.items() if way in (quick, exact)}
-        reason = f"features in {quick.words}; images a second: {'; '.join(told)}"
-        return replace(quick, reason=reason), exact
+
+def _has_bfloat16(device: str) -> bool:
+    """Whether the machine multiplies in bfloat16. Where it must be imitated it is 3 to 28 times as slow as float32, measured on an AMD EPYC."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _is_heavy(front: Front) -> bool:
+    return sum(row.multiply_adds for row in models.table(front.model(), front.input, 2).layers) >= _HEAVY
 
 
 def _name(digest: str, views: Recipe | None, view: int) -> bytes:
@@ -258,13 +234,18 @@ def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> Tensor:
     return torch.nn.functional.cosine_similarity(torch.from_numpy(one), torch.from_numpy(two), dim=1)
 
 
-def _made(front: Front, way: Way, image: Tensor, device: str) -> nn.Module:
+def _made(front: Front, precision: Precision, device: str) -> nn.Module:
+    """The front without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight networks on an AMD EPYC."""
     network = front.without_head()
     models.pool_first(network)
-    if way.folded:
-        network = fold_norms(network, image)
+    height, width, channels = front.input
+    image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    folded = fold_norms(network, image)
+    # Folding rests on the order of execution, seen once; where it gives other numbers the norms stay.
+    if float(_cosines(_run(folded, image, "float32"), _run(network, image, "float32"))) >= _SAME:
+        network = folded
     network = network.to(device).to(memory_format=torch.channels_last)
-    return network.bfloat16() if way.precision == "bfloat16" else network
+    return network.bfloat16() if precision == "bfloat16" else network
 
 
 def _run(network: nn.Module, images: Tensor, precision: Precision) -> NDArray[np.float32]:
@@ -274,18 +255,6 @@ def _run(network: nn.Module, images: Tensor, precision: Precision) -> NDArray[np
             network(batch.bfloat16() if precision == "bfloat16" else batch).float().cpu().numpy()
         )
     return vectors
-
-
-def _tried(network: nn.Module, images: Tensor, precision: Precision, device: str) -> tuple[NDArray[np.float32], float]:
-    """The features, and the least seconds of two rounds; the first, which prepares kernels, does not count."""
-    placed = images.to(device)
-    vectors = _run(network, placed, precision)
-    taken = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        _run(network, placed, precision)
-        taken.append(time.perf_counter() - begin)
-    return vectors, min(taken)
 
 
 def fold_norms(network: nn.Module, image: Tensor) -> nn.Module:
@@ -352,7 +321,7 @@ class _Store:
     """One entry of the cache folder, opened by one process at a time."""
 
     def __init__(self, folder: Path, width: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._width = width
         self._check()
         self._places = {name: row for row, name in enumerate(_names(folder / "names"))}
@@ -360,30 +329,22 @@ class _Store:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, key: str, width: int) -> Iterator[_Store]:
-        """The entry, made if it is not there yet; other processes wait."""
-        with data.cache.alone(key):
-            lease = data.cache.find("features", key)
-            if lease is None:
-                data.cache.tidy()  # before: afterwards, while nobody uses it, it might be the one that goes
-                with data.cache.building("features", key) as entry:
-                    for name in ("names", "vectors"):
-                        (entry.folder / name).touch()
-                lease = data.cache.find("features", key)
-            if lease is None:
-                raise machine_error(
-                    data.cache.cache_folder(), FileNotFoundError(2, "the cache folder is being deleted")
-                )
+        """The entry, made if it is not there yet or not one; other processes wait."""
+        with data.cache.alone(key), contextlib.ExitStack() as held:
             try:
-                yield cls(lease.folder, width)
+                store = cls(_entry(key, held), width)
+            except OSError:  # a file of it is missing, or may not be read
+                removed = data.cache.discard("features", key)
+                store = cls(_entry(key, held) if removed else _passing(held), width)
+            try:
+                yield store
             except OSError as error:
-                raise machine_error(lease.folder, error) from error
-            finally:
-                lease.release()
+                raise machine_error(store.folder, error) from error
 
     @classmethod
     def count(cls, key: str, names: Sequence[bytes]) -> int:
         """How many of these the entry holds, without waiting for anybody."""
-        lease = data.cache.find("features", key)
+        lease = data.cache.find("features", key, grows=True)
         if lease is None:
             return 0
         try:
@@ -403,7 +364,7 @@ class _Store:
         records["name"] = np.frombuffer(b"".join(names), "V16")
         records["check"] = [zlib.crc32(vector.tobytes()) for vector in vectors]
         for name, content in (("vectors", vectors.tobytes()), ("names", records.tobytes())):
-            with open(self._folder / name, "ab") as file:
+            with open(self.folder / name, "ab") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -412,26 +373,60 @@ class _Store:
 
     def take(self, names: Sequence[bytes]) -> NDArray[np.float32]:
         """The vectors of these, float32 `(len(names), D)`."""
-        vectors = np.memmap(self._folder / "vectors", np.float32, "r").reshape(-1, self._width)
+        vectors = np.memmap(self.folder / "vectors", np.float32, "r").reshape(-1, self._width)
         return np.array(vectors[[self._places[name] for name in names]])
 
     def _check(self) -> None:
-        """Cut off what a killed process left torn, and all from the first vector on that is not what it was."""
-        sizes = [(self._folder / name).stat().st_size for name in ("names", "vectors")]
+        """Cut off what a killed process left torn, and all from the first vector on that is not what it was.
+
+        Raises:
+            OSError: a file is missing, is none, or may not be read and written.
+        """
+        for name in _FILES:
+            if not (self.folder / name).is_file() or not os.access(self.folder / name, os.R_OK | os.W_OK):
+                raise FileNotFoundError
+        sizes = [(self.folder / name).stat().st_size for name in _FILES]
         whole = min(sizes[0] // _RECORD.itemsize, sizes[1] // (4 * self._width))
-        if whole:
-            checks = np.fromfile(self._folder / "names", _RECORD, whole)["check"].tolist()
-            vectors = np.memmap(self._folder / "vectors", np.float32, "r", shape=(whole, self._width))
-            good = [zlib.crc32(vectors[row].tobytes()) == check for row, check in enumerate(checks)]
-            whole = good.index(False) if False in good else whole
-            del vectors
-        for name, size, each in zip(("names", "vectors"), sizes, (_RECORD.itemsize, 4 * self._width), strict=True):
+        checks = np.fromfile(self.folder / "names", _RECORD, whole)["check"].tolist()
+        with open(self.folder / "vectors", "rb") as file:
+            for row, check in enumerate(checks):
+                if zlib.crc32(file.read(4 * self._width)) != check:
+                    warnings.warn(
+                        f"{self.folder}: {whole - row} of {whole} features kept there are damaged; they are made anew",
+                        stacklevel=2,
+                    )
+                    whole = row
+                    break
+        for name, size, each in zip(_FILES, sizes, (_RECORD.itemsize, 4 * self._width), strict=True):
             if size != whole * each:
-                os.truncate(self._folder / name, whole * each)
+                os.truncate(self.folder / name, whole * each)
+
+
+def _entry(key: str, held: contextlib.ExitStack) -> Path:
+    """The store's folder, a new one if need be."""
+    lease = data.cache.find("features", key, grows=True)
+    if lease is None:
+        data.cache.tidy()  # before: afterwards, while nobody uses it, it might be the one that goes
+        with data.cache.building("features", key, grows=True) as entry:
+            for name in _FILES:
+                (entry.folder / name).touch()
+        lease = data.cache.find("features", key, grows=True)
+    if lease is None:
+        return _passing(held)
+    held.callback(lease.release)
+    return lease.folder
+
+
+def _passing(held: contextlib.ExitStack) -> Path:
+    """A store's folder for this time only, where the cache folder does not keep one."""
+    folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="convoscope-")))
+    for name in _FILES:
+        (folder / name).touch()
+    return folder
 
 
 def _names(path: Path) -> list[bytes]:
     """The names in the file, each 16 bytes; a torn last record is left out."""
-    content = path.read_bytes()
+    content = path.read_bytes() if path.is_file() else b""
     each = _RECORD.itemsize
     return [content[begin : begin + 16] for begin in range(0, len(content) - each + 1, each)]

@@ -216,11 +216,10 @@ def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         if lease is not None:
             try:
                 return checkpoint.load(lease.folder / _CACHED)[0]
-            except ModelFileError:
-                pass  # a cache's file that is damaged is made anew
+            except (ModelFileError, MachineError):
+                data.cache.discard("fronts", key)
             finally:
                 lease.release()
-            data.cache.discard("fronts", key)
         tensors = make()
         with data.cache.building("fronts", key) as entry:
             checkpoint.save(entry.folder / _CACHED, tensors, {})
