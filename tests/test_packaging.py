@@ -1,5 +1,7 @@
 """How the package is put together: its dependencies, and the Node that builds the studio's page."""
 
+import ast
+import importlib.metadata
 import json
 import os
 import re
@@ -16,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = json.loads((ROOT / "web" / "package-lock.json").read_text("utf-8"))
 NPM = ROOT / "tools" / "npm.py"
+AUDIT = ROOT / "tools" / "audit.py"
 FREE = {"MIT", "ISC", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "Python-2.0", "(MIT OR CC0-1.0)"}
 
 
@@ -32,8 +35,49 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_no_version_with_known_holes_is_let_in() -> None:
     bounds = dict(line.split(">=") for line in PROJECT["dependencies"])
-    floors = {"torch": (2, 10), "pillow": (12, 3), "starlette": (1, 3, 1)}
+    floors = {"torch": (2, 10), "pillow": (12, 3), "starlette": (1, 3, 1), "h11": (0, 16), "requests": (2, 32, 4)}
     assert all(tuple(map(int, bounds[name].split("."))) >= floor for name, floor in floors.items())
+
+
+def test_what_is_imported_is_declared() -> None:
+    imported = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                imported.add(node.module.partition(".")[0])
+    offered = importlib.metadata.packages_distributions()
+    asked = {line.split(">=")[0] for line in PROJECT["dependencies"]}
+    foreign = imported - sys.stdlib_module_names - {"convoscope"}
+    assert {"numpy", "requests", "torch"} <= foreign
+    assert [name for name in sorted(foreign) if not {found.lower().replace("_", "-") for found in offered[name]} & asked] == []  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "mended", "to_do"),
+    [("Pillow", ["12.4"], 1), ("pillow", [], 0), ("urllib3", ["3.0"], 0), ("tomli_w", ["2.0"], 1)],
+)
+def test_a_mended_hole_in_what_is_declared_has_to_be_done(name: str, mended: list[str], to_do: int) -> None:
+    verdict = runpy.run_path(str(AUDIT))["verdict"]
+    hole = {"id": "CVE-1", "fix_versions": mended, "aliases": []}
+    entries = [
+        {"name": name, "version": "1", "vulns": [hole]},
+        {"name": "numpy", "version": "2", "vulns": []},
+        {"name": "torch", "skip_reason": "not found"},
+    ]
+    found, told = verdict({"dependencies": entries, "fixes": []}, PROJECT["dependencies"])
+    assert (len(found), len(told)) == (to_do, 2 - to_do)
+    assert f"{name} 1 has a known hole, CVE-1, {'mended in ' if mended else 'not mended so far'}" in [*found, *told][0]
+    assert told[-1] == "2 of 3 installed packages were looked up"
+
+
+def test_an_audit_that_nobody_answers_is_skipped_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    names = runpy.run_path(str(AUDIT))
+    for answer in ("no answer in time", {"dependencies": []}, {"dependencies": [{"name": "x", "skip_reason": "?"}]}):
+        names["main"].__globals__["report"] = lambda answer=answer: answer
+        assert names["main"]() == 0
+        assert capsys.readouterr().out.startswith("audit: skipped, no answer ")
 
 
 def test_the_lockfile_names_no_registry_and_only_free_licences() -> None:
