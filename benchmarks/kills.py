@@ -137,8 +137,13 @@ def trial(
             after = f"{number} saves" if chosen == "saves" else chosen
             killed.append(f"{after} + {1000 * wait:.0f} ms{' (testing)' if watch.tested() else ''}")
     process = start(next_command(first, place / "run"), place / "cache", place / "log")
-    if process.wait(600):
+    watch = Watch(place)
+    while process.poll() is None and not watch.tested():
+        time.sleep(0.005)
+    if process.poll():
         return f"exit code {process.returncode}: {(place / 'log').read_text()[-500:]}", killed
+    process.kill()  # the weights are made; the test is nothing to wait for
+    process.wait()
     left = [path.name for path in (place / "run").glob(".*.tmp")]
     return f"leftovers: {left}" if left else fingerprint(place / "run"), killed
 

@@ -1029,7 +1029,7 @@ def test_frozen_blocks_and_norms_do_not_move() -> None:
 
 
 UNFROZEN: dict[str, Any] = {
-    "unfreeze": 2, "epochs": 2, "batch_size": 32, "precision": "float32", "threads": 1, "learning_rate": 2e-3
+    "unfreeze": 2, "epochs": 2, "batch_size": 32, "precision": "float32", "threads": 1, "learning_rate": 1e-3
 }  # fmt: skip
 """With such a rate the second epoch is better than the head alone, so that the threshold is set anew."""
 
