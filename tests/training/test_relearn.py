@@ -932,8 +932,8 @@ def test_no_clock_decides_how_features_are_computed(
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_array_equal(found[2], found[0])
     monkeypatch.setattr("convoscope.training.features._has_bfloat16", lambda _: True)
-    assert np.array_equal(Features(taken).of(prepared, rows), found[0])  # too small a front for bfloat16 to be worth it
-    monkeypatch.setattr("convoscope.training.features._HEAVY", 0)
+    assert np.array_equal(Features(taken).of(prepared, rows), found[0])  # images too small for bfloat16 to be worth it
+    monkeypatch.setattr("convoscope.training.features._LARGE", 0)
     quick, again = Features(taken), Features(taken)
     close = quick.of(prepared, rows)
     assert (quick.way.precision, quick.found) == ("bfloat16", 0) and not np.array_equal(close, found[0])

@@ -39,8 +39,8 @@ _RECORD = np.dtype([("name", "V16"), ("check", "<u4")])
 _BATCH = 32
 _PROBE = 8
 """Images on which bfloat16 is compared with float32."""
-_HEAVY = 100_000_000
-"""Multiply-adds an image from which on bfloat16 is worth its rounding. EfficientNet-Lite0 at 256 pixels has 500 million."""
+_LARGE = 96 * 96
+"""Pixels of an image from which on bfloat16 is worth its rounding: fronts for smaller ones are quick anyway."""
 _SAME = 0.99999
 """The least cosine of an image's features where only the order of operations changes."""
 _CLOSE = 0.995
@@ -82,7 +82,7 @@ class Features:
         Args:
             front: the network.
             device: where to compute.
-            precision: of the training images; `auto`: bfloat16 for a large front on a machine that computes in it, else float32.
+            precision: of the training images; `auto`: bfloat16 for large images on a machine that computes in it, else float32.
         """
         self.width = front.width
         self.front = front
@@ -195,7 +195,8 @@ class Features:
         """How training images go through the front. `images`: the first of them, `names`: of all."""
         plain, quick = Way(precision="float32", reason="features in float32"), Way(precision="bfloat16")
         wanted = self._precision == "bfloat16"
-        if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and _is_heavy(self.front)):
+        height, width, _ = self.front.input
+        if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and height * width >= _LARGE):
             return plain
         if _Store.count(self._key(quick), names):
             return replace(quick, reason="features in bfloat16")  # compared when they were made
@@ -217,10 +218,6 @@ def _has_bfloat16(device: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _is_heavy(front: Front) -> bool:
-    return sum(row.multiply_adds for row in models.table(front.model(), front.input, 2).layers) >= _HEAVY
 
 
 def _name(digest: str, views: Recipe | None, view: int) -> bytes:
