@@ -114,6 +114,10 @@ def ask(
     return answer
 
 
+def cookie_name(port: int, role: str) -> str:
+    return f"convoscope-{port}" if role == "owner" else f"convoscope-{port}-class"
+
+
 @dataclass
 class Door:
     """An application in this process on the supposed port 8000, and how to get in."""
@@ -127,7 +131,7 @@ class Door:
         made = self.sessions.trade(token, "127.0.0.1")
         assert made is not None
         origin = {"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}
-        return {**origin, "cookie": f"convoscope-8000={made[0]}", **more}
+        return {**origin, "cookie": f"{cookie_name(8000, role)}={made[0]}", **more}
 
     def ask(self, path: str, role: str = "owner", **more: Any) -> Answer:
         headers = {**self.headers(role), **more.pop("headers", {})}
@@ -158,7 +162,7 @@ class Served:
         assert token is not None
         made = self.sessions.trade(token, "127.0.0.1")
         assert made is not None
-        return f"convoscope-{self.port}={made[0]}"
+        return f"{cookie_name(self.port, role)}={made[0]}"
 
     def headers(self, role: str = "owner") -> dict[str, str]:
         """With which everything is allowed that this role may do."""

@@ -127,13 +127,67 @@ def test_r02_ten_wrong_tokens(door: Door) -> None:
         assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
         assert _WRONG_TOKEN.code == "token-wrong"
         assert _WRONG_TOKEN.message in answer.body.decode()
-    for token in ("wrong", door.sessions.owner_token):
-        answer = ask(door.app, f"/?token={token}", headers={"host": HOST})
-        assert (answer.status, answer.headers["retry-after"]) == (429, "60")
-    # Whoever is in stays in, and others come in.
+    answer = ask(door.app, "/?token=wrong", headers={"host": HOST})
+    assert (answer.status, answer.headers["retry-after"]) == (429, "60")
+    # Whoever is in stays in, and whoever has a right one comes in.
     assert ask(door.app, "/api/session", headers=inside).status == 200
-    elsewhere = ask(door.app, f"/?token={door.sessions.class_token}", headers={"host": HOST}, client="192.168.1.7")
-    assert elsewhere.status == 303
+    for token in (door.sessions.owner_token, door.sessions.class_token):
+        assert ask(door.app, f"/?token={token}", headers={"host": HOST}).status == 303
+
+
+def test_a_foreign_page_cannot_keep_the_owner_out(door: Door) -> None:
+    """Its images lead to this machine with tokens that are wrong; the browser sends no cookie along, and the owner comes next."""
+    for number in range(100):
+        ask(
+            door.app,
+            f"/?token={number}",
+            headers={"host": HOST, "sec-fetch-site": "cross-site", "sec-fetch-dest": "image"},
+        )
+    assert ask(door.app, f"/?token={door.sessions.owner_token}", headers={"host": HOST}).status == 303
+
+
+class Browser:
+    """Keeps the cookies of one host, as browsers do."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.cookies: dict[str, str] = {}
+
+    def open(self, path: str, *, from_another_page: bool = False) -> Answer:
+        cookies = {} if from_another_page else {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())}
+        answer = ask(self.door.app, path, headers={"host": HOST, **cookies})
+        if "set-cookie" in answer.headers:
+            name, _, rest = answer.headers["set-cookie"].partition("=")
+            self.cookies[name] = rest.partition(";")[0]
+        return answer
+
+    @property
+    def role(self) -> str:
+        return str(self.open("/api/session").json().get("role", "nobody"))
+
+
+@pytest.mark.parametrize("from_another_page", [False, True])
+def test_an_owner_who_opens_the_classs_address_stays_the_owner(door: Door, from_another_page: bool) -> None:
+    """Typed in, or by a link in a message: then the cookies that keep to their own site are not sent along."""
+    browser = Browser(door)
+    browser.open(f"/?token={door.sessions.owner_token}")
+    answer = browser.open(f"/?token={door.sessions.class_token}", from_another_page=from_another_page)
+    assert answer.status == 303
+    assert browser.role == "owner"
+    before = dict(browser.cookies)
+    assert browser.open("/?token=wrong").status == 303
+    assert (browser.role, browser.cookies) == ("owner", before)
+
+
+def test_a_student_who_opens_the_owners_address_on_this_machine_is_the_owner(door: Door) -> None:
+    browser = Browser(door)
+    browser.open(f"/?token={door.sessions.class_token}")
+    assert browser.role == "student"
+    student = dict(browser.cookies)
+    browser.open(f"/?token={door.sessions.owner_token}")
+    assert browser.role == "owner"
+    browser.cookies = student
+    assert browser.role == "nobody", "a new token ends the session before it"
 
 
 # --- Host --------------------------------------------------------------------------------------------------------------

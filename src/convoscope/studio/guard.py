@@ -76,8 +76,9 @@ class Guard:
         self._port = port
         self._lan = lan
         self._on_fault = on_fault
-        # Browsers share cookies between the ports of one machine.
-        self._cookie = f"convoscope-{port}"
+        # Browsers share cookies between the ports of one machine. Two names: when a link on another page leads to the class's
+        # address, the owner's cookie does not come along, and one of the same name would take its place.
+        self._cookies: dict[Role, str] = {"owner": f"convoscope-{port}", "student": f"convoscope-{port}-class"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,12 +121,12 @@ class Guard:
         headers = Headers(scope=scope)
         host = self._checked_host(headers, scope)
         client = scope["client"][0] if scope.get("client") else ""
-        cookies = _cookies(headers, self._cookie)
-        role, cookie = self._role(cookies, client)
+        held = self._held(headers, client)
+        role: Role | None = "owner" if "owner" in held else "student" if "student" in held else None
         if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
             token = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("token")
             if token is not None:
-                return self._traded(token[0], client, cookie)
+                return self._traded(token[0], client, held)
         if role is None:
             raise _NO_SESSION
         self._check_origin(headers, scope, host)
@@ -153,29 +154,36 @@ class Guard:
             "open the address that stands in the studio's terminal",
         )
 
-    def _role(self, cookies: list[str], client: str) -> tuple[Role | None, str]:
-        for cookie in cookies:
-            role = self._sessions.role(cookie, client)
-            if role is not None:
-                return role, cookie
-        return None, ""
+    def _held(self, headers: Headers, client: str) -> dict[Role, str]:
+        """The sessions that a request comes with, as their cookies."""
+        held: dict[Role, str] = {}
+        for name in self._cookies.values():
+            for cookie in _cookies(headers, name):
+                role = self._sessions.role(cookie, client)
+                if role is not None:
+                    held.setdefault(role, cookie)
+        return held
 
-    def _traded(self, token: str, client: str, old: str) -> Response:
-        """The token becomes a cookie at once, and leaves the address."""
+    def _traded(self, token: str, client: str, held: dict[Role, str]) -> Response:
+        """The token becomes a cookie at once, and leaves the address. An owner who opens the class's address stays the owner."""
+        answer = RedirectResponse("/", 303)
         try:
             made = self._sessions.trade(token, client)
         except RequestRefused:
-            if not old:
+            if not held:
                 raise
             made = None
-        answer = RedirectResponse("/", 303)
         if made is None:
-            if not old:
+            if not held:
                 raise _WRONG_TOKEN
             return answer  # an old address in a browser that is in already
-        if old:
+        cookie, role = made
+        if role == "student" and "owner" in held:
+            self._sessions.end(cookie)
+            return answer
+        for old in held.values():
             self._sessions.end(old)
-        answer.set_cookie(self._cookie, made[0], path="/", httponly=True, samesite="strict")
+        answer.set_cookie(self._cookies[role], cookie, path="/", httponly=True, samesite="strict")
         return answer
 
     def _check_origin(self, headers: Headers, scope: Scope, host: str) -> None:

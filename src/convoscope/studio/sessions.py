@@ -51,22 +51,12 @@ class Sessions:
             client: the address of who asks.
 
         Raises:
-            RequestRefused: 429 after ten wrong tokens from there within a minute.
+            RequestRefused: 429, it is wrong, and so were ten others from there within a minute. A right one is taken all the
+                same: whoever has any page open in the owner's browser can send wrong ones from there, and 128 bits are not guessed.
         """
-        now = self._clock()
-        wrong = [moment for moment in self._wrong.get(client, ()) if now - moment < LOCKED_SECONDS]
-        if len(wrong) >= WRONG_TOKENS:
-            raise RequestRefused(
-                429,
-                "too-many-tokens",
-                f"{WRONG_TOKENS} wrong tokens came from here within {LOCKED_SECONDS:.0f} seconds",
-                "wait a minute, then open the address that stands in the studio's terminal",
-            )
         role = self._role_of_token(token, client)
         if role is None:
-            self._wrong[client] = [*wrong, now]
-            while len(self._wrong) > _MOST_SESSIONS:
-                del self._wrong[next(iter(self._wrong))]
+            self._count_wrong(client)
             return None
         cookie = new_token()
         sessions = self._sessions[role]
@@ -74,6 +64,20 @@ class Sessions:
         while len(sessions) > _MOST_SESSIONS:
             del sessions[next(iter(sessions))]
         return cookie, role
+
+    def _count_wrong(self, client: str) -> None:
+        now = self._clock()
+        wrong = [moment for moment in self._wrong.get(client, ()) if now - moment < LOCKED_SECONDS]
+        if len(wrong) >= WRONG_TOKENS:
+            raise RequestRefused(
+                429,
+                "too-many-tokens",
+                f"{WRONG_TOKENS} wrong tokens came from here within {LOCKED_SECONDS:.0f} seconds, and this one is wrong too",
+                "open the address that stands in the studio's terminal",
+            )
+        self._wrong[client] = [*wrong, now]
+        while len(self._wrong) > _MOST_SESSIONS:
+            del self._wrong[next(iter(self._wrong))]
 
     def _role_of_token(self, token: str, client: str) -> Role | None:
         # Every comparison is made, whatever the one before said.
