@@ -50,9 +50,11 @@ class Role:
 
 
 @contextlib.contextmanager
-def client_for(root: Path, role: str = "owner") -> Iterator[TestClient]:
+def client_for(root: Path, role: str = "owner", faults: list[Exception] | None = None) -> Iterator[TestClient]:
     app = routes()
     app.state.studio = Studio(runs=root / "runs", models=root / "models")
+    if faults is not None:
+        app.state.on_fault = faults.append
     app.add_middleware(Role, role=role)
     with TestClient(app) as client:
         yield client
@@ -374,6 +376,59 @@ def test_live_tells_at_once_and_when_something_changes(studio: Path, monkeypatch
         told = socket.receive_json()
         while len(told["models"]) > 1:
             told = socket.receive_json()
+
+
+def test_live_goes_on_when_a_folder_is_damaged_and_mended(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing_routes, "_IDLE_LOOK_SECONDS", 0.05)
+    scores = studio / "runs" / "fruits" / "test" / "scores.json"
+    whole = scores.read_bytes()
+    with client_for(studio) as client, client.websocket_connect("/api/live") as socket:
+        assert len(socket.receive_json()["models"]) == 3
+        for damage in (b"[" * 100_000, b"\xff", b'{"accuracy": 1e999}'):
+            scores.write_bytes(damage)
+            told = socket.receive_json()
+            assert [model["id"] for model in told["models"]] == ["fruits", "run:digits"]
+            assert told["unreadable"] == ["fruits"]
+            assert models_of(client).model_dump(mode="json") == told
+            scores.write_bytes(whole)
+            told = socket.receive_json()
+            assert (len(told["models"]), told["unreadable"]) == (3, [])
+
+
+def test_live_goes_on_after_a_bug_of_ours(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing_routes, "_IDLE_LOOK_SECONDS", 0.05)
+    faults: list[Exception] = []
+    looks, broken = 0, True
+    read = drawing_routes.Draw._read
+
+    def failing(self: drawing_routes.Draw) -> PadModels:
+        nonlocal looks
+        looks += 1
+        if broken:
+            raise ZeroDivisionError
+        return read(self)
+
+    with client_for(studio, faults=faults) as client, client.websocket_connect("/api/live") as socket:
+        assert len(socket.receive_json()["models"]) == 3
+        monkeypatch.setattr(drawing_routes.Draw, "_read", failing)
+        end = time.monotonic() + 20
+        while looks < 3:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with client.websocket_connect("/api/live") as late:
+            assert len(late.receive_json()["models"]) == 3, "the last that was seen"
+        broken = False
+        shutil.rmtree(studio / "runs" / "digits")
+        assert len(socket.receive_json()["models"]) == 2
+    assert [type(fault) for fault in faults] == [ZeroDivisionError], "told once"
+
+
+def test_a_damaged_result_of_a_ready_made_network_is_no_reason_not_to_start(studio: Path) -> None:
+    (studio / "models" / READY.folder / "test" / "scores.json").write_text("[" * 100_000)
+    with client_for(studio) as client:
+        found = models_of(client).models
+        assert [model.id for model in found] == ["fruits", "run:digits", "run:fruits"]
+        assert found[0].state != "ready" and found[0].test_accuracy is None
 
 
 @pytest.mark.parametrize(

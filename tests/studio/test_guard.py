@@ -324,7 +324,7 @@ def test_s07_students_see_no_runs_and_no_paths(tmp_path: Path) -> None:
     (tmp_path / "runs" / "secret").mkdir(parents=True)
     door = make_door(tmp_path)
     answer = door.ask("/api/runs", role="student")
-    assert answer.json() == {"runs": []}
+    assert answer.json() == {"runs": [], "unreadable": []}
 
 
 def test_an_owners_cookie_is_worth_nothing_on_another_machine(door: Door) -> None:

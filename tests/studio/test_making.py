@@ -231,6 +231,30 @@ async def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None
         assert failed.refusal is not None and str(tmp_path) not in failed.refusal.message
 
 
+@pytest.mark.anyio
+async def test_a_bug_of_ours_fails_one_network_and_not_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Exception] = []
+
+    def failing(job: Any) -> list[str] | None:
+        if job.recipe.name == "long":
+            raise ZeroDivisionError
+        return None  # another process makes it
+
+    monkeypatch.setattr(making_room, "_command", failing)
+    making = Making(tmp_path, lambda: None, (LONG, QUICK), faults.append)
+    making.start()
+    try:
+        await until(making, "quick", lambda model: model.state == "making")
+        failed = model_of(making, "long")
+        assert failed.state == "failed" and failed.refusal is not None
+        assert "a bug of its own (ZeroDivisionError)" in failed.refusal.message
+    finally:
+        await making.stop()
+    assert [type(fault) for fault in faults] == [ZeroDivisionError]
+
+
 def test_another_recipe_gets_another_folder() -> None:
     longer = ReadyMade(**{**vars(QUICK), "epochs": QUICK.epochs + 1})
     assert longer.folder != QUICK.folder

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from convoscope.errors import UsageError
 from convoscope.evaluation import test as test_run
 from convoscope.explain import border_cells, convolve, filters, output_size_text, pool
 from convoscope.models import KERNELS
+from convoscope.studio import run_routes
 from convoscope.studio.app import routes
 from convoscope.studio.messages import Chain, Maps
+from convoscope.studio.run_folders import FIGURES, WEIGHTS
 from convoscope.studio.samples import SAMPLES, sample
 from convoscope.studio.state import Studio
 from convoscope.training import Run, train
@@ -411,12 +414,131 @@ def test_a_broken_run_does_not_hide_the_others(tmp_path: Path, studio: Path) -> 
     for file in bare.glob("*.safetensors"):
         file.unlink()
     copied(studio / "fruit", tmp_path / os.fsdecode(b"no text \xff"))
-    listed = [run["id"] for run in client_for(tmp_path).get("/api/runs").json()["runs"]]
-    assert listed == ["without best", "without last", "without previous"]
+    client = client_for(tmp_path)
+    said: list[str] = []
+    client.app.state.studio.passed_over.warn = said.append  # type: ignore[attr-defined]
+    told = client.get("/api/runs").json()
+    assert [run["id"] for run in told["runs"]] == ["without best", "without last", "without previous"]
+    assert told["unreadable"] == [
+        "cut", "deep", "foreign", "gone", "no text \\udcff", "no toml", "not a number", "pipe", "scores", "scores of another kind",
+    ]  # fmt: skip
+    assert said[0].startswith("cut: passed over in the list of runs: its settings cannot be read: ")
+    assert len(said) == 6 and said[-1] == "5 more folders were passed over in the list of runs"
+    client.get("/api/runs")
+    assert len(said) == 6, "said once"
+
+
+def test_what_is_no_file_and_what_fails_in_any_way_is_passed_over(
+    tmp_path: Path, studio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in (*WEIGHTS, *FIGURES):
+        place = copied(studio / "fruit", tmp_path / f"folder as {part.replace('/', ' ')}") / part
+        place.unlink(missing_ok=True)
+        place.mkdir(parents=True)
+        place = copied(studio / "fruit", tmp_path / f"pipe as {part.replace('/', ' ')}") / part
+        place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+    (copied(studio / "fruit", tmp_path / "deep scores") / "test").mkdir()
+    (tmp_path / "deep scores" / "test" / "scores.json").write_text("[" * 100_000)
+    copied(studio / "fruit", tmp_path / "good")
+    copied(studio / "fruit", tmp_path / "surprise")
+    glance = run_routes.glance
+
+    def surprising(folder: Path) -> Any:
+        if folder.name == "surprise":
+            raise ZeroDivisionError
+        return glance(folder)
+
+    monkeypatch.setattr(run_routes, "glance", surprising)
+    told = client_for(tmp_path).get("/api/runs").json()
+    assert [run["id"] for run in told["runs"]] == ["good"]
+    assert len(told["unreadable"]) == 14
+    monkeypatch.setattr(run_routes, "glance", glance)
+    (tmp_path / "deep scores" / "test" / "scores.json").unlink()
+    told = client_for(tmp_path).get("/api/runs").json()
+    assert [run["id"] for run in told["runs"]] == ["deep scores", "good", "surprise"], "what is mended is back"
+
+
+AS_SOMEBODY_ELSE = """
+import json, os, sys
+from pathlib import Path
+from fastapi.testclient import TestClient
+from convoscope.studio import drawing_routes, guessing, making
+from convoscope.studio.app import routes
+from convoscope.studio.state import Studio
+
+making.READY_MADE = ()
+guessing.Guesser.warm = lambda self, folders: None
+drawing_routes._IDLE_LOOK_SECONDS = 0.05
+if os.geteuid() == 0:  # root may read everything
+    os.setegid(65534)
+    os.seteuid(65534)
+runs = Path(sys.argv[1])
+app = routes()
+app.state.studio = Studio(runs=runs, models=runs / "none")
+said = []
+app.state.studio.passed_over.warn = said.append
+
+class Owner:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "lifespan":
+            scope.setdefault("state", {})["role"] = "owner"
+        await self.app(scope, receive, send)
+
+app.add_middleware(Owner)
+with TestClient(app) as client, client.websocket_connect("/api/live") as live:
+    told = [client.get("/api/runs").json(), client.get("/api/draw/models").json(), live.receive_json()]
+    for place in ("folder", "test/test", "settings/run.toml", "scores/test/scores.json"):
+        (runs / place).chmod(0o700)
+        told.append(live.receive_json())
+    told.append(client.get("/api/runs").json())
+    runs.chmod(0)
+    told.append(client.get("/api/runs").json())
+    runs.chmod(0o700)
+print(json.dumps({"told": told, "said": said}))
+"""
+
+
+def test_folders_without_rights_hide_no_other_and_come_back_with_them(studio: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        runs = root / "runs"
+        for copy in ("folder", "good", "scores", "settings", "test"):
+            (copied(studio / "fruit", runs / copy) / "test").mkdir()
+        good = copied(studio / "fruit", root / "tested")
+        test_run(Run.open(good), invariance=False)
+        for copy in ("scores", "test"):
+            shutil.copy(good / "test" / "scores.json", runs / copy / "test")
+        for place in ("folder", "test/test", "settings/run.toml", "scores/test/scores.json"):
+            (runs / place).chmod(0)
+        if os.geteuid() == 0:
+            root.chmod(0o755)
+            for place in (runs, *runs.rglob("*")):
+                os.chown(place, 65534, 65534)
+        command = [sys.executable, "-c", AS_SOMEBODY_ELSE, str(runs)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    seen = json.loads(ended.stdout)
+    listed, drawable, first, *news, last, closed = seen["told"]
+    assert [run["id"] for run in listed["runs"]] == ["good"]
+    assert [model["id"] for model in drawable["models"]] == ["run:good"]
+    bad = ["folder", "scores", "settings", "test"]
+    assert listed["unreadable"] == drawable["unreadable"] == first["unreadable"] == bad
+    assert [one["unreadable"] for one in news] == [
+        ["scores", "settings", "test"], ["scores", "settings"], ["scores"], []
+    ]  # fmt: skip
+    assert [run["id"] for run in last["runs"]] == ["folder", "good", "scores", "settings", "test"]
+    assert closed == {"runs": [], "unreadable": ["runs"]}
+    assert len(seen["said"]) == 5, seen["said"]
+    assert seen["said"][0] == "folder: passed over in the list of runs: the system says: Permission denied"
 
 
 def test_a_folder_that_is_not_there_has_no_runs(tmp_path: Path) -> None:
-    assert client_for(tmp_path / "nowhere").get("/api/runs").json() == {"runs": []}
+    assert client_for(tmp_path / "nowhere").get("/api/runs").json() == {"runs": [], "unreadable": []}
 
 
 def test_links_that_lead_out_are_not_followed(tmp_path: Path, studio: Path) -> None:
@@ -476,7 +598,7 @@ print("torch" in sys.modules, first, time.perf_counter() - began)
 
 def test_students_see_no_runs(studio: Path) -> None:
     client = client_for(studio, role="student")
-    assert client.get("/api/runs").json() == {"runs": []}
+    assert client.get("/api/runs").json() == {"runs": [], "unreadable": []}
     assert client.get("/api/runs/fruit/filters").status_code == 404
     assert client.get("/api/runs/fruit/filters/conv1/0").status_code == 404
 

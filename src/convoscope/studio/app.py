@@ -41,6 +41,7 @@ def create_app(
     """
     api = routes()
     api.state.studio = studio
+    api.state.on_fault = on_fault
     if page is not None:
         api.include_router(_page_routes(page))
     bodies = Bodies(api, idle_seconds=idle_seconds)
@@ -74,6 +75,7 @@ def routes() -> FastAPI:
             "5XX": {"model": Refusal, "description": _REFUSED},
         },
     )
+    api.state.on_fault = None
     refusals.install(api)
     api.include_router(_session)
     api.include_router(uploads.router)

@@ -9,13 +9,18 @@ from typing import Final
 
 from .. import evaluation
 from ..data import PadForm, pad_form
-from ..errors import ConvoscopeError, printable
+from ..errors import printable
 from ..training import Settings, glance
 from .messages import PadModel
-from .run_folders import run_folders
+from .run_folders import Stamps, Unreadable, read_runs, stamps
 
 PREFIX: Final = "run:"
 """What the identity of a user's run begins with; the folder's name follows."""
+
+
+_SCORES: Final = "test/scores.json"
+_MOST_HISTORY: Final = 16_000_000
+"""Bytes of a `metrics.csv` that are looked at: 100,000 epochs."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,15 @@ class Drawable:
     message: PadModel
 
 
-def drawable_runs(runs: Path) -> list[Drawable]:
-    """Every run in this folder that has its best weights and can be drawn for, by name. A folder that cannot be read has none."""
-    return [found for folder in run_folders(runs).values() if (found := _drawable(folder)) is not None]
+def drawable_runs(runs: Path) -> tuple[list[Drawable], Unreadable]:
+    """Every run in this folder that has its best weights and can be drawn for, by name; and the folders that cannot be read."""
+    return read_runs(runs, _drawable)
 
 
 def _drawable(folder: Path) -> Drawable | None:
-    if not (folder / "best.safetensors").exists():
-        return None
-    try:
-        status = (folder / "run.toml").stat()
-    except OSError:
-        return None
-    settings = _drawable_settings(folder, status.st_mtime_ns, status.st_ino)
-    if settings is None:
+    settings = _settings(folder, stamps(folder, ("run.toml",)))
+    # A module of the user's own is not at hand here.
+    if form_of(settings) is None or settings.model.startswith("custom:") or not (folder / "best.safetensors").exists():
         return None
     message = PadModel(
         id=PREFIX + folder.name,
@@ -56,20 +56,15 @@ def _drawable(folder: Path) -> Drawable | None:
         state="ready",
         epoch=epochs_done(folder),
         epochs=settings.recipe.epochs,
-        test_accuracy=test_accuracy(folder),
+        test_accuracy=_accuracy(folder, stamps(folder, (_SCORES,))),
         refusal=None,
     )
     return Drawable(folder, settings.model, message)
 
 
 @lru_cache(maxsize=4096)
-def _drawable_settings(folder: Path, _changed_ns: int, _inode: int) -> Settings | None:
-    """The run's settings; None if they cannot be read, or its network is not for drawings, or its module is not at hand."""
-    try:
-        settings, _ = glance(folder)
-    except ConvoscopeError:
-        return None
-    return settings if form_of(settings) is not None and not settings.model.startswith("custom:") else None
+def _settings(folder: Path, _: Stamps) -> Settings:
+    return glance(folder)[0]
 
 
 def form_of(settings: Settings) -> PadForm | None:
@@ -82,8 +77,12 @@ def form_of(settings: Settings) -> PadForm | None:
 
 def epochs_done(folder: Path) -> int:
     """The lines of a run's `metrics.csv`, without the header and a torn last one."""
+    path = folder / "metrics.csv"
     try:
-        return max(0, (folder / "metrics.csv").read_bytes().count(b"\n") - 1)
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
+            return max(0, file.read(_MOST_HISTORY).count(b"\n") - 1)
     except OSError:
         return 0
 
@@ -91,16 +90,12 @@ def epochs_done(folder: Path) -> int:
 def test_accuracy(folder: Path) -> float | None:
     """Of the run's last test, if that was of its own test part; None if there is none or it cannot be read."""
     try:
-        status = (folder / "test" / "scores.json").stat()
-    except OSError:
+        return _accuracy(folder, stamps(folder, (_SCORES,))) if (folder / _SCORES).is_file() else None
+    except Exception:  # whatever lies there: it is no result of a test
         return None
-    return _accuracy(folder, status.st_mtime_ns, status.st_ino)
 
 
 @lru_cache(maxsize=4096)
-def _accuracy(folder: Path, _changed_ns: int, _inode: int) -> float | None:
-    try:
-        scores = evaluation.read_scores(folder)
-    except ConvoscopeError:
-        return None
+def _accuracy(folder: Path, _: Stamps) -> float | None:
+    scores = evaluation.read_scores(folder)
     return scores.accuracy if scores is not None and scores.split == "test" else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Annotated, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..models import Item
 from . import making
 from .drawables import Drawable, drawable_runs
 from .guessing import PAD_SIDE, Guesser
-from .messages import Guess, Layer, PadModel, PadModelDetail, PadModels
+from .messages import Guess, Layer, PadModelDetail, PadModels
 from .state import RequestRefused, Studio
 
 router = APIRouter(prefix="/api")
@@ -36,15 +37,25 @@ _FULL, _NOT_TAKEN, _TOO_OFTEN, _TOO_LONG = 1013, 1003, 1008, 1009
 """Codes with which a websocket is closed (RFC 6455 and its registry)."""
 
 
-class Draw:
-    """What the page's routes share: the networks, whoever listens, and the last state they were told."""
+def _log(error: Exception) -> None:
+    logging.getLogger(__name__).error("the studio failed in the background", exc_info=error)
 
-    def __init__(self, studio: Studio) -> None:
+
+class Draw:
+    """What the page's routes share: the networks, whoever listens, and the last state they were told.
+
+    Args:
+        on_fault: told of every bug of ours in what runs in the background, which goes on all the same.
+    """
+
+    def __init__(self, studio: Studio, on_fault: Callable[[Exception], None] | None = None) -> None:
         self.studio = studio
-        self.making = making.Making(studio.models, self._wake, making.READY_MADE)
+        self._on_fault = on_fault or _log
+        self.making = making.Making(studio.models, self._wake, making.READY_MADE, self._tell_fault)
         self.guesser = Guesser()
         self.listeners = 0
-        self._told: list[PadModel] = []
+        self._told = PadModels(models=[], unreadable=[])
+        self._fault = ""
         self._news = asyncio.Event()
         self._look = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -64,7 +75,7 @@ class Draw:
 
     def listing(self, role: str) -> PadModels:
         """All networks as they are now; students see those that come with the studio. Reads files."""
-        return PadModels(models=_seen_by(role, self._read()))
+        return _seen_by(role, self._read())
 
     def find(self, identity: str, role: str) -> Drawable:
         """The network with that identity. It is looked up in the listing; no path is made of what was asked. Reads files.
@@ -74,7 +85,7 @@ class Draw:
         """
         found = self.making.drawables()
         if identity not in self.making and role == "owner":
-            found = drawable_runs(self.studio.runs)
+            found, _ = drawable_runs(self.studio.runs)
         for one in found:
             if one.message.id == identity:
                 return one
@@ -86,21 +97,34 @@ class Draw:
         before = ""
         while True:
             news = self._news
-            text = PadModels(models=_seen_by(role, self._told)).model_dump_json()
+            text = _seen_by(role, self._told).model_dump_json()
             if text != before:
                 before = text
                 yield text
             else:
                 await news.wait()
 
-    def _read(self) -> list[PadModel]:
-        return [one.message for one in self.making.drawables() + drawable_runs(self.studio.runs)]
+    def _read(self) -> PadModels:
+        found, unreadable = drawable_runs(self.studio.runs)
+        models = [one.message for one in self.making.drawables() + found]
+        return PadModels(models=models, unreadable=self.studio.passed_over(unreadable))
 
     def _wake(self) -> None:
         self._look.set()
 
+    def _tell_fault(self, error: Exception) -> None:
+        """What runs in the background may fail the same way every second; it is told once."""
+        if repr(error) != self._fault:
+            self._fault = repr(error)
+            self._on_fault(error)
+
     async def _refresh(self) -> None:
-        read = await asyncio.to_thread(self._read)
+        try:
+            read = await asyncio.to_thread(self._read)
+        except Exception as error:
+            # Whoever listens keeps the last state, and hears of the next one.
+            self._tell_fault(error)
+            return
         if read != self._told:
             self._told = read
             self._news.set()
@@ -123,7 +147,7 @@ class Draw:
 
 async def start(app: FastAPI) -> None:
     """Call once the server runs, with the studio in `app.state.studio`."""
-    app.state.draw = Draw(app.state.studio)
+    app.state.draw = Draw(app.state.studio, app.state.on_fault)
     app.state.draw.start()
 
 
@@ -137,8 +161,10 @@ def _draw(connection: Request | WebSocket) -> Draw:
     return draw
 
 
-def _seen_by(role: str, found: list[PadModel]) -> list[PadModel]:
-    return found if role == "owner" else [model for model in found if model.ready_made]
+def _seen_by(role: str, found: PadModels) -> PadModels:
+    if role == "owner":
+        return found
+    return PadModels(models=[model for model in found.models if model.ready_made], unreadable=[])
 
 
 # --- networks ----------------------------------------------------------------------------------------------------------

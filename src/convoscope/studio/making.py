@@ -111,11 +111,19 @@ class Making:
         folder: where the networks' runs lie.
         changed: called whenever a state has changed.
         recipes: what to make.
+        on_fault: told of every bug of ours; the network counts as failed then, and the next one is made.
     """
 
-    def __init__(self, folder: Path, changed: Callable[[], None], recipes: Sequence[ReadyMade]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        changed: Callable[[], None],
+        recipes: Sequence[ReadyMade],
+        on_fault: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
         self._jobs = {recipe.name: _Job(recipe, folder / recipe.folder) for recipe in recipes}
         self._changed = changed
+        self._on_fault = on_fault
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -185,6 +193,9 @@ class Making:
                 self._fail(job, error.reason, error.hint)
             except OSError as error:
                 self._fail(job, f"the system says: {error.strerror or error}", "")
+            except Exception as error:
+                self._fail(job, f"the studio failed, which is a bug of its own ({type(error).__name__})", "")
+                self._on_fault(error)
             if job.state == "making":
                 job.state = "ready"
             self._changed()

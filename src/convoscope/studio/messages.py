@@ -178,6 +178,7 @@ class Runs(Message):
     """What lies in the studio's folder of runs."""
 
     runs: list[RunSummary]
+    unreadable: list[str] = Field([], description="The folders that could not be read; the terminal says why.")
 
 
 class FilterLayer(Message):
@@ -234,6 +235,7 @@ class PadModels(Message):
 
     kind: Literal["models"] = "models"
     models: list[PadModel]
+    unreadable: list[str] = Field([], description="The folders of runs that could not be read; the terminal says why.")
 
 
 class PadModelDetail(Message):

@@ -13,29 +13,24 @@ from ..errors import ConvoscopeError, UsageError
 from ..evaluation import read_scores
 from ..training import Run, best_epoch, glance
 from .messages import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
-from .run_folders import FIGURES, WEIGHTS, run_folders
+from .run_folders import FIGURES, WEIGHTS, Stamps, find_run, read_runs, stamps
 from .state import RequestRefused, Studio
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Stamps = tuple[tuple[int, int, int] | None, ...]
-"""Inode, size and time of change of some files; None: there is no such file."""
-
 router = APIRouter()
 
 
 @router.get("/runs")
 def runs(request: Request) -> Runs:
-    """What lies in the studio's folder of runs, by name; what cannot be read is left out."""
-    found = []
-    for folder in _folders(request).values():
-        try:
-            found.append(_summary(folder, _stamps(folder, (*WEIGHTS, *FIGURES))))
-        except (ConvoscopeError, ValueError, LookupError, TypeError, RecursionError):
-            continue  # one broken run must not hide the others
-    return Runs(runs=found)
+    """What lies in the studio's folder of runs, by name; what cannot be read is named."""
+    studio: Studio = request.app.state.studio
+    if request.state.role != "owner":
+        return Runs(runs=[], unreadable=[])
+    found, unreadable = read_runs(studio.runs, lambda folder: _summary(folder, stamps(folder, (*WEIGHTS, *FIGURES))))
+    return Runs(runs=found, unreadable=studio.passed_over(unreadable))
 
 
 @router.get("/runs/{name}/filters")
@@ -66,26 +61,8 @@ def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
     return Filter(maps=Maps.of(weights[index].transpose(1, 2, 0)))
 
 
-def _folders(request: Request) -> dict[str, Path]:
-    """The owner's runs by name; students have none."""
-    studio: Studio = request.app.state.studio
-    return run_folders(studio.runs) if request.state.role == "owner" else {}
-
-
-def _stamps(folder: Path, parts: tuple[str, ...]) -> Stamps:
-    found: list[tuple[int, int, int] | None] = []
-    for part in parts:
-        try:
-            status = (folder / part).stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
-
-
 @lru_cache(maxsize=1000)
-def _summary(folder: Path, stamps: Stamps) -> RunSummary:
+def _summary(folder: Path, _: Stamps) -> RunSummary:
     """What is said of a run; read again only when its files have changed."""
     settings, history = glance(folder)
     form = settings.input
@@ -115,11 +92,12 @@ def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
         RequestRefused: 404; there is no such run, or not any more.
         ConvoscopeError: it cannot be opened.
     """
-    folder = _folders(request).get(name)
+    studio: Studio = request.app.state.studio
+    folder = find_run(studio.runs, name) if request.state.role == "owner" else None
     if folder is None:
         raise RequestRefused(404, "run-unknown", "there is no such run")
     try:
-        return _read_filters(folder, _stamps(folder, WEIGHTS))
+        return _read_filters(folder, stamps(folder, WEIGHTS))
     except ConvoscopeError as error:
         if error.code in ("run-empty", "checkpoint-missing"):
             raise RequestRefused(404, error.code, error.reason) from None
@@ -127,7 +105,7 @@ def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
 
 
 @lru_cache(maxsize=4)
-def _read_filters(folder: Path, stamps: Stamps) -> dict[str, NDArray[np.float32]]:
+def _read_filters(folder: Path, _: Stamps) -> dict[str, NDArray[np.float32]]:
     from ..explain import filters  # imports torch
 
     network = Run.open(folder).network()

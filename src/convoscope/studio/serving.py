@@ -77,6 +77,7 @@ def serve(studio: Studio, *, port: int, browser: bool, allow_root: bool, say: Sa
     port = listener.getsockname()[1]
     sessions = Sessions(lan=studio.lan)
     faults = FaultLog(warn)
+    studio.passed_over.warn = warn
     with contextlib.closing(listener), noted(port, studio.runs):
 
         def announce() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import printable
+from .run_folders import PassedOver
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class Studio:
         runs: the folder whose runs it shows.
         models: the folder in which the ready-made models are kept.
         lan: others on this network may look on, as students.
+        passed_over: is told which folders of runs could not be read.
     """
 
     runs: Path
     models: Path
     lan: bool = False
+    passed_over: PassedOver = field(default_factory=PassedOver, repr=False, compare=False)
 
 
 class RequestRefused(Exception):
