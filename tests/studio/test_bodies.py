@@ -246,6 +246,44 @@ def test_l06_a_sender_that_falls_silent_is_cut(path: str, monkeypatch: pytest.Mo
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("path", LIMITS)
+@pytest.mark.parametrize(("pause", "piece", "whole"), [(0.02, b"x", False), (0.02, b"x" * 400, True)])
+def test_l06_a_sender_that_drips_is_cut(
+    path: str, pause: float, piece: bytes, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never silent, and never done: a byte now and then. 20,000 bytes a second are more than what is asked for."""
+    monkeypatch.setattr(bodies, "_LINGER_SECONDS", 0.05)
+    sent = 0
+
+    async def drip() -> Any:
+        nonlocal sent
+        await asyncio.sleep(pause)
+        sent += 1
+        return {"type": "http.request", "body": piece, "more_body": sent < 10}
+
+    monkeypatch.setattr(bodies, "BYTES_A_SECOND", 1_000)
+    headers = {**JSON, "content-type": kind(path)}
+    answer = reading_door(idle_seconds=0.1).ask(path, method="POST", headers=headers, body=drip)
+    if whole:
+        assert answer.status == (400 if "json" in kind(path) else 200)
+    else:
+        assert (answer.status, answer.code) == (408, "body-slow")
+        assert answer.json()["message"].endswith("; the body is not complete")
+        assert sent < 10
+
+
+def test_a_body_that_was_not_asked_for_yet_is_not_slow() -> None:
+    """An upload that waits for its turn."""
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.3)
+        await reader(scope, receive, send)
+
+    door = Door(Guard(Bodies(late, idle_seconds=0.2), sessions := Sessions(), port=8000), sessions)
+    headers = {**JSON, "content-type": "image/png"}
+    assert door.ask("/api/images", method="POST", headers=headers, body=[b"x"] * 5).status == 200
+
+
 def test_l06_200_slow_senders_hold_nobody_up(tmp_path: Path) -> None:
     with serving(tmp_path, idle_seconds=1.0) as served:
         head = "".join(f"{name}: {value}\r\n" for name, value in served.headers().items())

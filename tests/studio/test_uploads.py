@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -435,6 +437,128 @@ def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(in_a_loop(work)) == 12
     assert most == 4
     assert started <= 12 + 4
+
+
+ONE_PIXEL = b'{"height": 1, "width": 1, "channels": 1, "notes": []}\nx'
+
+
+def test_many_images_of_one_client_keep_no_other_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hostile ones take all the time that a child gets; the class's other images, and the owner's, go past them."""
+    hostile, hang = threading.Semaphore(0), threading.Event()
+
+    async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
+        file.seek(0)
+        if file.read() == b"hostile":
+            hostile.release()
+            await asyncio.to_thread(hang.wait, 60)
+        return ONE_PIXEL
+
+    monkeypatch.setattr(Decoding, "_ask", ask)
+    with serving(tmp_path) as served, ThreadPoolExecutor(8) as senders:
+
+        def send_as(role: str, content: bytes) -> int:
+            with served.client(role) as client:
+                kind = {"content-type": "image/png"}
+                return int(client.post("/api/images", content=content, headers=kind).status_code)
+
+        try:
+            sent = [senders.submit(send_as, "student", b"hostile") for _ in range(8)]
+            assert hostile.acquire(timeout=20)
+            assert [send_as("owner", b"mine") for _ in range(5)] == [200] * 5
+            assert not any(one.done() for one in sent)
+            assert not hostile.acquire(blocking=False), "one of a client at a time"
+        finally:
+            hang.set()
+        assert [one.result() for one in sent] == [200] * 8
+        assert served.faults == []
+
+
+def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "WAITING", 3)
+    order: list[int] = []
+
+    async def one(decoding: Decoding, client: str, number: int) -> int:
+        async with decoding.turn(client):
+            order.append(number)
+            await asyncio.sleep(0.01)
+        return number
+
+    async def work(decoding: Decoding) -> None:
+        waiting = [asyncio.create_task(one(decoding, "a", number)) for number in range(5)]
+        await asyncio.sleep(0)
+        waiting[2].cancel()
+        done = await asyncio.gather(*waiting, one(decoding, "b", 7), return_exceptions=True)
+        assert isinstance(done[2], asyncio.CancelledError)
+        assert isinstance(done[4], RequestRefused)
+        assert (done[4].status, done[4].code) == (429, "images-waiting")
+        assert [done[0], done[1], done[3], done[5]] == [0, 1, 3, 7]
+        assert order == [0, 7, 1, 3]
+        assert await one(decoding, "a", 8) == 8
+        assert decoding._lines == {}, "nothing is kept of who has left"
+
+    in_a_loop(work)
+
+
+def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L05: two megabytes wait at their sender, not in this process's memory or on its disk."""
+    hang = threading.Event()
+
+    async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
+        await asyncio.to_thread(hang.wait, 60)
+        return ONE_PIXEL
+
+    monkeypatch.setattr(Decoding, "_ask", ask)
+    before = len(spooled())
+    with ThreadPoolExecutor(6) as senders:
+        try:
+            sent = [senders.submit(send, served, bytes(2_000_000)) for _ in range(6)]
+            until(lambda: len(spooled()) == before + 1, seconds=20)
+            time.sleep(0.3)
+            assert len(spooled()) == before + 1
+        finally:
+            hang.set()
+        assert [one.result().status_code for one in sent] == [200] * 6
+
+
+def test_l05_many_pictures_dropped_at_once_are_each_decoded_or_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "WAITING", 1)
+    content = picture(size=(16, 16))
+    with ThreadPoolExecutor(8) as senders:
+        answers = list(senders.map(lambda _: send(served, content), range(8)))
+    told = {(answer.status_code, answer.json().get("code")) for answer in answers}
+    assert (200, None) in told
+    assert told <= {(200, None), (429, "images-waiting")}
+
+
+def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It has often ended by itself when it is ended, and asyncio has not yet heard of it."""
+    wait, start = os.waitpid, uploads.start_child
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        time.sleep(0 if options & os.WNOHANG else 0.4)
+        return wait(pid, options)
+
+    async def start_and_end() -> Child:
+        child = await start()
+        os.kill(child.pid, signal.SIGKILL)
+        status = Path(f"/proc/{child.pid}/stat")
+        while status.exists() and " Z " not in status.read_text():
+            await asyncio.sleep(0.01)
+        return child
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    monkeypatch.setattr(uploads, "start_child", start_and_end)
+
+    async def work(decoding: Decoding) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(picture())
+            with pytest.raises(RequestRefused):
+                await decoding.decode(file, 64)
+
+    in_a_loop(work)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_no_child_outlives_the_server(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .state import RequestRefused
 
 IDLE_SECONDS: Final = 30.0
+BYTES_A_SECOND: Final = 10_000
+"""What a body has to bring, beyond the first `IDLE_SECONDS`. A telephone with a bad connection sends several times as much."""
 
 _LINGER_BYTES: Final = 64_000_000
 _LINGER_SECONDS: Final = 5.0
@@ -40,10 +42,10 @@ _OTHERS: Final = Body((), 4_096)
 
 
 class Bodies:
-    """Counts every body, cuts senders that fall silent, and refuses JSON that readers could understand in different ways.
+    """Counts every body, cuts senders that fall silent or drip, and refuses JSON that readers could understand in different ways.
 
     Raises:
-        RequestRefused: 408 silent for `idle_seconds`, 413 too large, 415 wrong content type, 400 no proper JSON.
+        RequestRefused: 408 silent for `idle_seconds`, or on the whole slower than `BYTES_A_SECOND`, 413 too large, 415 wrong content type, 400 no proper JSON.
     """
 
     def __init__(self, app: ASGIApp, *, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -107,18 +109,27 @@ class _Counted:
         self._limit = limit
         self._idle_seconds = idle_seconds
         self._count = 0
+        self._waited = 0.0
         self._complete = False
 
     async def __call__(self) -> Message:
         if self._complete:
             return await self._receive()
+        clock = asyncio.get_running_loop().time
+        # Only the waiting counts: how long the body lies here before it is asked for is not the sender's fault.
+        left = self._idle_seconds + self._count / BYTES_A_SECOND - self._waited
+        begun = clock()
         try:
-            async with asyncio.timeout(self._idle_seconds):
+            async with asyncio.timeout(min(self._idle_seconds, left)):
                 message = await self._receive()
         except TimeoutError:
-            raise RequestRefused(
-                408, "body-idle", f"nothing came for {self._idle_seconds:g} seconds; the body is not complete"
-            ) from None
+            if left >= self._idle_seconds:
+                reason = f"nothing came for {self._idle_seconds:g} seconds; the body is not complete"
+                raise RequestRefused(408, "body-idle", reason) from None
+            waited = self._waited + clock() - begun
+            reason = f"only {self._count:,} bytes came in {waited:.0f} seconds; the body is not complete"
+            raise RequestRefused(408, "body-slow", reason, "send it over a better connection") from None
+        self._waited += clock() - begun
         self._count += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
         if self._count > self._limit:

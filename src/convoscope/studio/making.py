@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from .. import data
 from ..children import own_process
 from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
+from .children import signal_child
 from .drawables import Drawable, epochs_done, test_accuracy
 from .messages import PadModel, Refusal
 from .refusals import without_folders
@@ -173,7 +175,7 @@ class Making:
         job.stopping = job.state == "making"
         job.state = "stopped"
         if job.child is not None:
-            _signal(job.child.terminate)
+            signal_child(job.child, signal.SIGTERM)
         self._changed()
 
     # --- one after the other ---
@@ -232,7 +234,7 @@ class Making:
             with contextlib.suppress(OSError):  # it has ended already
                 os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
             if job.stopping:
-                _signal(child.terminate)
+                signal_child(child, signal.SIGTERM)
             assert child.stderr is not None
             said = b""
             while chunk := await child.stderr.read(4096):
@@ -304,18 +306,13 @@ def _last_words(code: int, said: str, job: _Job) -> tuple[str, str]:
     return found["error"] or f"its training ended with exit code {code}", found["hint"]
 
 
-def _signal(send: Callable[[], None]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        send()
-
-
 async def _end(child: asyncio.subprocess.Process) -> None:
     """See that a child is gone: first asked, so that it saves its state, then made to."""
     if child.returncode is not None:
         return
-    _signal(child.terminate)
+    signal_child(child, signal.SIGTERM)
     try:
         await asyncio.wait_for(child.wait(), _PATIENCE)
     except TimeoutError:
-        _signal(child.kill)
+        signal_child(child, signal.SIGKILL)
         await child.wait()

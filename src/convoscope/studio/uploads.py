@@ -10,20 +10,26 @@ import base64
 import contextlib
 import errno
 import json
+import signal
 import tempfile
 from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import IO, Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 
 from ..children import own_process
+from .children import signal_child
 from .decoding_child import CPU_SECONDS, MEMORY_BYTES
 from .messages import Pixels
 from .state import RequestRefused
 
-WALL_SECONDS: Final = 60.0
+WALL_SECONDS: Final = 30.0
 """Longer than the processor time a child gets: it may have to wait for its turn."""
 CHILDREN_AT_ONCE: Final = 4
+WAITING: Final = 30
+"""Images of one client that may wait while one is decoded: a class behind one address, or a folder dropped at once."""
 _END_SECONDS: Final = 5.0
 
 router = APIRouter()
@@ -44,13 +50,24 @@ _BODY: Final = {"schema": {"type": "string", "format": "binary", "maxLength": 20
 async def decode_upload(request: Request, side: Annotated[int, Query(ge=8, le=512)] = 128) -> Pixels:
     """Decode an image file; its longest side is scaled down to `side` pixels, never up."""
     decoding: Decoding = request.app.state.decoding
-    try:
-        with tempfile.TemporaryFile(buffering=0) as file:
-            async for chunk in request.stream():
-                file.write(chunk)
-            return await decoding.decode(file, side)
-    except OSError as error:
-        raise _machine(error) from error
+    # The owner's browsers are one client, whatever else comes from this machine; students are told apart by their addresses.
+    client = "owner" if request.state.role == "owner" else request.client.host if request.client else ""
+    async with decoding.turn(client):
+        try:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                async for chunk in request.stream():
+                    file.write(chunk)
+                return await decoding.decode(file, side)
+        except OSError as error:
+            raise _machine(error) from error
+
+
+@dataclass
+class _Line:
+    """Who waits of one client, and who is being served."""
+
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
 
 
 class Decoding:
@@ -59,6 +76,7 @@ class Decoding:
     def __init__(self, at_once: int = CHILDREN_AT_ONCE, wall_seconds: float = WALL_SECONDS) -> None:
         self._turns = asyncio.Semaphore(at_once)
         self._wall_seconds = wall_seconds
+        self._lines: dict[str, _Line] = {}
         self._ready: asyncio.Task[Process] | None = None
         self._stopped = False
 
@@ -74,6 +92,27 @@ class Decoding:
             await asyncio.wait([self._ready])
             if self._ready.exception() is None:
                 await _end(self._ready.result())
+
+    @contextlib.asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """One image of a client at a time, so that many of one keep no other waiting. What waits is not even read yet.
+
+        Raises:
+            RequestRefused: 429 `images-waiting`, too many of this client wait already.
+        """
+        line = self._lines.setdefault(client, _Line())
+        if line.length > WAITING:
+            raise RequestRefused(
+                429, "images-waiting", f"{WAITING} images from here wait to be decoded already", "send fewer at once"
+            )
+        line.length += 1
+        try:
+            async with line.first:
+                yield
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[client]
 
     async def decode(self, file: IO[bytes], side: int) -> Pixels:
         """The image in `file`, with its longest side scaled down to `side` pixels.
@@ -146,8 +185,7 @@ async def start_child() -> Process:
 
 
 async def _end(child: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
+    signal_child(child, signal.SIGKILL)
     assert child.stdout is not None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
