@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 import numpy as np
@@ -19,7 +21,7 @@ from . import making
 from .drawables import Drawable, drawable_runs
 from .guessing import PAD_SIDE, Guesser
 from .messages import Guess, Layer, PadModelDetail, PadModels
-from .state import RequestRefused, Studio
+from .state import RequestRefused, Studio, client_of
 
 router = APIRouter(prefix="/api")
 
@@ -41,6 +43,14 @@ def _log(error: Exception) -> None:
     logging.getLogger(__name__).error("the studio failed in the background", exc_info=error)
 
 
+@dataclass(eq=False)
+class _Listener:
+    """Somebody's place at the live channel."""
+
+    client: str
+    dismissed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Draw:
     """What the page's routes share: the networks, whoever listens, and the last state they were told.
 
@@ -53,7 +63,7 @@ class Draw:
         self._on_fault = on_fault or _log
         self.making = making.Making(studio.models, self._wake, making.READY_MADE, self._tell_fault)
         self.guesser = Guesser()
-        self.listeners = 0
+        self._listeners: list[_Listener] = []
         self._told = PadModels(models=[], unreadable=[])
         self._fault = ""
         self._news = asyncio.Event()
@@ -90,6 +100,29 @@ class Draw:
             if one.message.id == identity:
                 return one
         raise RequestRefused(404, "no-such-model", "There is no such network.", "Choose one from the list.")
+
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
+
+    def admit(self, client: str) -> _Listener | None:
+        """A place for one more. Where there is none, the client with the most gives up its oldest; None: that is this one."""
+        if len(self._listeners) >= LISTENERS:
+            most, _ = Counter(one.client for one in self._listeners).most_common(1)[0]
+            if most == client:
+                return None
+            oldest = next(one for one in self._listeners if one.client == most)
+            self.leave(oldest)
+            oldest.dismissed.set()
+        listener = _Listener(client)
+        self._listeners.append(listener)
+        return listener
+
+    def leave(self, listener: _Listener) -> None:
+        """Free its place, if it still has it."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     async def news(self, role: str) -> AsyncIterator[str]:
         """Endlessly the newest state as JSON, at once and whenever it differs from the one before."""
@@ -141,7 +174,7 @@ class Draw:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look.wait(), pause)
             self._look.clear()
-            if self.listeners:
+            if self._listeners:
                 await self._refresh()
 
 
@@ -274,28 +307,34 @@ async def live(socket: WebSocket) -> None:
     """
     draw = _draw(socket)
     await socket.accept()
-    if draw.listeners >= LISTENERS:
+    listener = draw.admit(client_of(socket))
+    if listener is None:
         await socket.close(_FULL, "too many listeners; try again later")
         return
-    draw.listeners += 1
-    telling = asyncio.create_task(_tell(socket, draw))
-    hearing = asyncio.create_task(_hear(socket))
+    tasks = [asyncio.create_task(part) for part in (_tell(socket, draw), _hear(socket), _leave(listener))]
     try:
-        await asyncio.wait([telling, hearing], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        draw.listeners -= 1
-        telling.cancel()
-        hearing.cancel()
-        await asyncio.wait([telling, hearing])
-    code = hearing.result() if not hearing.cancelled() and hearing.exception() is None else None
-    if code is not None:
+        draw.leave(listener)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    # What telling or hearing fails with is the end of the connection.
+    codes = [task.result() for task in tasks if not task.cancelled() and task.exception() is None]
+    if any(codes):
         with contextlib.suppress(RuntimeError, OSError):
-            await socket.close(code)
+            await socket.close(next(filter(None, codes)))
 
 
-async def _tell(socket: WebSocket, draw: Draw) -> None:
+async def _leave(listener: _Listener) -> int:
+    await listener.dismissed.wait()
+    return _FULL
+
+
+async def _tell(socket: WebSocket, draw: Draw) -> int | None:
     async for text in draw.news(socket.state.role):
         await socket.send_text(text)
+    return None
 
 
 async def _hear(socket: WebSocket) -> int | None:

@@ -22,7 +22,7 @@ import time
 import traceback
 import warnings
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -32,17 +32,21 @@ import platformdirs
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ..errors import MachineError, UsageError, printable
 from ..parsing import parse_json
 from .app import create_app
-from .bodies import IDLE_SECONDS
 from .pages import Page
 from .sessions import Sessions, is_this_machine
 from .state import Studio
 
 CONNECTIONS: Final = 400
-"""At once; more get a 503. A class of 30 with seven each (a browser's six, and the live channel) needs 210."""
+"""At once; for more, older ones are cut. A class of 30 with seven each (a browser's six, and the live channel) needs 210."""
+HEAD_SECONDS: Final = 10.0
+"""That a request may take to come as far as its body."""
+READING_SECONDS: Final = 30.0
+"""For so long a client may leave unread what it has been sent."""
 
 _WEBSOCKET_BYTES: Final = 65_536
 _MOST_LOG_BYTES: Final = 10_000_000
@@ -121,6 +125,8 @@ def listen(port: int, *, lan: bool) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(AttributeError, OSError):  # not on macOS; connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(READING_SECONDS * 1000))
         listener.bind(("0.0.0.0" if lan else "127.0.0.1", port))  # noqa: S104 (asked for by --lan, with its own rules)
         listener.listen(CONNECTIONS)
     except OSError as error:
@@ -329,15 +335,68 @@ class _Warnings(logging.Handler):
 
 
 class _Http(H11Protocol):
-    """Cuts connections that do not get as far as a whole request; uvicorn waits for them for ever."""
+    """Cuts connections whose next request does not come whole; uvicorn waits for them for ever."""
+
+    opened = 0.0
+    _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(IDLE_SECONDS, self._cut_if_silent)
+        self.opened = self.loop.time()
+        self._watch_head()
+        _make_room(self.connections, self)
 
-    def _cut_if_silent(self) -> None:
-        if self.cycle is None and self.transport.get_protocol() is self:
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._watch_head()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch_head(self) -> None:
+        """From the first byte on, or the connection's begin, a request has `HEAD_SECONDS` to come as far as its body."""
+        at_it = self.waiting and not self.transport.is_closing() and self.transport.get_protocol() is self
+        if not at_it and self._head is not None:
+            self._head.cancel()
+            self._head = None
+        elif at_it and self._head is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        self._head = None
+        if self.waiting and self.transport.get_protocol() is self:
+            self.transport.abort()
+
+
+class _Live(WebSocketsSansIOProtocol):
+    """A live channel, that knows how long it has been open."""
+
+    opened = 0.0
+    waiting = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.opened = self.loop.time()
+
+
+def _make_room(connections: Iterable[Any], newest: object) -> None:
+    """Where all places are taken, the address that holds the most gives one up: the oldest without a request, else the oldest.
+
+    So nobody keeps others out by opening connections, and those of the same address that do ask come in, too.
+    """
+    by_address: dict[str, list[Any]] = {}
+    for one in connections:
+        if not one.transport.is_closing():
+            by_address.setdefault(one.client[0] if one.client else "", []).append(one)
+    if sum(map(len, by_address.values())) > CONNECTIONS:
+        most = [one for one in max(by_address.values(), key=len) if one is not newest]
+        min([one for one in most if one.waiting] or most, key=lambda one: one.opened).transport.abort()
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
@@ -345,7 +404,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_Http,
-        ws="websockets-sansio",
+        ws=_Live,
         loop="asyncio",
         lifespan="on",
         log_config=None,
@@ -356,7 +415,9 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
         ws_max_size=_WEBSOCKET_BYTES,
         ws_max_queue=16,
         ws_per_message_deflate=False,
-        limit_concurrency=CONNECTIONS,
+        ws_ping_interval=10,
+        ws_ping_timeout=15,
+        limit_concurrency=2 * CONNECTIONS,  # requests whose connections were cut may still be at work
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from starlette.requests import HTTPConnection
+
 from ..errors import printable
 from .run_folders import PassedOver
 
@@ -24,6 +26,13 @@ class Studio:
     models: Path
     lan: bool = False
     passed_over: PassedOver = field(default_factory=PassedOver, repr=False, compare=False)
+
+
+def client_of(connection: HTTPConnection) -> str:
+    """Who asks, where what one may have at a time is bounded: the owner, in whichever browsers; students by their addresses."""
+    if connection.state.role == "owner":
+        return "owner"
+    return connection.client.host if connection.client else ""
 
 
 class RequestRefused(Exception):

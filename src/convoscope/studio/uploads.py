@@ -23,7 +23,7 @@ from ..children import own_process
 from .children import signal_child
 from .decoding_child import CPU_SECONDS, MEMORY_BYTES
 from .messages import Pixels
-from .state import RequestRefused
+from .state import RequestRefused, client_of
 
 WALL_SECONDS: Final = 30.0
 """Longer than the processor time a child gets: it may have to wait for its turn."""
@@ -50,9 +50,7 @@ _BODY: Final = {"schema": {"type": "string", "format": "binary", "maxLength": 20
 async def decode_upload(request: Request, side: Annotated[int, Query(ge=8, le=512)] = 128) -> Pixels:
     """Decode an image file; its longest side is scaled down to `side` pixels, never up."""
     decoding: Decoding = request.app.state.decoding
-    # The owner's browsers are one client, whatever else comes from this machine; students are told apart by their addresses.
-    client = "owner" if request.state.role == "owner" else request.client.host if request.client else ""
-    async with decoding.turn(client):
+    async with decoding.turn(client_of(request)):
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
                 async for chunk in request.stream():
