@@ -653,7 +653,7 @@ def test_bodies_under_way_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.Mo
     with serving(tmp_path) as served, contextlib.ExitStack() as stack:
         headers = served.headers()
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        for count in (18, 12):
+        for count in (19, 12):
             for _ in range(count):
                 one = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
                 one.sendall(

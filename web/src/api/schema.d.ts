@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * Runs
-         * @description What lies in the studio's folder of runs, by name; what cannot be read is left out.
+         * @description What lies in the studio's folder of runs, by name; what cannot be read is named.
          */
         get: operations["runs"];
         put?: never;
@@ -537,6 +537,12 @@ export interface components {
             kind: "models";
             /** Models */
             models: components["schemas"]["PadModel"][];
+            /**
+             * Unreadable
+             * @description The folders of runs that could not be read; the terminal says why.
+             * @default []
+             */
+            unreadable: string[];
         };
         /**
          * Pixels
@@ -663,6 +669,12 @@ export interface components {
         Runs: {
             /** Runs */
             runs: components["schemas"]["RunSummary"][];
+            /**
+             * Unreadable
+             * @description The folders that could not be read; the terminal says why.
+             * @default []
+             */
+            unreadable: string[];
         };
         /**
          * Sample

@@ -7,6 +7,8 @@ const LONGEST_WAIT_MS = 5_000;
 
 export class Live {
   models = $state.raw<readonly PadModel[]>([]);
+  /** Folders of runs that could not be read. */
+  unreadable = $state.raw<readonly string[]>([]);
   /** Whether the server has told anything yet. */
   known = $state(false);
   /** Why the server cannot be heard at present. */
@@ -33,8 +35,9 @@ export class Live {
   }
 
   /** Take over a state that an answer brought. */
-  tell({ models }: PadModels): void {
+  tell({ models, unreadable }: PadModels): void {
     this.models = models;
+    this.unreadable = unreadable;
     this.known = true;
     this.trouble = null;
     const left = new Map<string, number>();

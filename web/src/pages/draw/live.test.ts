@@ -30,7 +30,7 @@ const model = (epoch: number, state: PadModel["state"] = "making"): PadModel => 
   epochs: 40,
   test_accuracy: null,
 });
-const models = (epoch: number): PadModels => ({ kind: "models", models: [model(epoch)] });
+const models = (epoch: number): PadModels => ({ kind: "models", models: [model(epoch)], unreadable: [] });
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -52,7 +52,8 @@ test("it follows what the server tells, and says how long a making will take", a
   expect(live.models[0]!.epoch).toBe(0);
   expect(live.left.size).toBe(0);
   await vi.advanceTimersByTimeAsync(2000);
-  Socket.all[0]!.say(models(10));
+  Socket.all[0]!.say({ ...models(10), unreadable: ["locked"] });
+  expect(live.unreadable).toEqual(["locked"]);
   expect(live.left.get("twenty")).toBeCloseTo(6, 1);
   stop();
   expect(Socket.all[0]!.closed).toBe(true);

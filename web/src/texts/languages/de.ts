@@ -19,6 +19,13 @@ export const texts: Texts = {
     lost: "Das Studio antwortet nicht. Läuft es noch im Terminal?",
     ended: "Die Sitzung dieser Seite ist zu Ende. Öffne die Adresse, die im Terminal steht.",
     again: "Noch einmal versuchen",
+    unreadable: (names) => {
+      const shown = names.slice(0, 3).join(", ");
+      const more = names.length > 3 ? ` und ${names.length - 3} weitere` : "";
+      const folders =
+        names.length === 1 ? "1 Ordner deiner Läufe ist" : `${names.length} Ordner deiner Läufe sind`;
+      return `${folders} nicht lesbar: ${shown}${more}. Mehr steht im Terminal.`;
+    },
   },
   player: {
     play: "Abspielen",

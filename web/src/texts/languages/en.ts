@@ -17,6 +17,12 @@ export const texts = {
     lost: "The studio does not answer. Is it still running in the terminal?",
     ended: "This page's session has ended. Open the address that the terminal shows.",
     again: "Try again",
+    unreadable: (names: readonly string[]) => {
+      const shown = names.slice(0, 3).join(", ");
+      const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+      const folders = names.length === 1 ? "1 folder" : `${names.length} folders`;
+      return `${folders} of your runs could not be read: ${shown}${more}. The terminal says more.`;
+    },
   },
   player: {
     play: "Play",
