@@ -121,6 +121,16 @@ def test_neither_sessions_nor_wrong_tokens_fill_the_memory() -> None:
     assert len(sessions._wrong) == 1_000
 
 
+def test_no_student_ends_the_sessions_of_others() -> None:
+    """By opening the class's address a thousand times."""
+    sessions = Sessions(lan=True)
+    other = cookie(sessions, sessions.class_token, "192.168.1.8")
+    for _ in range(1_200):
+        last = cookie(sessions, sessions.class_token, THERE)
+    assert sessions.role(other, "192.168.1.8") == sessions.role(last, THERE) == "student"
+    assert len(sessions._sessions["student"]) == 1_000
+
+
 def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """R02. Every comparison goes through `hmac.compare_digest`, and all of them are made for any token."""
     from convoscope.studio import sessions as room

@@ -14,6 +14,7 @@ import hmac
 import ipaddress
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -24,7 +25,7 @@ Role = Literal["owner", "student"]
 WRONG_TOKENS: Final = 10
 LOCKED_SECONDS: Final = 60.0
 _MOST_SESSIONS: Final = 1_000
-"""Of each role; the oldest goes."""
+"""Of each role; the oldest goes, of the address that has the most."""
 
 
 class Sessions:
@@ -35,8 +36,8 @@ class Sessions:
         self.class_token: Final = new_token() if lan else None
         self._once: str | None = None
         self._clock = clock
-        # By their hash: how long a search takes says nothing about a cookie then.
-        self._sessions: dict[Role, dict[bytes, None]] = {"owner": {}, "student": {}}
+        # By their hash: how long a search takes says nothing about a cookie then. With the address that each was made from.
+        self._sessions: dict[Role, dict[bytes, str]] = {"owner": {}, "student": {}}
         self._wrong: dict[str, list[float]] = {}
 
     def token_for_once(self) -> str:
@@ -60,9 +61,10 @@ class Sessions:
             return None
         cookie = new_token()
         sessions = self._sessions[role]
-        sessions[_hash(cookie)] = None
-        while len(sessions) > _MOST_SESSIONS:
-            del sessions[next(iter(sessions))]
+        sessions[_hash(cookie)] = client
+        if len(sessions) > _MOST_SESSIONS:
+            most, _ = Counter(sessions.values()).most_common(1)[0]
+            del sessions[next(key for key, address in sessions.items() if address == most)]
         return cookie, role
 
     def _count_wrong(self, client: str) -> None:
