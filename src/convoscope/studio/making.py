@@ -21,7 +21,7 @@ from .. import data
 from ..children import own_process
 from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
-from .children import signal_child
+from .child_signals import signal_child
 from .drawables import Drawable, epochs_done, test_accuracy
 from .messages import PadModel, Refusal
 from .refusals import without_folders

@@ -20,7 +20,7 @@ from typing import IO, Annotated, Final
 from fastapi import APIRouter, Query, Request
 
 from ..children import own_process
-from .children import signal_child
+from .child_signals import signal_child
 from .decoding_child import CPU_SECONDS, MEMORY_BYTES
 from .messages import Pixels
 from .state import RequestRefused, client_of
