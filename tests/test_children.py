@@ -177,7 +177,7 @@ def test_the_studio_and_its_processes_take_no_code_from_the_working_folder(plant
         finally:
             studio.send_signal(signal.SIGTERM)
     assert studio.returncode == 143
-    assert sorted(line[1] for line, _ in processes(own)) == ["-P"] * 3
+    assert {line[1] for line, _ in processes(own)} == {"-P"}
     assert marks(planted) == []
 
 
