@@ -28,6 +28,7 @@ from .errors import (
     shell_word,
 )
 from .files import check_plain, json_bytes, lies_in, machine_error, tell_lost_pages
+from .free_memory import free_memory, ran_out, refused
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -86,6 +87,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """One command, its faults printed to standard error. Returns the exit code."""
+    free = free_memory()
     try:
         # A lone "-" would be taken for an option.
         plain = ["/dev/stdin" if argument == "-" else argument for argument in arguments]
@@ -101,10 +103,13 @@ def run(arguments: list[str]) -> int:
         return 130
     except SystemExit as stop:
         return int(stop.code or 0)
-    except OSError as error:
-        _complain(_unwritable(error) if error.filename is None else machine_error(error.filename, error))
-        return MachineError.exit_code
-    except Exception:
+    except Exception as error:
+        if ran_out(error):
+            _complain(refused(error, free))
+            return MachineError.exit_code
+        if isinstance(error, OSError):
+            _complain(_unwritable(error) if error.filename is None else machine_error(error.filename, error))
+            return MachineError.exit_code
         return _own_fault()
     return 0
 

@@ -49,7 +49,8 @@ def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes:
             hint="see whose it is, or choose another place",
             code="no-permission",
         )
-    return MachineError(path, f"the system says: {error.strerror or error}", code="system-error")
+    code = "out-of-memory" if error.errno == errno.ENOMEM else "system-error"
+    return MachineError(path, f"the system says: {error.strerror or error}", code=code)
 
 
 def size_text(count: int) -> str:

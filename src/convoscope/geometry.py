@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+_AT_ONCE = 1 << 23
+"""So many numbers of images are moved at once."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def scale(pixels: Pixels, factor: float) -> Pixels:
     return _resample(pixels, [[1 / factor, 0.0], [0.0, 1 / factor]])
 
 
-def _resample(pixels: Pixels, matrix: list[list[float]], batch: int = 256) -> Pixels:
+def _resample(pixels: Pixels, matrix: list[list[float]]) -> Pixels:
     """Every pixel (x, y from the centre, y downwards) from the place `matrix @ (x, y)` of the old image, bilinear."""
     import torch
     import torch.nn.functional as F
@@ -97,6 +99,7 @@ def _resample(pixels: Pixels, matrix: list[list[float]], batch: int = 256) -> Pi
     places = torch.stack([(a * x + b * y) * 2 / width, (c * x + d * y) * 2 / height], dim=-1).float()
     ground = background(pixels)
     result = np.empty_like(pixels)
+    batch = max(1, _AT_ONCE // max(pixels[:1].size, 1))  # each image is moved by itself: their number changes nothing
     for start in range(0, len(pixels), batch):
         part = slice(start, start + batch)
         base = torch.from_numpy(ground[part].astype(np.float32))[:, :, None, None]

@@ -59,7 +59,7 @@ def test_the_answers_are_those_of_the_invariance_curves():
         found = moved_scores(answers(model), image)
     truth = found.untouched.argmax()
     curves = invariance.curves(
-        lambda pixels: float((answers(model)(pixels).argmax(1) == truth).mean()), image[None], found.points, chance=0.2
+        lambda move: float((answers(model)(move(image[None])).argmax(1) == truth).mean()), 1, found.points, chance=0.2
     )
     assert [row["horizontal"] for row in curves["shift"]] == (found.right.argmax(1) == truth).tolist()
     assert [row["vertical"] for row in curves["shift"]] == (found.down.argmax(1) == truth).tolist()

@@ -8,12 +8,16 @@ How they are moved, `geometry.py` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Grid, Pixels, grid, scale, shift, turn
+
+Move = Callable[[Pixels], Pixels]
+"""Moves images; each one by itself, so that it may be given some at a time."""
 
 KEPT = 0.9
 """The range of a curve is where accuracy stays above this share of the accuracy on the untouched images."""
@@ -39,8 +43,8 @@ def plan(images: int, height: int, width: int, multiply_adds: int | None) -> tup
 
 
 def curves(
-    measure: Callable[[Pixels], float],
-    pixels: Pixels,
+    measure: Callable[[Move], float],
+    images: int,
     points: Grid,
     *,
     chance: float,
@@ -48,8 +52,8 @@ def curves(
     """The three curves of one network.
 
     Args:
-        measure: the accuracy (or R2) on these images after a change, from their pixels; called `points.passes` times.
-        pixels: `(N, H, W, C)`.
+        measure: the accuracy (or R2) on the images after a change; called `points.passes` times.
+        images: how many they are.
         points: where to measure.
         chance: what guessing would reach, to be drawn beside the curves.
 
@@ -59,21 +63,21 @@ def curves(
         is larger) and `accuracy`; `ranges`: of each curve `from` and `to`, or None where it does not rise above chance;
         `kept`, `chance`, `images`.
     """
-    untouched = measure(pixels)
+    untouched = measure(lambda pixels: pixels)
     shifts = []
     for step in points.shifts:
-        sideways = measure(shift(pixels, right=step)) if step else untouched
-        updown = measure(shift(pixels, down=step)) if step else untouched
+        sideways = measure(partial(shift, right=step)) if step else untouched
+        updown = measure(partial(shift, down=step)) if step else untouched
         shifts.append({"pixels": step, "accuracy": (sideways + updown) / 2, "horizontal": sideways, "vertical": updown})
     turned: dict[int, float] = {0: untouched}
     for degrees in points.turns:
         if degrees == 180 and -180 in turned:
             turned[180] = turned[-180]
         elif degrees not in turned:
-            turned[degrees] = measure(turn(pixels, degrees))
+            turned[degrees] = measure(partial(turn, degrees=degrees))
     turns = [{"degrees": degrees, "accuracy": turned[degrees]} for degrees in points.turns]
     scales = [
-        {"factor": factor, "accuracy": untouched if factor == 1 else measure(scale(pixels, factor))}
+        {"factor": factor, "accuracy": untouched if factor == 1 else measure(partial(scale, factor=factor))}
         for factor in points.scales
     ]
     threshold = KEPT * untouched
@@ -90,7 +94,7 @@ def curves(
         "untouched": untouched,
         "kept": KEPT,
         "chance": chance,
-        "images": len(pixels),
+        "images": images,
     }
 
 

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError, printable
+from ..free_memory import ran_out
+from ..models.footprint import BUDGET, Scale
 from .running import (
     find,
     first_line,
@@ -186,10 +188,11 @@ def integrated_gradients(
         picture = one_image(model, image)
         start = _broadcast("baseline", baseline, picture)
         places, weights = _integral(steps, rule).to(picture.device)[:, :, None, None, None]
-        scores = scores_of(model, torch.cat([picture, start]))
+        with Scale(model.state_dict(keep_vars=True).values()) as scale:
+            scores = scores_of(model, torch.cat([picture, start]))
         asked = _Asked.about(scores[:1], target)
         way, total = picture - start, torch.zeros_like(picture[0], dtype=torch.float64)
-        for part in _parts(len(places), picture, 4):
+        for part in _parts(len(places), picture, scale.made // 2, 4):
             here = slice(part.start, part.stop)
             leaf = (start + places[here].to(picture.dtype) * way).requires_grad_()
             gradient = _gradient(asked.score(scores_of(model, leaf.clone())), leaf)
@@ -238,12 +241,14 @@ def occlusion(
             "stride", (max(1, high // 2), max(1, wide // 2)) if stride is None else stride, (high, wide)
         )
         colour = _broadcast("fill", fill, picture)
-        asked = _Asked.about(scores_of(model, picture.clone()), target, answers)
+        with Scale(model.state_dict(keep_vars=True).values()) as scale:
+            scores = scores_of(model, picture.clone())
+        asked = _Asked.about(scores, target, answers)
         measure = asked.probability_of if of == "probability" else asked.score
         whole = measure(asked.scores)
         rows, columns = (math.ceil((n - w) / s) + 1 for n, w, s in ((height, high, down), (width, wide, right)))
         falls: list[Tensor] = []
-        for part in _parts(rows * columns, picture):
+        for part in _parts(rows * columns, picture, scale.most):
             covered = picture.repeat(len(part), 1, 1, 1)
             for image_, place in zip(covered, part, strict=True):
                 hidden = _place(place, columns, down, right, high, wide)
@@ -285,10 +290,12 @@ def pixel_flips(
                 code="image-shape",
                 hint="use occlusion, or a smaller image",
             )
-        asked = _Asked.about(scores_of(model, picture.clone()), target, answers)
+        with Scale(model.state_dict(keep_vars=True).values()) as scale:
+            scores = scores_of(model, picture.clone())
+        asked = _Asked.about(scores, target, answers)
         opposite = picture.amax((2, 3), keepdim=True) + picture.amin((2, 3), keepdim=True) - picture
         falls, after = [], []
-        for part in _parts(height * width, picture):
+        for part in _parts(height * width, picture, scale.most):
             flipped = picture.repeat(len(part), 1, 1, 1)
             for image_, pixel in zip(flipped, part, strict=True):
                 y, x = divmod(pixel, width)
@@ -391,6 +398,8 @@ def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
         with torch.inference_mode(False):  # what is copied inside it has no gradients ever after
             copied = copy.deepcopy(model)
     except Exception as error:
+        if ran_out(error):
+            raise
         raise UsageError(
             f"model {type(model).__name__}",
             f"it cannot be copied, which the control needs: {first_line(error)}",
@@ -545,10 +554,16 @@ def _integral(steps: int, rule: str) -> Tensor:
     return torch.stack([(count + offsets[rule]) / steps, torch.full_like(count, 1 / steps)])
 
 
-def _parts(count: int, picture: Tensor, weight: int = 1) -> list[range]:
-    """`range(count)` in parts small enough for the memory; `weight`: how much more than a plain run each image needs."""
-    at_once = max(1, min(_MOST_AT_ONCE, _NUMBERS_AT_ONCE // weight // picture.numel()))
-    return [range(count)[start : start + at_once] for start in range(0, count, at_once)]
+def _parts(count: int, picture: Tensor, image_bytes: int, weight: int = 1) -> list[range]:
+    """`range(count)` in parts small enough for the memory.
+
+    Args:
+        image_bytes: what the network takes for one image.
+        weight: how much more than a plain run each image needs besides.
+    """
+    most = min(_MOST_AT_ONCE, _NUMBERS_AT_ONCE // weight // picture.numel(), BUDGET // max(image_bytes, 1))
+    together = max(1, most)
+    return [range(count)[start : start + together] for start in range(0, count, together)]
 
 
 def _place(place: int, columns: int, down: int, right: int, high: int, wide: int) -> tuple[slice, slice]:

@@ -40,7 +40,7 @@ class Projection:
     shares: Tensor
 
 
-def feature_vectors(model: nn.Module, images: Images, batch_size: int = 64) -> Features:
+def feature_vectors(model: nn.Module, images: Images, batch_size: int | None = None) -> Features:
     """What goes into the last layer with weights: the last `nn.Linear` or `nn.Conv2d` that runs, whatever its name.
 
     Maps that go into a convolution, and tokens, are flattened. A layer that runs several times counts by its last run. The network runs
@@ -49,13 +49,13 @@ def feature_vectors(model: nn.Module, images: Images, batch_size: int = 64) -> F
     Args:
         model: any module that takes `(N, C, H, W)`.
         images: normalised, `(N, C, H, W)` or batches of that form, see `exciting`.
-        batch_size: images at once, from 1.
+        batch_size: images at once, from 1; None: 64, fewer where they would take much memory.
 
     Raises:
         UsageError: `features-none`: no such layer runs, or its input has not one row for each image; `images-none`;
             `image-shape`, `image-values`, `model-module`.
     """
-    whole_number("batch_size", batch_size, 1, 1_000_000, "option-value")
+    whole_number("batch_size", 1 if batch_size is None else batch_size, 1, 1_000_000, "option-value")
     paths: dict[nn.Module, str] = {
         part: path for path, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)
     }

@@ -34,6 +34,8 @@ Pixels = NDArray[np.uint8]
 
 _PASSING = frozenset({"flatten", "reshape", "dropout", "transpose", "slice", "output"})
 """Steps that only pass numbers on: no sheet of their own."""
+_MOST_BYTES = 1 << 27
+"""What the images of a run take at most where it is looked at by itself; some are kept as floats, too."""
 _CHAPTER_WORK = 4e10
 """Multiply-adds that a chapter of the report may cost for each of its parts."""
 
@@ -296,8 +298,9 @@ class Inside:
 
     @classmethod
     def of(cls, run: Run, *, at_most: int = 500) -> Inside | None:
-        """With up to so many of the run's own images; None where it has none."""
+        """With up to so many of the run's own images, fewer of very large ones; None where it has none."""
         prepared = run.prepared()
+        at_most = max(1, min(at_most, _MOST_BYTES // max(prepared.pixels[:1].nbytes, 1)))
         for split in reversed(data.SPLITS):
             rows = prepared.dataset.indices(split)
             if len(rows):
@@ -307,8 +310,9 @@ class Inside:
 
     def batches(self) -> Iterator[Tensor]:
         """The images, normalised, some at a time."""
-        for begin in range(0, len(self.pixels), 64):
-            yield self.run.input_tensor(self.pixels[begin : begin + 64])
+        together = min(64, self.run.at_once())
+        for begin in range(0, len(self.pixels), together):
+            yield self.run.input_tensor(self.pixels[begin : begin + together])
 
     def to_pixels(self, image: Tensor) -> Pixels:
         """A normalised image `(C, h, w)` as uint8 `(h, w, C)`; what lies beyond black and white is cut off."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..geometry import Grid, Pixels, grid, scale, shift, turn
 
+_MOST_BYTES = 1 << 26
+"""What images in several places take at most at once."""
 Scores = Callable[[Pixels], NDArray[Any]]
 """From images uint8 `(N, H, W, C)` to `(N, K)`, such as `Run.scores`."""
 
@@ -39,7 +41,7 @@ class MovedScores:
 def moved_scores(scores: Scores, image: Pixels, points: Grid | None = None) -> MovedScores:
     """Ask for the scores of one image in every position.
 
-    `scores` is called once for each of the five fields, so that no more images than one field has are in memory.
+    `scores` is called once for each of the five fields, or more often where a field's images would take much memory.
 
     Args:
         scores: see above.
@@ -59,11 +61,17 @@ def moved_scores(scores: Scores, image: Pixels, points: Grid | None = None) -> M
     pixels = image[None]
     places = grid(*image.shape[:2]) if points is None else points
     outputs: int | None = None
+    together = max(1, _MOST_BYTES // image.nbytes)
 
-    def ask(images: list[Pixels]) -> NDArray[np.float32]:
-        nonlocal outputs
-        if not images:
+    def ask(move: Callable[[float], Pixels], places: Sequence[float]) -> NDArray[np.float32]:
+        """The answers to the image in all these places."""
+        if not places:
             return np.zeros((0, outputs or 0), np.float32)
+        parts = [places[begin : begin + together] for begin in range(0, len(places), together)]
+        return np.concatenate([answer([move(place) for place in part]) for part in parts])
+
+    def answer(images: list[Pixels]) -> NDArray[np.float32]:
+        nonlocal outputs
         answered = np.array(scores(np.concatenate(images)), dtype=np.float32)
         if answered.ndim != 2 or len(answered) != len(images) or answered.shape[1] != (outputs or answered.shape[1]):
             raise UsageError(
@@ -76,9 +84,9 @@ def moved_scores(scores: Scores, image: Pixels, points: Grid | None = None) -> M
 
     return MovedScores(
         points=places,
-        untouched=ask([pixels])[0],
-        right=ask([shift(pixels, right=step) for step in places.shifts]),
-        down=ask([shift(pixels, down=step) for step in places.shifts]),
-        turned=ask([turn(pixels, degrees) for degrees in places.turns]),
-        scaled=ask([scale(pixels, factor) for factor in places.scales]),
+        untouched=answer([pixels])[0],
+        right=ask(lambda step: shift(pixels, right=int(step)), places.shifts),
+        down=ask(lambda step: shift(pixels, down=int(step)), places.shifts),
+        turned=ask(lambda degrees: turn(pixels, degrees), places.turns),
+        scaled=ask(lambda factor: scale(pixels, factor), places.scales),
     )

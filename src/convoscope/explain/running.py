@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import UsageError, printable
+from ..free_memory import ran_out
+from ..models.footprint import footprint
 
 
 @contextlib.contextmanager
@@ -126,6 +128,8 @@ def run(model: nn.Module, images: Tensor) -> Any:
     except UsageError:
         raise
     except Exception as error:
+        if ran_out(error):
+            raise
         _, channels, height, width = images.shape
         raise UsageError(
             f"model {type(model).__name__}",
@@ -133,6 +137,17 @@ def run(model: nn.Module, images: Tensor) -> Any:
             code="model-module",
             hint="give images in the network's own input size",
         ) from error
+
+
+def at_once(model: nn.Module, image: Sequence[int], most: int) -> int:
+    """How many images `(C, H, W)` go through the model together: `most`, fewer where they would take much memory."""
+    try:
+        one = footprint(model, image)
+    except Exception as error:
+        if ran_out(error):
+            raise
+        return most  # what is wrong is said where the model is run
+    return one.at_once(most=most)
 
 
 def scores_of(model: nn.Module, images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..errors import UsageError, printable
-from .running import find, hooked, normalised, quiet, run, whole_number
+from .running import at_once, find, hooked, normalised, quiet, run, whole_number
 
 Images = Tensor | ArrayLike | Iterable[Any]
 """Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that form."""
@@ -71,7 +71,7 @@ def exciting(
     layer: str,
     channels: Sequence[int] | None = None,
     top: int = 9,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> dict[int, tuple[Example, ...]]:
     """For each channel of a layer the images that excite it most, by the largest value of its map, the largest first.
 
@@ -87,7 +87,7 @@ def exciting(
         layer: one that gives maps `(N, channels, h, w)` or vectors `(N, channels)`.
         channels: which; None: all.
         top: how many images for each, from 1.
-        batch_size: images at once, from 1.
+        batch_size: images at once, from 1; None: 64, fewer where they would take much memory.
 
     Returns:
         Channel to its examples.
@@ -96,7 +96,7 @@ def exciting(
         UsageError: `layer-unknown`; `layer-map`: it gives something else, or does not run; `channel-range`, `option-value`;
             `image-shape`, `image-values`; `images-none`; `model-module`; `maps-not-finite`.
     """
-    for name, value in (("top", top), ("batch_size", batch_size)):
+    for name, value in (("top", top), ("batch_size", 1 if batch_size is None else batch_size)):
         whole_number(name, value, 1, 1_000_000, "option-value")
     with quiet(model), torch.no_grad():
         tap = Tap(model, layer)
@@ -260,8 +260,8 @@ class _Reached(BaseException):
     """Leaves the network's forward. Not an Exception, which the network might catch."""
 
 
-def batches(model: nn.Module, images: Images, batch_size: int) -> Iterator[Tensor]:
-    """Copies of the images, at most `batch_size` at once, with the type and in the place of the model's weights.
+def batches(model: nn.Module, images: Images, batch_size: int | None) -> Iterator[Tensor]:
+    """Copies of the images, at most `batch_size` at once (None: as suits the memory), with the type and in the place of the model's weights.
 
     Raises:
         UsageError: `image-shape`: no `(N, C, H, W)`, or sizes differ; `image-values`.
@@ -281,8 +281,9 @@ def batches(model: nn.Module, images: Images, batch_size: int) -> Iterator[Tenso
         if size is not None and shape[1:] != size:
             raise UsageError("images", f"expected one size, got {size} and {shape[1:]}", code="image-shape")
         size = shape[1:]
-        for start in range(0, shape[0], batch_size):
-            part = given[start : start + batch_size]
+        together = batch_size or at_once(model, size, 64)
+        for start in range(0, shape[0], together):
+            part = given[start : start + together]
             yield normalised(model, part if isinstance(part, Tensor) else torch.from_numpy(np.array(part)), "images")
 
 
@@ -302,7 +303,7 @@ def _maps(tap: Tap, images: Tensor) -> Tensor:
 
 
 def _boxes(
-    tap: Tap, image: Tensor, units: Iterable[tuple[int, int, int]], batch_size: int
+    tap: Tap, image: Tensor, units: Iterable[tuple[int, int, int]], batch_size: int | None
 ) -> dict[tuple[int, int, int], tuple[Box, bool]]:
     """What each unit (channel, y, x) can see of the image `(C, H, W)`, and whether that is known.
 
@@ -312,6 +313,7 @@ def _boxes(
     _, height, width = image.shape
     channel, y, x = torch.tensor(units, device=image.device).T
     nth = torch.arange(len(units), device=image.device)
+    together = batch_size or at_once(tap.model, image.shape, 64)
 
     def strip(side: int, depth: int) -> tuple[slice, ...]:
         return (
@@ -324,8 +326,8 @@ def _boxes(
     def reached(side: int, depths: list[int]) -> Tensor:
         """`(depths, units)`: whether a unit sees the strip of that many rows or columns from the top, left, bottom or right."""
         found = []
-        for start in range(0, len(depths), batch_size):
-            part = depths[start : start + batch_size]
+        for start in range(0, len(depths), together):
+            part = depths[start : start + together]
             stained = image.repeat(len(part), 1, 1, 1)
             for picture, depth in zip(stained, part, strict=True):
                 picture[strip(side, depth)] = math.nan

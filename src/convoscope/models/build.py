@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError, printable
+from ..free_memory import ran_out
 from .grammar import nearest, parse
 from .layers import LAYERS
 from .plan import Plan, Step, check_input, make_plan
@@ -199,6 +200,8 @@ def check(module: nn.Module, input: tuple[int, int, int], outputs: int) -> int:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             scores = module(torch.zeros(1, channels, height, width, device=weight.device, dtype=weight.dtype))
     except Exception as error:
+        if ran_out(error):
+            raise
         first = printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__
         raise UsageError(
             f"model {name}",

@@ -26,8 +26,10 @@ from torch import Tensor, nn
 
 from .. import data, models
 from ..data import Prepared
-from ..errors import ModelFileError
+from ..errors import MachineError, ModelFileError
 from ..files import machine_error
+from ..free_memory import memory_for, out_of_memory, ran_out
+from ..models.footprint import Footprint, footprint
 from .augment import augment
 from .front import Front
 from .recipe import Recipe
@@ -37,6 +39,7 @@ Precision = Literal["float32", "bfloat16"]
 _FILES = ("names", "vectors")
 _RECORD = np.dtype([("name", "V16"), ("check", "<u4")])
 _BATCH = 32
+"""Images at once; fewer where they would take much memory."""
 _PROBE = 8
 """Images on which bfloat16 is compared with float32."""
 _LARGE = 96 * 96
@@ -92,6 +95,7 @@ class Features:
         self._precision = precision
         self._ways: dict[bool, Way] = {True: Way(precision="float32")}  # by `exact`
         self._networks: dict[Way, nn.Module] = {}
+        self._one: Footprint | None = None
 
     @property
     def computed(self) -> int:
@@ -127,7 +131,7 @@ class Features:
             progress: told how many of them are done.
 
         Raises:
-            MachineError: the cache folder cannot be used, or its disk is full.
+            MachineError: the cache folder cannot be used, or its disk is full; an image does not fit into memory (`out-of-memory`).
             ModelFileError: the front's numbers are not finite (`front-not-finite`).
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
@@ -143,8 +147,9 @@ class Features:
             done = len(names) - len(missing)
             if progress is not None:
                 progress(done, len(names))
-            for begin in range(0, len(missing), _BATCH):
-                chosen = np.array(missing[begin : begin + _BATCH])
+            together = self._together() if missing else 1
+            for begin in range(0, len(missing), together):
+                chosen = np.array(missing[begin : begin + together])
                 vectors = self._compute(self._images(prepared, rows[chosen], views, view), way)
                 made = [names[position] for position in chosen.tolist()]
                 store.append(made, vectors)
@@ -165,12 +170,27 @@ class Features:
             images = augment(pixels, numbers, seed=0, epoch=view, recipe=views)
         return self.front.scaling(images)
 
+    def _together(self) -> int:
+        """How many images go through the front at once: always the same number for the same front."""
+        if self._one is None:
+            height, width, channels = self.front.input
+            with memory_for(lambda free: self._too_large(1, free)):
+                self._one = footprint(self.front.without_head(), (channels, height, width))
+        return self._one.at_once(most=_BATCH)
+
+    def _too_large(self, count: int, free: int | None) -> MachineError:
+        height, width, _ = self.front.input
+        needed = None if self._one is None else count * self._one.answering
+        hint = "close other programs, or choose a front for smaller images"
+        return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
+
     def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
         network = self._network(way)
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
-        count = len(images)
-        whole = images if count == _BATCH else images[torch.arange(_BATCH) % count]
-        vectors = _run(network, whole.to(self._device), way.precision)[:count]
+        count, together = len(images), self._together()
+        whole = images if count == together else images[torch.arange(together) % count]
+        with memory_for(lambda free: self._too_large(together, free)):
+            vectors = _run(network, whole.to(self._device), way.precision)[:count]
         broken = count - int(np.isfinite(vectors).all(axis=1).sum())
         if broken:
             raise ModelFileError(
@@ -202,7 +222,9 @@ class Features:
             return replace(quick, reason="features in bfloat16")  # compared when they were made
         try:
             vectors = _run(self._network(quick), images.to(self._device), "bfloat16")
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError) as error:
+            if ran_out(error):
+                raise
             return replace(plain, reason="features in float32: the front has an operation that bfloat16 lacks")
         cosine = float(_cosines(vectors, _run(self._network(plain), images.to(self._device), "float32")).min())
         compared = f"the least cosine between the two is {cosine:.5f}"

@@ -21,12 +21,15 @@ from torch import Tensor, nn
 
 from ..data import MEMORY
 from ..errors import DataError, Interrupted, MachineError, ModelFileError, UsageError, shell_word
+from ..free_memory import memory_for
+from ..models.footprint import footprint
 from ..parsing import faults_of
 from . import checkpoint
 from .augment import augment, resize
 from .chance import balanced_order, image_order, step_seed, uniforms
 from .engine import Engine
 from .journal import Journal
+from .memory import StepMemory
 from .objective import Objective
 from .optimizer import Optimizer, rate_share, training_mode
 from .recipe import Recipe
@@ -77,6 +80,7 @@ class Job:
     engine: Engine
     objective: Objective
     scaling: Scaling
+    memory: StepMemory
     train: Part
     validation: Part
     settings: dict[str, Any]
@@ -178,7 +182,15 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
     steps = steps_in_epoch(job)
     keeper = Keeper(job, network, optimizer, average, replace(progress) if resumed is not None else None)
     signals.defer()
-    with engine.thread_count(), Journal(job.folder, progress.history, progress.events_bytes) as journal:
+
+    def too_large(free: int | None) -> MachineError:
+        return job.memory.error(free, saved=(job.folder / "last.safetensors").exists())
+
+    with (
+        engine.thread_count(),
+        memory_for(too_large, job.memory.free),
+        Journal(job.folder, progress.history, progress.events_bytes) as journal,
+    ):
         reporter.start(job.folder, recipe.epochs)
         journal.event("start" if resumed is None else "resume", epoch=progress.epoch + 1, step=progress.step)
         try:
@@ -238,10 +250,6 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
             keeper.save(progress, journal, reporter, final=True)
             if signals.number:  # it came too late to stop anything, but for what is to follow
                 raise stopped(job, signals.number, ended="relearned" not in job.settings)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if "can't allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise out_of_memory(job) from error
         except MachineError as error:
             raise lost_machine(job, error, keeper.saved) from error
         finally:
@@ -302,7 +310,10 @@ def evaluate(
     """Loss and accuracy on a part, without augmentation; (None, None) for an empty part. Leaves early on a signal."""
     if not len(part):
         return None, None
-    count = max(32, min(256, 2 * job.recipe.batch_size))
+    # What the batches of training took, these take too: nothing is kept for a way back.
+    batch = job.recipe.batch_size
+    fits = footprint(network, (job.train.pixels.shape[3], *size)).at_once()
+    count = min(max(32, min(256, 2 * batch)), max(batch, fits))
     was_training = network.training
     network.eval()
     loss_sum = right_sum = weight_sum = 0.0
@@ -540,16 +551,4 @@ def not_finite(job: Job, progress: Progress) -> DataError:
         f"the loss is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; the last finite state is kept ({kept})",
         hint=f"train again with a lower rate: --set learning_rate={job.recipe.learning_rate / 10:g}",
         code="loss-not-finite",
-    )
-
-
-def out_of_memory(job: Job) -> MachineError:
-    """The error of a batch that does not fit into memory."""
-    batch = job.recipe.batch_size
-    height, width = job.train.pixels.shape[1:3]
-    return MachineError(
-        "memory",
-        f"a batch of {batch} images of {height}x{width} does not fit; the last checkpoint is kept",
-        hint=f"try --set batch_size={max(1, batch // 4)}",
-        code="out-of-memory",
     )

@@ -25,6 +25,7 @@ from .. import data, models
 from ..data import Dataset, Prepared
 from ..errors import DataError, Interrupted, InUseError, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, clear_leftovers
+from ..free_memory import memory_for
 from . import checkpoint, start
 from .cutting import choose_cut, cut_at
 from .defaults import small, view_recipe
@@ -34,7 +35,7 @@ from .front import Front, adapted, open_front
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
 from .loop import Job, Part, Progress, load_batch, stopped
-from .memory import freed_memory_kept
+from .memory import StepMemory, freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
@@ -599,9 +600,13 @@ def _with_engine(
     rows = prepared.dataset.indices("train")
     part = Part(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
     device = pick_device(recipe.device)
-    pixels, targets = load_batch(part, np.arange(min(recipe.batch_size, len(part))), device)
-    images = front.scaling(pixels.permute(0, 3, 1, 2).float())
-    engine = choose_engine(network.to(device), images, lambda scores: objective.loss(scores, targets), recipe)
+    count = min(recipe.batch_size, len(part))
+    memory = StepMemory.of(network, front.input, count, recipe, device)
+    memory.check(reporter)
+    with memory_for(memory.error, memory.free):
+        pixels, targets = load_batch(part, np.arange(count), device)
+        images = front.scaling(pixels.permute(0, 3, 1, 2).float())
+        engine = choose_engine(network.to(device), images, lambda scores: objective.loss(scores, targets), recipe)
     reporter.say(f"the front learns too, computing on {engine.device} in {engine.reason}")
     resolved = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
     return settings.model_copy(update={"engine": engine.model_dump(), "recipe": resolved})

@@ -28,6 +28,7 @@ from pydantic import (
 from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
 from ..errors import DataError, ModelFileError, UsageError, printable, shell_word
+from ..free_memory import free_memory, memory_for, out_of_memory
 from ..parsing import faults_of, read_bytes, read_toml
 from .recipe import EngineSettings, Recipe
 from .report import COLUMNS, HistoryRow, Row, best_epoch
@@ -35,6 +36,7 @@ from .report import COLUMNS, HistoryRow, Row, best_epoch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..models.footprint import Footprint
     from .engine import Engine
     from .strangers import Strangers
 
@@ -232,6 +234,7 @@ class Run:
         self.history = history
         self._weights = weights
         self._network: nn.Module | None = None
+        self._footprint: Footprint | None = None
         self._custom: nn.Module | None = None
         self._prepared: Prepared | None = None
         self._strangers: Strangers | None = None
@@ -332,12 +335,44 @@ class Run:
 
         Args:
             pixels: uint8 `(N, H, W, C)`.
-            batch_size: images at once.
+            batch_size: images at once at most; fewer where they would take much memory, see `at_once`.
 
         Returns:
             float32 `(N, K)`: probabilities of K classes (rows sum to 1), of K labels, or K numbers in their own unit.
+
+        Raises:
+            MachineError: not even one image fits into memory (`out-of-memory`).
         """
-        return self._answer(pixels, batch_size, None)
+        return self._answer(pixels, None, batch_size, None)
+
+    def at_once(self) -> int:
+        """How many images the network answers at once: up to 256, fewer of large ones, so that the memory they take stays the same.
+
+        That number rests on the network alone, so the same images get the same answers to the last digit; but where the machine has little
+        memory left, they are fewer.
+        """
+        from ..models.footprint import BUDGET
+
+        free = free_memory()
+        return self._weighed().at_once(budget=BUDGET if free is None else min(BUDGET, free // 2))
+
+    def _weighed(self) -> Footprint:
+        if self._footprint is None:
+            from ..models.footprint import footprint
+
+            form = self.settings.input
+            with self._memory_for(1, None):
+                self._footprint = footprint(self.network(), (form.channels, form.height, form.width))
+        return self._footprint
+
+    def _memory_for(self, images: int, needed: int | None) -> contextlib.AbstractContextManager[None]:
+        """Says what did not fit where memory runs out inside."""
+        form = self.settings.input
+        what = "one image" if images == 1 else f"a batch of {images}"
+        less = f"{max(form.height // 2, 1)}x{max(form.width // 2, 1)}"
+        hint = f"close other programs, or train a network for smaller images: convoscope train ... --size {less}"
+        what += f" at {form.height}x{form.width}"
+        return memory_for(lambda free: out_of_memory(what, needed, free, hint=hint))
 
     def judge(
         self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
@@ -358,9 +393,8 @@ class Run:
             features = self._features if rows is None else self._features[rows]
             answers = self._answer_features(features)
         else:
-            chosen = pixels if rows is None else pixels[rows]
             kept: list[NDArray[np.float32]] = []
-            answers = self._answer(chosen, 256, kept if strangers is not None else None)
+            answers = self._answer(pixels, rows, None, kept if strangers is not None else None)
             features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
         return answers, None if strangers is None else strangers.distances(features)
 
@@ -388,9 +422,13 @@ class Run:
         return self._strangers
 
     def _answer(
-        self, pixels: NDArray[np.uint8], batch_size: int, features: list[NDArray[np.float32]] | None
+        self,
+        pixels: NDArray[np.uint8],
+        rows: NDArray[np.int64] | None,
+        batch_size: int | None,
+        features: list[NDArray[np.float32]] | None,
     ) -> NDArray[np.float32]:
-        """The network's answers; what goes into the head is added to `features`."""
+        """The network's answers to these rows, or all; what goes into the head is added to `features`."""
         import torch
 
         from .loop import Scaling
@@ -398,6 +436,9 @@ class Run:
         objective = self.objective()
         scaling = Scaling(mean=self.settings.mean, std=self.settings.std)
         network = self.network()
+        count = len(pixels if rows is None else rows)
+        together = max(1, min(self.at_once() if count > 1 else 1, batch_size or count, count))
+        needed = together * self._weighed().answering if count > 1 else None
         answers = []
         hook = None
         if features is not None:
@@ -405,10 +446,12 @@ class Run:
             head = network.get_submodule(self.settings.relearned.layers[0])
             hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0].numpy().copy()))
         try:
-            with torch.inference_mode():
-                for begin in range(0, len(pixels), batch_size):
-                    images = torch.from_numpy(np.array(pixels[begin : begin + batch_size])).permute(0, 3, 1, 2).float()
-                    scores = network(scaling(images).contiguous(memory_format=torch.channels_last))
+            with self._memory_for(together, needed), torch.inference_mode():
+                for begin in range(0, count, together):
+                    here = slice(begin, begin + together)
+                    images = torch.from_numpy(np.array(pixels[here if rows is None else rows[here]]))
+                    images = scaling(images.permute(0, 3, 1, 2).float())
+                    scores = network(images.contiguous(memory_format=torch.channels_last))
                     answers.append(objective.answers(scores).numpy())
         finally:
             if hook is not None:
@@ -456,6 +499,7 @@ class Run:
 
         Raises:
             DataError: an image cannot be read.
+            MachineError: not even one image fits into memory (`out-of-memory`).
         """
         single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
         if isinstance(images, np.ndarray) and images.ndim in (2, 3):
@@ -464,6 +508,7 @@ class Run:
         if not single and hasattr(images, "convert"):
             single = True
         items: Sequence[Any] = [images] if single else list(images)
+        together = self.at_once() if len(items) > 1 else 1
         predictions: list[Prediction] = []
         names: list[str] = []
         batch: list[NDArray[np.uint8]] = []
@@ -486,7 +531,7 @@ class Run:
                 skipped.append(Skipped(name, error.reason))
                 continue
             names.append(name)
-            if len(batch) == 256:
+            if len(batch) == together:
                 answer()
         answer()
         return predictions

@@ -24,6 +24,7 @@ from .. import data, models
 from ..data import Dataset, InputFormat, Prepared
 from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
+from ..free_memory import memory_for
 from . import checkpoint
 from .augment import augment
 from .defaults import choose_model, choose_recipe
@@ -40,7 +41,7 @@ from .loop import (
     steps_in_epoch,
     stopped,
 )
-from .memory import freed_memory_kept
+from .memory import StepMemory, freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
@@ -50,6 +51,9 @@ from .signals import StopSignals
 
 if TYPE_CHECKING:
     from ..data import Resize
+
+_MEASURED = 1 << 22
+"""So many numbers are measured at once."""
 
 
 def train(
@@ -303,7 +307,12 @@ def _make_job(
             hint="look at it with: convoscope data SOURCE",
             code="no-training-images",
         )
-    outputs = models.check(network, (form.height, form.width, form.channels), len(dataset.classes))
+    shape = (form.height, form.width, form.channels)
+    memory = StepMemory.of(
+        network, shape, min(recipe.batch_size, len(rows["train"])), recipe, pick_device(recipe.device)
+    )
+    memory.check(reporter)
+    outputs = models.check(network, shape, len(dataset.classes))
     if outputs != len(dataset.classes) and dataset.task != "classes":
         raise UsageError(
             "model",
@@ -349,7 +358,8 @@ def _make_job(
         engine = Engine.model_validate(resumed.engine)
         pick_device(engine.device)
     else:
-        engine = _probe(network, parts["train"], scaling, objective, recipe, seed)
+        with memory_for(memory.error, memory.free):
+            engine = _probe(network, parts["train"], scaling, objective, recipe, seed)
         recipe = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
         reporter.say(f"computing on {engine.device} in {engine.reason}")
     if engine.threads > (os.cpu_count() or 1):
@@ -397,6 +407,7 @@ def _make_job(
         engine=engine,
         objective=objective,
         scaling=scaling,
+        memory=memory,
         train=parts["train"],
         validation=parts["validation"],
         settings=settings.model_dump(mode="json", exclude_none=True),
@@ -439,8 +450,9 @@ def measure_scaling(pixels: NDArray[np.uint8], rows: NDArray[np.int64], *, at_mo
     chosen = rows if len(rows) <= at_most else rows[np.linspace(0, len(rows) - 1, at_most).astype(np.int64)]
     channels = pixels.shape[3]
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for begin in range(0, len(chosen), 256):
-        chunk = np.take(pixels, chosen[begin : begin + 256], axis=0).reshape(-1, channels).astype(np.float64)
+    together = max(1, _MEASURED // max(pixels[:1].size, 1))
+    for begin in range(0, len(chosen), together):
+        chunk = np.take(pixels, chosen[begin : begin + together], axis=0).reshape(-1, channels).astype(np.float64)
         total += chunk.sum(0)
         squares += (chunk * chunk).sum(0)
         count += len(chunk)
