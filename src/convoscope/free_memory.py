@@ -13,7 +13,7 @@ from .files import size_text
 
 _TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
 """How torch and the libraries below it say so in a RuntimeError."""
-_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _HINT = "close other programs, or use smaller images or a smaller model"
 
 
@@ -109,10 +109,15 @@ def out_of_memory(
     return MachineError("memory", reason, hint=hint or _HINT, code="out-of-memory")
 
 
-def refused(error: BaseException, free: int | None, what: str = "what is to be done") -> MachineError:
-    """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: what was free before."""
-    found = re.search(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGT]iB)", str(error))
-    return out_of_memory(what, int(float(found[1]) * _UNITS[found[2]]) if found else None, free)
+def refused(error: BaseException, free: int | None) -> MachineError:
+    """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: at the beginning."""
+    found = re.search(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTPE]iB)", str(error))
+    reason = "it ran out"
+    if found:
+        reason += f" when {size_text(int(float(found[1]) * 1024 ** _UNITS.index(found[2])))} more were needed"
+    if free is not None:
+        reason += f"; {size_text(free)} were free at the beginning"
+    return MachineError("memory", reason, hint=_HINT, code="out-of-memory")
 
 
 @contextlib.contextmanager

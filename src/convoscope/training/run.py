@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -372,7 +373,19 @@ class Run:
         less = f"{max(form.height // 2, 1)}x{max(form.width // 2, 1)}"
         hint = f"close other programs, or train a network for smaller images: convoscope train ... --size {less}"
         what += f" at {form.height}x{form.width}"
-        return memory_for(lambda free: out_of_memory(what, needed, free, hint=hint))
+        return memory_for(lambda free: out_of_memory(what, needed or self._least_bytes(), free, hint=hint))
+
+    def _least_bytes(self) -> int | None:
+        """What one image takes at least, by the shapes alone: for when there is no memory left to try it. None: only a trial tells."""
+        from .. import models
+
+        settings = self.settings
+        if settings.model.startswith("custom:") or models.library_name(settings.model) is not None:
+            return None
+        shape = (settings.input.height, settings.input.width, settings.input.channels)
+        rows = models.table(settings.model, shape, len(settings.classes)).layers
+        sizes = [math.prod(shape), *(math.prod(row.output) for row in rows)]
+        return 4 * max(map(sum, pairwise(sizes)))
 
     def judge(
         self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
