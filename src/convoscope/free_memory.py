@@ -11,7 +11,14 @@ from pathlib import Path
 from .errors import ConvoscopeError, MachineError
 from .files import size_text
 
-_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation")
+_TEXTS = (
+    "can't allocate memory",
+    "can't start new thread",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+)
 """How torch and the libraries below it say so in a RuntimeError."""
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _HINT = "close other programs, or use smaller images or a smaller model"
@@ -85,6 +92,12 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
 
 
+def asked_for(error: BaseException) -> int | None:
+    """How many bytes could not be had, as far as such an error says."""
+    found = re.search(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTPE]iB)", str(error))
+    return int(float(found[1]) * 1024 ** _UNITS.index(found[2])) if found else None
+
+
 def out_of_memory(
     what: str, needed: int | None, free: int | None, *, hint: str = "", saved: bool = False
 ) -> MachineError:
@@ -111,10 +124,9 @@ def out_of_memory(
 
 def refused(error: BaseException, free: int | None) -> MachineError:
     """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: at the beginning."""
-    found = re.search(r"allocate (\d+(?:\.\d+)?) ?(bytes|[KMGTPE]iB)", str(error))
-    reason = "it ran out"
-    if found:
-        reason += f" when {size_text(int(float(found[1]) * 1024 ** _UNITS.index(found[2])))} more were needed"
+    asked, reason = asked_for(error), "it ran out"
+    if asked is not None:
+        reason += f" when {size_text(asked)} more were needed"
     if free is not None:
         reason += f"; {size_text(free)} were free at the beginning"
     return MachineError("memory", reason, hint=_HINT, code="out-of-memory")

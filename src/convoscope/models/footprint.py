@@ -18,6 +18,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..free_memory import asked_for, ran_out
+
 BUDGET = 1 << 29
 """Bytes that a batch may take. A fixed number, whatever is free: another size of the batch may change the last digits of the answers."""
 MOST = 256
@@ -46,7 +48,7 @@ class Footprint:
 
 
 def footprint(network: nn.Module, image: Sequence[int]) -> Footprint:
-    """What one image `(C, H, W)` takes in a network, which is left as it was found."""
+    """What one image `(C, H, W)` takes in a network, which is left as it was found; at least, where memory does not suffice for it."""
     weights = network.state_dict(keep_vars=True)
     first = next(network.parameters(), torch.zeros(()))
     if torch.Size(image).numel() > _LARGE:
@@ -69,6 +71,12 @@ def _weighed(
         with torch.no_grad(), torch.random.fork_rng(devices=[]), scale:
             scale.put(picture)
             forward()
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        # So much at least: the error comes again, with this figure, where the network is run in earnest.
+        asked = asked_for(error) or 0
+        scale.made, scale.most = scale.made + asked, scale.most + asked
     finally:
         for part, training in modes.items():
             part.training = training

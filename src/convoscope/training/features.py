@@ -136,7 +136,9 @@ class Features:
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
         if exact not in self._ways:
-            self._ways[exact] = self._choose(names, self._images(prepared, rows[:_PROBE], None, 0))
+            count = min(_PROBE, self._together())
+            with memory_for(lambda free: self._too_large(count, free)):
+                self._ways[exact] = self._choose(names, self._images(prepared, rows[:count], None, 0))
         way = self._ways[exact]
         with _Store.opened(self._key(way), self.width) as store:
             missing = [
