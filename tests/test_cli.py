@@ -767,3 +767,26 @@ def test_ctrl_c_saves(pictures: Path, tmp_path: Path) -> None:
     assert "stopped; the state is saved" in rest
     assert f"hint: go on with: convoscope train --resume {folder}" in rest
     assert (folder / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (MemoryError(), "error: memory: it ran out"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5000000000 bytes."),
+         "error: memory: it ran out when 5.0 GB more were needed"),
+        (OSError(12, "Cannot allocate memory"), "error: memory: it ran out"),
+        (OSError(12, "Cannot allocate memory", "a file"), "error: memory: it ran out"),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out_anywhere_is_the_machines_fault(
+    fault: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr("convoscope.data.load", fail)
+    assert cli(["data", "photos"]) == 5
+    error, hint = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith(said)
+    assert hint == "hint: close other programs, or use smaller images or a smaller model"

@@ -121,3 +121,11 @@ def test_the_coarse_grid_is_part_of_the_fine_one(height, width):
         assert set(getattr(coarse, name)) <= set(points)
         assert list(points) == sorted(set(points))
     assert 0 in coarse.shifts and 0 in coarse.turns and 1.0 in coarse.scales
+
+
+def test_how_many_images_are_moved_at_once_changes_nothing(monkeypatch):
+    images = pictures(1, 7, 12, 9, 3)
+    whole = room.turn(images, 37), room.scale(images, 1.3)
+    monkeypatch.setattr(room, "_AT_ONCE", 2 * images[:1].size)
+    assert np.array_equal(room.turn(images, 37), whole[0])
+    assert np.array_equal(room.scale(images, 1.3), whole[1])

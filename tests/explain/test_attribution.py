@@ -565,3 +565,18 @@ def test_a_network_that_cannot_be_copied_goes_without_control():
         attribute("saliency", model, image)
     assert caught.value.code == "model-copy" and "control=False" in caught.value.hint
     assert attribute("saliency", model, image, control=False).map.shape == (28, 28)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "pixel_flips", "integrated_gradients"])
+def test_where_the_network_takes_much_memory_fewer_copies_go_at_once(method, monkeypatch):
+    model = models.build("conv(8) relu globalavg dense", (8, 8, 2), 3)
+    image, seen = torch.randn(2, 8, 8), []
+    model[0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    whole = METHODS[method].function(model, image)
+    most = max(seen)
+    # One image makes 2 KiB in each of the layers, and some more on the way.
+    monkeypatch.setattr(room, "BUDGET", 5 * 5_000)
+    seen.clear()
+    found = METHODS[method].function(model, image)
+    assert max(seen) <= 8 < most
+    assert torch.allclose(found.map, whole.map, atol=1e-6)

@@ -209,3 +209,12 @@ def test_a_picture_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
         convoscope.look(run, tmp_path / "x.png")
     with pytest.raises(UsageError):
         convoscope.look(run, run.prepared().pixels[0]).why("pixels", 9, 9, 9)
+
+
+def test_of_very_large_images_fewer_are_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = explain.Inside.of(run)
+    assert inside is not None and len(inside.pixels) > 10
+    monkeypatch.setattr("convoscope.explain.looking._MOST_BYTES", 10 * 28 * 28 + 5)
+    fewer = explain.Inside.of(run)
+    assert fewer is not None and len(fewer.pixels) == 10
+    assert [len(batch) for batch in fewer.batches()] == [10]

@@ -127,3 +127,19 @@ def test_scores_that_do_not_fit(scores, match):
     with pytest.raises(UsageError, match=match) as caught:
         moved_scores(scores, picture(4, 4, 1))
     assert caught.value.code == "scores-shape"
+
+
+def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch):
+    asked = []
+
+    def scores(pixels):
+        asked.append(len(pixels))
+        return mean_colour(pixels)
+
+    image = picture(9, 7, 3)
+    whole = moved_scores(mean_colour, image)
+    monkeypatch.setattr("convoscope.explain.moving._MOST_BYTES", 4 * image.nbytes)
+    found = moved_scores(scores, image)
+    assert max(asked) == 4
+    for name in ("untouched", "right", "down", "turned", "scaled"):
+        assert np.array_equal(getattr(found, name), getattr(whole, name))

@@ -13,7 +13,9 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
+from convoscope.explain.features import feature_vectors
 from convoscope.explain.seeking import exciting, grown
+from convoscope.models.footprint import Footprint, footprint
 
 
 def pictures(count, channels=1, side=28, seed=0):
@@ -484,3 +486,23 @@ def test_a_layer_without_gradient_cannot_be_grown():
     with pytest.raises(UsageError, match="no gradient comes back from 0") as caught:
         grown(nn.Sequential(Sign()), "0", 0, (1, 4, 4))
     assert caught.value.code == "no-gradient"
+
+
+def test_large_images_go_in_smaller_batches(monkeypatch):
+    """By default 64 at once, and of large images as many as suit the memory; the answers stay."""
+    model = models.build("conv(4) relu conv(4) globalavg dense", (12, 12, 1), 2)
+    images, seen = pictures(80, side=12), []
+    model.conv1.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    whole = exciting(model, images, "conv2", top=3)
+    assert max(seen) == 64
+    budget = 6 * footprint(model, (1, 12, 12)).answering
+    monkeypatch.setattr(Footprint.at_once, "__kwdefaults__", {"most": 256, "budget": budget})
+    seen.clear()
+    found = exciting(model, images, "conv2", top=3)
+    assert max(seen) == 6
+    assert [[each.image for each in found[channel]] for channel in found] == [
+        [each.image for each in whole[channel]] for channel in whole
+    ]
+    seen.clear()
+    feature_vectors(model, images)
+    assert max(seen) == 6

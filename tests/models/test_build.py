@@ -710,3 +710,12 @@ def test_pool_first_swaps_the_order_only_while_it_is_on():
     network(image)
     assert order == plain
     assert pool_first(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))) == 0
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_module():
+    class Greedy(nn.Module):
+        def forward(self, images):
+            return images.new_zeros(len(images), 2**50)
+
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        models.build(Greedy(), (8, 8, 1), 2)

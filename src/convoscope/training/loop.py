@@ -251,6 +251,8 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
             if signals.number:  # it came too late to stop anything, but for what is to follow
                 raise stopped(job, signals.number, ended="relearned" not in job.settings)
         except MachineError as error:
+            if error.code == "out-of-memory":
+                raise  # it has a hint of its own
             raise lost_machine(job, error, keeper.saved) from error
         finally:
             reporter.end()
