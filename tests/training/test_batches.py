@@ -247,3 +247,11 @@ def test_a_command_without_memory_says_so(command: str, said: str, hint: str, la
     assert error.startswith("error: memory: ") and said in error and " free" in error
     assert hint in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process's memory as Linux does")
+def test_predicting_takes_what_a_few_images_take(large: Run) -> None:
+    """All twelve at once would take 1.7 GB."""
+    words = [sys.executable, "-c", PROGRAM, "1000", "predict", str(large.folder), str(large.folder.parent / "few")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
