@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from rich.console import Console
 
+    from .training import Prediction
+
 app = App(
     name="convoscope",
     help="""Train an image classifier on your own pictures, and see every number in it.
@@ -699,9 +701,16 @@ def predict(
 
     opened = Run.open(run)
     found, skipped = collect(images)
-    predictions = opened.predict(found, skipped=skipped)
+    predictions: list[Prediction] = []
     form = "json" if json else format or "table"
+    trouble: MachineError | None = None
+    try:
+        opened.predict(found, skipped=skipped, done=predictions)
+    except MachineError as error:  # what was answered before is still given out
+        trouble = error
     print_predictions(_console(), _console(error=True), opened, predictions, skipped, form)
+    if trouble is not None:
+        raise trouble
     if not predictions:
         raise DataError(
             "",

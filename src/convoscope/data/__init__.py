@@ -15,11 +15,12 @@ from .joining import joined
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .pad import PadForm, pad_form, pad_image
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
-from .store import Prepared, prepare
+from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, prepare, unreachable
 
 __all__ = [
     "DRAWING_SIDE",
     "LAYOUTS",
+    "MACHINE_ERRORS_IN_A_ROW",
     "MEMORY",
     "SPLITS",
     "Dataset",
@@ -52,6 +53,7 @@ __all__ = [
     "prepare",
     "read_split",
     "suggest_format",
+    "unreachable",
     "with_manifest",
     "write_split",
 ]

@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import math
 import os
+import re
 import stat
 import threading
 import warnings
@@ -23,17 +25,43 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from ..errors import DataError, UsageError, printable
 from ..files import size_text
 from .dataset import InputFormat
-from .formats import MAX_FILE_BYTES, Picture, bad_image, check_size, parse_picture, valid_orientation
+from .formats import (
+    Picture,
+    bad_image,
+    check_file_size,
+    check_size,
+    early_png,
+    max_pixels,
+    parse_picture,
+    valid_orientation,
+)
+from .turns import Abandoned, Turns
 
 DECODE_VERSION: Final = 1
 """Part of the key of every decoded store; raised when the same bytes would give other pixels."""
 
 MAX_INPUT_SIDE: Final = 4_096
+
+MAX_DECODE_BYTES: Final = 300_000_000
+"""Memory for one picture, its file included. JPEGs of 50 million pixels fit, as their pixels take 200 MB if none are left out;
+what takes more beside the pixels (a WEBP's canvases, a large file) is read up to fewer pixels. Grows with CONVOSCOPE_MAX_MEGAPIXELS."""
+
+_DECODING: Final = Turns(2 * MAX_DECODE_BYTES)
+"""However many threads decode, only two of the largest pictures are in memory at once, and many small ones."""
+
+_LARGE_FILE: Final = 32_000_000
+_READING: Final = Turns(_LARGE_FILE)
+"""Files larger than that are read one at a time."""
+
+_STRIP_PIXELS: Final = 1_000_000
+"""Larger pictures are converted and turned in strips of about so many pixels, for the result is smaller than any step on the way."""
+
+_REDUCING_GAP: Final = 2.0
 
 _ENDINGS_OF: Final = {
     "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"),
@@ -118,16 +146,21 @@ def read_picture(path: str | os.PathLike[str]) -> bytes:
         return file.readall() or b""
 
 
+@contextlib.contextmanager
+def turn_to_read(path: str | os.PathLike[str]) -> Iterator[None]:
+    """For threads: what is read and decoded within is the only large file in memory, or a small one."""
+    size = 0
+    with contextlib.suppress(OSError):
+        size = os.stat(path).st_size
+    with _READING.take(size) if size > _LARGE_FILE else contextlib.nullcontext():
+        yield
+
+
 def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in _KINDS if test(status.st_mode)), "no ordinary file")
         raise bad_image(path, f"is {kind}, not a picture", "image-foreign")
-    if status.st_size > MAX_FILE_BYTES:
-        raise bad_image(
-            path,
-            f"is {size_text(status.st_size)} large; at most {size_text(MAX_FILE_BYTES)} are read",
-            "image-over-limit",
-        )
+    check_file_size(status.st_size, path)
 
 
 # --- pixels ------------------------------------------------------------------------------------------------------------
@@ -163,58 +196,167 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
         DataError: no picture (`image-foreign`), a damaged one (`image-broken`) or one beyond the limits (`image-over-limit`).
     """
     picture = parse_picture(data, path, tiff)
-    image, note = _load(picture, form, path)
-    if not note:
-        ending = os.path.splitext(path)[1].lower()
-        if ending and ending not in _ENDINGS_OF[picture.format]:
-            note = f"is a {picture.format} picture, not what its ending {printable(ending)} says"
-        elif picture.width == picture.height == 1:
-            note = "has one pixel only"
-    return Decoded(_to_array(image, form, (picture.width, picture.height), picture.orientation, path), note)
-
-
-def _load(picture: Picture, form: InputFormat | None, path: str) -> tuple[Image.Image, str]:
-    """The decoded Pillow image, not yet turned; for JPEGs at a fraction of its size where the target allows it."""
     try:
         with _quiet():
-            if picture.ends_early:
-                return _load_endless_jpeg(picture, path)
-            image = _open(picture.format, picture.data)
+            image = _open(picture, form)
             check_size(*image.size, path)
-            if picture.format == "JPEG" and form is not None:
-                size = (picture.width, picture.height)
-                target = _scaled_size(size if picture.orientation < 5 else size[::-1], form)
-                image.draft(None, target if picture.orientation < 5 else target[::-1])
-            image.load()
-            return (ImageChops.invert(image) if picture.inverted_cmyk and image.mode == "CMYK" else image), ""
-    except DataError:
+            shown = _Shown(image, form.channels, picture.orientation, path, picture.inverted_cmyk)
+            with _DECODING.take(_needed(picture, shown, len(data), form)):
+                note = _load(image, picture, path)
+                pixels = _to_array(shown, form, (picture.width, picture.height))
+    except (DataError, Abandoned):
         raise
     except MemoryError:
         raise bad_image(
             path, f"{picture.width} x {picture.height} does not fit into memory", "image-over-limit"
         ) from None
     except Exception as error:  # Pillow raises whatever its parsers stumble over
-        reason = (
-            "ends early"
-            if "truncated" in str(error)
-            else f"cannot be decoded ({printable(error) or type(error).__name__})"
+        raise bad_image(path, f"the {picture.format} {_told(error)}") from error
+    if not note:
+        ending = os.path.splitext(path)[1].lower()
+        if ending and ending not in _ENDINGS_OF[picture.format]:
+            note = f"is a {picture.format} picture, not what its ending {printable(ending)} says"
+        elif picture.width == picture.height == 1:
+            note = "has one pixel only"
+    return Decoded(pixels, note)
+
+
+def _told(error: Exception) -> str:
+    """What Pillow stumbled over, in words."""
+    if isinstance(error, UnidentifiedImageError):  # its text names an object of ours
+        return "has a damaged header"
+    text = _cleaned(error)
+    if "truncated" in text.lower() or "not enough image data" in text:
+        return "ends early"
+    return f"cannot be decoded ({text})"
+
+
+def _cleaned(error: Exception) -> str:
+    """A library's text without the names that Python gives to objects."""
+    return printable(re.sub(r"\s*<[^<>]* at 0x[0-9a-f]+>", "", str(error))) or type(error).__name__
+
+
+def _open(picture: Picture, form: InputFormat) -> Image.Image:
+    """The picture with its pixels still packed; a JPEG at a fraction of its size where the target allows it."""
+    image = Image.open(io.BytesIO(picture.data), formats=[picture.format])
+    # One without an end marker always was decoded in full, and its pixels are to stay what they were.
+    if picture.format == "JPEG" and not picture.endless:
+        size = (picture.width, picture.height)
+        target = _scaled_size(size if picture.orientation < 5 else size[::-1], form)
+        image.draft(None, target if picture.orientation < 5 else target[::-1])
+    return image
+
+
+_PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+"""Of Pillow's modes; the others take 4."""
+
+
+def _needed(picture: Picture, shown: _Shown, file_bytes: int, form: InputFormat) -> int:
+    """About how much memory the picture takes, its file included.
+
+    Raises:
+        DataError: it is more than is allowed.
+    """
+    pixels = shown.image.width * shown.image.height
+    size = (picture.width, picture.height)
+    target, box = _placed(shown.size, form, size if picture.orientation < 5 else size[::-1])
+    across, down = _reductions(target, box)
+    needed = file_bytes + picture.extra_bytes + pixels * _PIXEL_BYTES.get(shown.image.mode, 4)
+    grey = form.channels == 1 or shown.image.mode in ("1", "L", "LA", "La") or shown.image.mode.startswith("I")
+    if across * down > 1 or not shown.as_it_is:
+        needed += pixels // (across * down) * (1 if grey else 4)
+    # Pillow resizes the rows first, then the columns. A strip on its way takes some 20 bytes a pixel.
+    needed += 4 * target[0] * (shown.size[1] // down + 2 * target[1]) + (20 * _STRIP_PIXELS if shown.large else 0)
+    limit = MAX_DECODE_BYTES * max(1, max_pixels() // 50_000_000)
+    if needed > limit:
+        raise bad_image(
+            shown.path,
+            f"{picture.width} x {picture.height} as {picture.format} take {size_text(needed)} of memory; "
+            f"the limit is {size_text(limit)} (CONVOSCOPE_MAX_MEGAPIXELS)",
+            "image-over-limit",
+            "make the picture smaller, or save it as an ordinary JPEG",
         )
-        raise bad_image(path, f"the {picture.format} {reason}") from error
+    return needed
 
 
-def _open(format_: str, data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=[format_])
+def _load(image: Image.Image, picture: Picture, path: str) -> str:
+    """Unpack the pixels. Returns a remark if something was odd."""
+    if picture.format not in ("JPEG", "PNG"):
+        image.load()
+        return ""
+    assert isinstance(image, ImageFile.ImageFile)
+    codec, extents, _, arguments = image.tile[0]
+    image.load_prepare()
+    image.tile = []
+    # As in `ImageFile.load`. By our own hand because it is silent about what is missing: libjpeg makes up the rest of a scan
+    # when it meets a marker, and zlib's end counts as the picture's.
+    decoder = Image._getdecoder(image.mode, codec, arguments, image.decoderconfig)
+    try:
+        decoder.setimage(image.im, extents)
+        if picture.format == "PNG":
+            _unpack_png(decoder, image, picture, path)
+            return ""
+        _unpack_jpeg(decoder, image, picture, path)
+    finally:
+        decoder.cleanup()
+    if picture.lacks:
+        raise bad_image(path, picture.lacks)
+    return "the JPEG has no end marker; all its rows are there" if picture.endless else ""
 
 
-def _load_endless_jpeg(picture: Picture, path: str) -> tuple[Image.Image, str]:
-    """A JPEG without its end marker is whole if what follows its last byte makes no difference to any row."""
-    plain = _open("JPEG", picture.data + b"\xff\xd9")
-    other = _open("JPEG", picture.data + b"\x55" * 4096 + b"\xff\xd9")
-    differs = np.any(np.asarray(plain) != np.asarray(other), axis=tuple(range(1, np.asarray(plain).ndim)))
-    if differs.any():
-        raise bad_image(path, f"the JPEG ends early ({int(np.argmax(differs))} of {picture.height} rows)")
-    image = ImageChops.invert(plain) if picture.inverted_cmyk and plain.mode == "CMYK" else plain
-    return image, "the JPEG has no end marker; all its rows are there"
+def _unpack_png(decoder: Any, image: Image.Image, picture: Picture, path: str) -> None:
+    for piece in picture.packed:
+        count, fault = decoder.decode(piece)
+        if fault < 0:
+            raise bad_image(path, "the PNG cannot be decoded (its pixels are damaged)")
+        if count < 0:
+            break
+    # Rows are unpacked in order into an image of zeros: if the last one holds something, all are there. Else they are counted.
+    width, height = image.size
+    if picture.interlaced or image.crop((0, height - 1, width, height)).getbbox() is None:
+        early = early_png(picture.packed, picture.row_bytes, picture.interlaced)
+        if early:
+            raise bad_image(path, early)
+
+
+_PADDING: Final = b"\xff\0" * 8
+"""libjpeg looks up to 8 bytes ahead before it gives out a scan's last block. These hold no valid code of any table, so that hardly
+more than a block can be made of them."""
+
+
+def _unpack_jpeg(decoder: Any, image: Image.Image, picture: Picture, path: str) -> None:
+    """Give libjpeg one scan after the other, without the marker behind it: what is missing is then asked for, not made up."""
+    rest = b""
+
+    def feed(piece: bytes | memoryview) -> bool:
+        """Whether the picture is done."""
+        nonlocal rest
+        given = rest + piece if rest else piece
+        count, fault = decoder.decode(given)
+        if fault < 0:
+            raise bad_image(path, "the JPEG cannot be decoded (its data is damaged)")
+        rest = bytes(given[count:]) if count >= 0 else b""
+        return bool(count < 0)
+
+    for number, (tables, pixels) in enumerate(picture.scans, 1):
+        if feed(tables):
+            return
+        # A whole scan is followed by the search for the next marker, which takes any byte; within one a byte is too little to go on.
+        if rest:
+            raise bad_image(path, "the JPEG cannot be decoded (its tables are damaged)")
+        if feed(pixels) or feed(_PADDING):
+            return
+        if feed(b"\0"):
+            return
+        if picture.several and not rest:
+            continue
+        if picture.several:
+            raise bad_image(path, f"the JPEG ends early (within scan {number} of {len(picture.scans)})")
+        box = image.getbbox()
+        rows = (box[3] if box else 0) * picture.height // image.height
+        raise bad_image(path, f"the JPEG ends early ({rows} of {picture.height} rows)")
+    if not feed(b"\xff\xd9"):
+        raise bad_image(path, "the JPEG ends early")
 
 
 class _Quiet:
@@ -275,7 +417,7 @@ def _plain(image: Image.Image, channels: int, path: str) -> Image.Image:
         )
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         grey_source = mode in ("L", "LA", "La", "1")
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" and "transparency" not in image.info else image.convert("RGBA")
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
         ground.alpha_composite(image)
         return ground.convert("L" if channels == 1 or grey_source else "RGB")
@@ -288,43 +430,137 @@ def _plain(image: Image.Image, channels: int, path: str) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _to_array(
-    image: Image.Image, form: InputFormat, stored_size: tuple[int, int], orientation: int, path: str
-) -> Pixels:
+class _Shown:
+    """A picture as it is seen, upright and in mode L or RGB, made of the decoded one whole or, where that is large, in strips."""
+
+    def __init__(self, image: Image.Image, channels: int, orientation: int, path: str, inverted: bool = False) -> None:
+        self.image = image
+        self.channels = channels
+        self.orientation = orientation
+        self.path = path
+        self.inverted = inverted
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.image.size if self.orientation < 5 else self.image.size[::-1]
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether there is nothing to do."""
+        plain = self.image.mode == "L" or (self.image.mode == "RGB" and self.channels == 3)
+        return plain and self.orientation == 1 and "transparency" not in self.image.info
+
+    @property
+    def large(self) -> bool:
+        """Whether it is made in strips."""
+        return self.image.width * self.image.height > _STRIP_PIXELS and not self.as_it_is
+
+    def strips(self, top: int, bottom: int, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+        """The rows from `top` to `bottom` in strips of a multiple of so many rows, each with the row it begins at."""
+        step = max(1, _STRIP_PIXELS // (self.size[0] * multiple)) * multiple
+        for begin in range(top, bottom, step):
+            yield begin, self.rows(begin, min(begin + step, bottom))
+
+    def rows(self, top: int, bottom: int) -> Image.Image:
+        """The rows from `top` to `bottom`."""
+        part = self.image
+        width, height = part.size
+        if bottom - top < self.size[1]:
+            whole = self.size[1]
+            first, last = (top, bottom) if self.orientation in (1, 2, 5, 6) else (whole - bottom, whole - top)
+            part = part.crop((0, first, width, last) if self.orientation < 5 else (first, 0, last, height))
+        try:
+            if self.inverted and part.mode == "CMYK":
+                part = ImageChops.invert(part)
+            part = _plain(part, self.channels, self.path)
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:
+            raise bad_image(self.path, f"cannot be converted ({_cleaned(error)})") from error
+        return part if self.orientation == 1 else part.transpose(_TURN[self.orientation])
+
+    def whole(self) -> Image.Image:
+        """All of it."""
+        width, height = self.size
+        if not self.large:
+            return self.rows(0, height)
+        result: Image.Image | None = None
+        for top, strip in self.strips(0, height):
+            result = result or Image.new(strip.mode, (width, height))
+            result.paste(strip, (0, top))
+        assert result is not None
+        return result
+
+
+def _to_array(shown: _Shown, form: InputFormat, stored_size: tuple[int, int]) -> Pixels:
     """Convert, turn upright, resize. `stored_size` is the size before any JPEG shortcut; it alone decides the geometry."""
     if form.channels not in (1, 3):
-        raise bad_image(path, f"has 1 or 3 channels; {form.channels} were asked for", "channels-differ")
-    try:
-        image = _plain(image, form.channels, path)
-    except DataError:
-        raise
-    except Exception as error:
-        raise bad_image(path, f"cannot be converted ({printable(error)})") from error
-    if orientation != 1:
-        image = image.transpose(_TURN[orientation])
-    size = stored_size if orientation < 5 else stored_size[::-1]
-    pixels = _resize(image, form, size)
+        raise bad_image(shown.path, f"has 1 or 3 channels; {form.channels} were asked for", "channels-differ")
+    pixels = _resize(shown, form, stored_size if shown.orientation < 5 else stored_size[::-1])
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] < form.channels else pixels
 
 
-def _resize(image: Image.Image, form: InputFormat, size: tuple[int, int]) -> Pixels:
+def _placed(
+    image_size: tuple[int, int], form: InputFormat, size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """The size to scale to, and which part of the (possibly reduced) image is scaled."""
+    if form.resize != "crop":
+        return _scaled_size(size, form), (0, 0, *image_size)
+    # Of the frame's aspect, in the image's middle.
+    width, height = image_size
+    scale = max(form.width / width, form.height / height)
+    wide, high = min(width, form.width / scale), min(height, form.height / scale)
+    left, top = (width - wide) / 2, (height - high) / 2
+    return (form.width, form.height), (left, top, left + wide, top + high)
+
+
+def _resize(shown: _Shown, form: InputFormat, size: tuple[int, int]) -> Pixels:
     """The image in the frame of `form`. Triangle filter with antialiasing, on a box-reduced image if it is far larger."""
     frame = (form.width, form.height)
-    if image.size == frame:
-        return np.asarray(image)
-    scaled = _scaled_size(size, form)
+    if shown.size == frame:
+        return np.asarray(shown.whole())
+    target, box = _placed(shown.size, form, size)
+    if form.resize != "crop" and shown.size == target:
+        return _framed(np.asarray(shown.whole()), form)
+    return _framed(np.asarray(_shrunk(shown, target, box)), form)
+
+
+def _reductions(target: tuple[int, int], box: tuple[float, float, float, float]) -> tuple[int, int]:
+    """By what whole numbers Pillow reduces a picture before it resizes it, across and down."""
+    across = int((box[2] - box[0]) / target[0] / _REDUCING_GAP) or 1
+    return across, int((box[3] - box[1]) / target[1] / _REDUCING_GAP) or 1
+
+
+def _shrunk(shown: _Shown, target: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
     filter_ = Image.Resampling.BILINEAR
-    if form.resize != "crop":
-        image = image.resize(scaled, filter_, reducing_gap=2.0) if image.size != scaled else image
-        pixels = np.asarray(image)
-        return pixels if scaled == frame else _pad(pixels, form)
-    # A box in the (possibly reduced) image, of the frame's aspect, in its middle.
-    scale = max(form.width / image.width, form.height / image.height)
-    wide, high = min(image.width, form.width / scale), min(image.height, form.height / scale)
-    left, top = (image.width - wide) / 2, (image.height - high) / 2
-    return np.asarray(image.resize(frame, filter_, box=(left, top, left + wide, top + high), reducing_gap=2.0))
+    across, down = _reductions(target, box)
+    if not shown.large or across * down == 1:
+        return shown.whole().resize(target, filter_, box=box, reducing_gap=_REDUCING_GAP)
+    # The same as Pillow does with `reducing_gap`, to the last bit, strip by strip.
+    width, height = shown.size
+    wide, high = (box[2] - box[0]) / target[0] / 2, (box[3] - box[1]) / target[1] / 2
+    left, right = max(0, int(box[0] - wide)), min(width, math.ceil(box[2] + wide))
+    top, bottom = max(0, int(box[1] - high)), min(height, math.ceil(box[3] + high))
+    reduced: Image.Image | None = None
+    for begin, strip in shown.strips(top, bottom, down):
+        part = strip.reduce((across, down), box=(left, 0, right, strip.height))
+        reduced = reduced or Image.new(part.mode, (part.width, -(-(bottom - top) // down)))
+        reduced.paste(part, (0, (begin - top) // down))
+    assert reduced is not None
+    within = (
+        (box[0] - left) / across,
+        (box[1] - top) / down,
+        (box[2] - left) / across,
+        (box[3] - top) / down,
+    )
+    return reduced.resize(target, filter_, box=within)
+
+
+def _framed(pixels: Pixels, form: InputFormat) -> Pixels:
+    return pixels if pixels.shape[:2] == (form.height, form.width) else _pad(pixels, form)
 
 
 def _pad(pixels: Pixels, form: InputFormat) -> Pixels:
@@ -353,7 +589,10 @@ def decode_array(pixels: Pixels, form: InputFormat, *, path: str = "") -> Pixels
         if (height, width) == (form.height, form.width):
             return pixels
         if channels not in (1, 3):
-            planes = [_resize(Image.fromarray(pixels[:, :, c]), form, (width, height)) for c in range(channels)]
+            planes = [
+                _resize(_Shown(Image.fromarray(pixels[:, :, c]), 1, 1, path), form, (width, height))
+                for c in range(channels)
+            ]
             return np.stack(planes, axis=2)
     if form.channels not in (1, 3) or channels not in (1, 2, 3, 4):
         raise bad_image(
@@ -363,7 +602,7 @@ def decode_array(pixels: Pixels, form: InputFormat, *, path: str = "") -> Pixels
             "choose its own number of channels",
         )
     plane = np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels)
-    return _to_array(Image.fromarray(plane), form, (width, height), 1, path)
+    return _to_array(_Shown(Image.fromarray(plane), form.channels, 1, path), form, (width, height))
 
 
 def open_image(
@@ -460,4 +699,4 @@ def _open_pillow(image: Image.Image, form: InputFormat, tiff: bool) -> Pixels:
     with contextlib.suppress(Exception), _quiet():
         orientation = valid_orientation(int(image.getexif().get(274, 1)))
     check_size(*image.size, "")
-    return _to_array(image, form, image.size, orientation, "")
+    return _to_array(_Shown(image, form.channels, orientation, ""), form, image.size)

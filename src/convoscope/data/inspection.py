@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, MachineError, printable
 from .dataset import SPLITS, Dataset, InputFormat, Skipped
-from .decode import decode_bytes, read_header
+from .decode import decode_bytes, read_header, turn_to_read
 from .sources import ArrayImages, FileImages, digest_of
 from .store import Prepared, gathered_remarks
+from .turns import abandoned, decoding_threads
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all images."""
@@ -264,7 +264,7 @@ def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:
 
     def look(rows: range) -> list[_Look]:
         if isinstance(images, FileImages):
-            return [_look_at_file(images, row) for row in rows]
+            return [_look_at_file(images, row) for row in takewhile(lambda _: not abandoned(), rows)]
         shapes = _array_shapes(images, rows) if isinstance(images, ArrayImages) else [None] * len(rows)
         outcomes = images.outcomes(rows, form)
         return [
@@ -279,16 +279,12 @@ def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:
             for outcome, shape in zip(outcomes, shapes, strict=True)
         ]
 
-    with ThreadPoolExecutor(workers) as pool:
+    with decoding_threads(workers) as pool:
         remaining = iter(blocks)
         waiting = [pool.submit(look, rows) for rows in islice(remaining, 4 * workers)]
-        try:
-            while waiting:
-                yield from waiting.pop(0).result()
-                waiting += [pool.submit(look, rows) for rows in islice(remaining, 1)]
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield from waiting.pop(0).result()
+            waiting += [pool.submit(look, rows) for rows in islice(remaining, 1)]
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -303,13 +299,15 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _look_at_file(images: FileImages, row: int) -> _Look:
     size, mode, name = None, "", images.files[row]
     try:
-        data = images.read(row)
-        header = read_header(data, path=name, tiff=images.tiff)
-        size, mode = (header.width, header.height), f"{header.format}, {'grey' if header.grey else 'colour'}"
-        decoded = decode_bytes(data, _LARGE, path=name, tiff=images.tiff)
+        with turn_to_read(images.path(row)):
+            data = images.read(row)
+            header = read_header(data, path=name, tiff=images.tiff)
+            size, mode = (header.width, header.height), f"{header.format}, {'grey' if header.grey else 'colour'}"
+            decoded = decode_bytes(data, _LARGE, path=name, tiff=images.tiff)
+            digest = digest_of(data)
     except ConvoscopeError as error:
         return _Look(error=error, size=size, mode=mode, machine=isinstance(error, MachineError))
-    return _Look(digest_of(data), _thumbnail(decoded.pixels), size, mode, note=decoded.note)
+    return _Look(digest, _thumbnail(decoded.pixels), size, mode, note=decoded.note)
 
 
 def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int] | None]:

@@ -26,7 +26,8 @@ from ..errors import DataError
 from ..files import machine_error
 from .cache import unpacked_file
 from .dataset import InputFormat, Outcome, Stamp
-from .decode import Decoded, Pixels, decode_array, decode_bytes, read_picture
+from .decode import Decoded, Pixels, decode_array, decode_bytes, read_picture, turn_to_read
+from .turns import abandoned
 
 MAX_IN_MEMORY: Final = 128_000_000
 """Packed arrays up to this size are unpacked into memory, larger ones into the cache folder."""
@@ -102,14 +103,21 @@ class FileImages:
         return decode_bytes(self.read(row), form, path=self.files[row], tiff=self.tiff)
 
     def outcomes(self, rows: range, form: InputFormat) -> list[Outcome]:
-        return [self._outcome(self.files[row], form) for row in rows]
+        results: list[Outcome] = []
+        for row in rows:
+            if abandoned():
+                break
+            results.append(self._outcome(self.files[row], form))
+        return results
 
     def _outcome(self, file: str, form: InputFormat) -> Outcome:
         digest = b""
         try:
-            data = read_picture(os.path.join(self.root, file))
-            digest = digest_of(data)
-            decoded = decode_bytes(data, form, path=file, tiff=self.tiff)
+            path = os.path.join(self.root, file)
+            with turn_to_read(path):
+                data = read_picture(path)
+                digest = digest_of(data)
+                decoded = decode_bytes(data, form, path=file, tiff=self.tiff)
         except DataError as error:
             return Outcome(digest, error=DataError(file, error.reason, code=error.code, hint=error.hint))
         except OSError as error:
@@ -433,6 +441,8 @@ class ArrayImages:
             chosen = slice(int(inner[0]), int(inner[-1]) + 1) if consecutive else inner
             images, good = self.stacks[part].read(chosen)
             for position, pixels in enumerate(images):
+                if abandoned():
+                    return results
                 digest = _pixel_digest(pixels)
                 if good is not None and not good[position]:
                     results.append(Outcome(digest, error=self._impossible(part, int(inner[position]))))

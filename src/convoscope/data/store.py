@@ -15,7 +15,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -24,13 +24,14 @@ from typing import Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, MachineError, printable, shell_word
+from ..errors import ConvoscopeError, DataError, MachineError, printable, shell_word
 from ..files import size_text
 from ..parsing import parse_json
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
 from .sources import DIGEST_BYTES
+from .turns import decoding_threads
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all images."""
@@ -226,13 +227,7 @@ def _collect(
         in_a_row = in_a_row + 1 if outcome.machine else 0
         if in_a_row == MACHINE_ERRORS_IN_A_ROW:
             assert outcome.error is not None
-            raise MachineError(
-                dataset.source,
-                f"{in_a_row} pictures in a row cannot be read, the last one {outcome.error.path}: {outcome.error.reason}; "
-                "it is the machine, not the pictures",
-                hint="see whether the disk or the network share is still there, then start again",
-                code="pictures-unreachable",
-            )
+            raise unreachable(dataset.source, outcome.error)
         if outcome.pixels is not None:
             write(outcome.pixels)
             if outcome.note:
@@ -265,14 +260,24 @@ def _reachable(source: str) -> bool:
         return False
 
 
+def unreachable(source: str, last: ConvoscopeError) -> MachineError:
+    """That `MACHINE_ERRORS_IN_A_ROW` pictures in a row failed because of the machine, `last` being the last one's failure."""
+    return MachineError(
+        source,
+        f"{MACHINE_ERRORS_IN_A_ROW} pictures in a row cannot be read, the last one {last.path}: {last.reason}; "
+        "it is the machine, not the pictures",
+        hint="see whether the disk or the network share is still there, then start again",
+        code="pictures-unreachable",
+    )
+
+
 def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None) -> Iterator[Outcome]:
     """All outcomes in order, decoded by threads (Pillow and hashlib let go of Python's lock), a few chunks ahead."""
     threads = workers or _cores()
     count = len(dataset)
     size = max(1, min(256, 2_000_000 // (form.height * form.width * form.channels)))
     chunks = (range(start, min(start + size, count)) for start in range(0, count, size))
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
+    with decoding_threads(threads) as pool:
         waiting: deque[Future[list[Outcome]]] = deque(
             pool.submit(dataset.images.outcomes, chunk, form) for chunk in itertools.islice(chunks, 3 * threads)
         )
@@ -285,8 +290,6 @@ def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, wo
             done += len(results)
             if progress:
                 progress(done, count)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _cores() -> int:

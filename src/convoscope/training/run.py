@@ -28,7 +28,7 @@ from pydantic import (
 
 from .. import data
 from ..data import Dataset, InputFormat, Prepared, Skipped, Task
-from ..errors import DataError, ModelFileError, UsageError, printable, shell_word
+from ..errors import DataError, MachineError, ModelFileError, UsageError, printable, shell_word
 from ..free_memory import free_memory, memory_for, out_of_memory
 from ..parsing import faults_of, read_bytes, read_toml
 from .recipe import EngineSettings, Recipe
@@ -503,16 +503,19 @@ class Run:
             target_std=self.settings.target_std,
         )
 
-    def predict(self, images: Any, *, skipped: list[Skipped] | None = None) -> list[Prediction]:
+    def predict(
+        self, images: Any, *, skipped: list[Skipped] | None = None, done: list[Prediction] | None = None
+    ) -> list[Prediction]:
         """Answer images of any size and mode; they go through the same decoding and preprocessing as in training.
 
         Args:
             images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)` or `(H, W, C)`.
             skipped: a list that takes the images which cannot be read; without it the first one is an error.
+            done: a list that takes the answers, and holds those given before an error.
 
         Raises:
             DataError: an image cannot be read.
-            MachineError: not even one image fits into memory (`out-of-memory`).
+            MachineError: the machine cannot read one; with `skipped`, 20 in a row; not even one image fits into memory (`out-of-memory`).
         """
         single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
         if isinstance(images, np.ndarray) and images.ndim in (2, 3):
@@ -522,7 +525,8 @@ class Run:
             single = True
         items: Sequence[Any] = [images] if single else list(images)
         together = self.at_once() if len(items) > 1 else 1
-        predictions: list[Prediction] = []
+        predictions: list[Prediction] = [] if done is None else done
+        in_a_row = 0
         names: list[str] = []
         batch: list[NDArray[np.uint8]] = []
 
@@ -538,11 +542,16 @@ class Run:
             name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else str(position)
             try:
                 batch.append(data.open_image(item, self.settings.input))
-            except DataError as error:
+            except (DataError, MachineError) as error:
                 if skipped is None:
                     raise
                 skipped.append(Skipped(name, error.reason))
+                in_a_row = in_a_row + 1 if isinstance(error, MachineError) or error.code == "image-missing" else 0
+                if in_a_row == data.MACHINE_ERRORS_IN_A_ROW:
+                    answer()
+                    raise data.unreachable("", error) from error
                 continue
+            in_a_row = 0
             names.append(name)
             if len(batch) == together:
                 answer()
