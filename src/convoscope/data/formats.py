@@ -180,8 +180,8 @@ def parse_picture(data: bytes, path: str, tiff: bool) -> Picture:
     """Tell the format, check the size against the limits, strip what is not needed."""
     if not data:
         raise bad_image(path, "is empty (0 bytes)")
-    check_file_size(len(data), path)
     format_, foreign = sniff(data)
+    check_file_size(len(data), path)
     if foreign:
         raise bad_image(path, foreign, "image-foreign", "JPEG, PNG, WEBP, BMP and GIF are read")
     if not format_:
@@ -368,6 +368,8 @@ def _parse_jpeg(data: bytes, path: str) -> Picture:
                 path, f"the JPEG has too much to decode, {len(scans) + 1} scans and more", "image-over-limit", _ANEW
             )
         expected = -(-units // interval) - 1 if interval else 0
+        if restarts and not interval:  # libjpeg would take the first one for the end and make up the rest
+            raise bad_image(path, "the JPEG is damaged: it has restart markers where none belong")
         if restarts < expected and not lacks:
             lacks = f"parts of the JPEG are missing ({restarts} of {expected} restart markers)"
         scans.append((b"".join(kept), view[end:position]))
@@ -434,11 +436,11 @@ def _next_marker(view: memoryview, position: int) -> tuple[int, int]:
 
 
 def _without_zeros(view: memoryview) -> memoryview:
-    """What stands before the zeros at the end."""
+    """Without the zeros at the end, but for 8 of them, which may be the last codes of a picture and make no rows."""
     end = len(view)
     while end and not (ending := bytes(view[max(0, end - _SEARCHED) : end]).rstrip(b"\0")):
         end -= min(end, _SEARCHED)
-    return view[: max(0, end - _SEARCHED) + len(ending)] if end else view[:0]
+    return view[: max(0, end - _SEARCHED) + len(ending) + 8] if end else view[:0]
 
 
 # --- PNG ---------------------------------------------------------------------------------------------------------------
@@ -464,9 +466,10 @@ def _parse_png(data: bytes, path: str) -> Picture:
         if end > len(data):
             if kind == b"IDAT":
                 packed.append(view[position + 8 :])
-            raise bad_image(
-                path, early_png(packed, rows, bool(interlaced)) if width else "the PNG ends within its header"
-            )
+            if not width:
+                raise bad_image(path, "the PNG ends within its header")
+            early = early_png(packed, rows, bool(interlaced))
+            raise bad_image(path, early or f"the PNG ends early, behind its last row ({len(rows)} of {len(rows)} rows)")
         if not width and kind != b"IHDR":
             raise bad_image(path, "the PNG does not begin with its header")
         chunks += 1
