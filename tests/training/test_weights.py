@@ -172,18 +172,39 @@ def test_a_pth_file_with_its_known_sum_is_unpacked_once(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(own_cache))
     offer(monkeypatch, server.address + "net-0123.pth", digest[:8])
     kept = next((own_cache / "fronts").glob("*/weights.safetensors"))
-    for damaged in (kept.read_bytes()[:-9], b"", kept.read_bytes()[:-1] + b"!"):
-        kept.write_bytes(damaged)
-        with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
-            assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
-    for name in (kept.name, "lock"):
-        (kept.parent / name).unlink()
-        with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
-            assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
+    kept.write_bytes(kept.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
+        assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
     (own_cache / "weights" / "net-0123.pth").write_bytes(pth + b" ")
     with pytest.raises(ModelFileError) as caught:
         library_weights(MODEL, Heard())
     assert caught.value.code == "front-differs"
+
+
+@pytest.mark.parametrize("damage", ["a bit", "empty", "gone", "a folder", "no lock"])
+def test_damaged_converted_weights_are_made_anew(own_cache: Path, damage: str) -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"weight": torch.arange(6.0)}
+
+    weights._kept("ab" * 32, make)
+    (kept,) = (own_cache / "fronts").glob("*/weights.safetensors")
+    if damage == "a bit":
+        kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    elif damage == "empty":
+        kept.write_bytes(b"")
+    elif damage == "no lock":
+        (kept.parent / "lock").unlink()
+    else:
+        kept.unlink()
+        if damage == "a folder":
+            kept.mkdir()
+    with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
+        assert torch.equal(weights._kept("ab" * 32, make)["weight"], torch.arange(6.0))
+    assert torch.equal(weights._kept("ab" * 32, make)["weight"], torch.arange(6.0))
+    assert len(made) == 2
 
 
 # --- what a .pth file may hold -----------------------------------------------------------------------------------------
