@@ -393,6 +393,34 @@ def test_predict_goes_on_after_a_bad_file(
     assert "error: none of 1 images could be read" in capsys.readouterr().err
 
 
+def test_predict_gives_out_what_it_has_when_the_disk_goes(
+    trained: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convoscope.data import decode
+
+    read = decode.read_picture
+
+    def read_or_fail(path: str) -> bytes:
+        if "gone" in path:
+            raise OSError(5, "Input/output error", path)
+        return read(path)
+
+    monkeypatch.setattr(decode, "read_picture", read_or_fail)
+    gone = [tmp_path / f"gone{number}.png" for number in range(25)]
+    for path in gone:
+        path.touch()
+    good = str(pictures / "lying" / "3.png")
+    capsys.readouterr()
+    assert cli(["predict", str(trained), str(gone[0]), good, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 1
+    assert "gone0.png: the system says: Input/output error" in captured.err
+    assert cli(["predict", str(trained), good, *map(str, gone), "--json"]) == 5
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 1
+    assert "error: 20 pictures in a row cannot be read" in captured.err
+
+
 def test_names_that_are_no_text_are_valid_json(trained: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\xff\x1b[31m.png"
     with open(name, "wb") as file:

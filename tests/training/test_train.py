@@ -1,6 +1,7 @@
 """Training from images to a run: what is written, what is learned, what is refused."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -141,6 +142,51 @@ def test_a_picture_that_cannot_be_read_is_an_error_or_is_listed(run: Run, pictur
     answers = run.predict([bad, pictures / "square" / "1.png"], skipped=skipped)
     assert [answer.path for answer in answers] == [str(pictures / "square" / "1.png")]
     assert skipped[0].path == str(bad)
+
+
+def failing_disk(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool], number: int) -> None:
+    """From now on pictures whose path `fails` cannot be read."""
+    from convoscope.data import decode
+
+    read = decode.read_picture
+
+    def read_or_fail(path: Any) -> bytes:
+        if fails(str(path)):
+            raise OSError(number, os.strerror(number), path)
+        return read(path)
+
+    monkeypatch.setattr(decode, "read_picture", read_or_fail)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_one_picture_that_the_disk_does_not_give_is_listed(
+    number: int, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_disk(monkeypatch, lambda path: path.endswith("2.png"), number)
+    names = [pictures / "square" / f"{n}.png" for n in (1, 2, 3)]
+    skipped: list[Any] = []
+    answers = run.predict(names, skipped=skipped)
+    assert [answer.path for answer in answers] == [str(names[0]), str(names[2])]
+    assert [item.path for item in skipped] == [str(names[1])]
+    assert os.strerror(number) in skipped[0].reason or skipped[0].reason == "there is no such picture"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT])
+def test_twenty_of_them_in_a_row_are_the_machines_fault(
+    number: int, run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_disk(monkeypatch, lambda path: "gone" in path, number)
+    gone = [f"gone/{n}.png" for n in range(30)]
+    good = [str(pictures / "square" / f"{n}.png") for n in (1, 3)]
+    skipped: list[Any] = []
+    done: list[Any] = []
+    with pytest.raises(MachineError, match="20 pictures in a row") as caught:
+        run.predict([*good, *gone], skipped=skipped, done=done)
+    assert caught.value.code == "pictures-unreachable"
+    assert [answer.path for answer in done] == good
+    assert len(skipped) == 20
+    mixed = [name for pair in zip(gone, good * 15, strict=True) for name in pair]
+    assert len(run.predict(mixed, skipped=[])) == 30
 
 
 def test_what_was_decided_is_said(pictures: Path, tmp_path: Path) -> None:
