@@ -474,11 +474,12 @@ def test_many_images_of_one_client_keep_no_other_waiting(tmp_path: Path, monkeyp
 
 
 def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "WAITING", 3)
+    monkeypatch.setattr(uploads, "WAITING", 2)
+    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
     order: list[int] = []
 
     async def one(decoding: Decoding, client: str, number: int) -> int:
-        async with decoding.turn(client):
+        async with decoding.place(client) as turn, turn:
             order.append(number)
             await asyncio.sleep(0.01)
         return number
@@ -502,6 +503,7 @@ def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest
 def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """L05: two megabytes wait at their sender, not in this process's memory or on its disk."""
     hang = threading.Event()
+    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
 
     async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
         await asyncio.to_thread(hang.wait, 60)
@@ -512,9 +514,9 @@ def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPa
     with ThreadPoolExecutor(6) as senders:
         try:
             sent = [senders.submit(send, served, bytes(2_000_000)) for _ in range(6)]
-            until(lambda: len(spooled()) == before + 1, seconds=20)
+            until(lambda: len(spooled()) == before + 2, seconds=20)
             time.sleep(0.3)
-            assert len(spooled()) == before + 1
+            assert len(spooled()) == before + 2
         finally:
             hang.set()
         assert [one.result().status_code for one in sent] == [200] * 6
@@ -524,6 +526,7 @@ def test_l05_many_pictures_dropped_at_once_are_each_decoded_or_refused(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "WAITING", 1)
+    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
     content = picture(size=(16, 16))
     with ThreadPoolExecutor(8) as senders:
         answers = list(senders.map(lambda _: send(served, content), range(8)))

@@ -123,8 +123,8 @@ class _Counted:
             async with asyncio.timeout(min(self._idle_seconds, left)):
                 message = await self._receive()
         except TimeoutError:
-            if left >= self._idle_seconds:
-                reason = f"nothing came for {self._idle_seconds:g} seconds; the body is not complete"
+            if left > self._idle_seconds / 2:
+                reason = f"nothing came for {min(self._idle_seconds, left):.3g} seconds; the body is not complete"
                 raise RequestRefused(408, "body-idle", reason) from None
             waited = self._waited + clock() - begun
             reason = f"only {self._count:,} bytes came in {waited:.0f} seconds; the body is not complete"

@@ -19,7 +19,7 @@ from ..errors import DataError
 
 CPU_SECONDS: Final = 6
 """Three times what the largest pictures take, which are refused beyond 2 seconds, and the start."""
-MEMORY_BYTES: Final = 1_500_000_000
+MEMORY_BYTES: Final = 1_000_000_000
 """Of address space, of which the libraries take a part; the largest picture that is read needs about 0.9 GB."""
 
 

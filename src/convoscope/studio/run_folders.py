@@ -32,7 +32,7 @@ T = TypeVar("T")
 def read_runs(runs: Path, read: Callable[[Path], T | None]) -> tuple[list[T], Unreadable]:
     """What `read` makes of each folder in `runs` that may be a run, by name; None leaves it out.
 
-    A folder is unreadable if it, or anything that is read in it, is a link that leads out of `runs`, or no file, or if `read`
+    What holds no weights is no run, or none yet. A folder is unreadable if it, or anything that is read in it, is a link that leads out of `runs`, or no file, or if `read`
     fails with whatever it may be.
     """
     found: list[T] = []
@@ -46,7 +46,7 @@ def read_runs(runs: Path, read: Callable[[Path], T | None]) -> tuple[list[T], Un
     for name in names:
         try:
             folder = _folder(root, name)
-            one = None if folder is None else read(folder)
+            one = None if folder is None or not _has_weights(folder) else read(folder)
         except Exception as error:
             unreadable[printable(name)] = _reason(error)
         else:
@@ -74,7 +74,7 @@ class _Unfit(Exception):
 
 
 def _folder(root: Path, name: str) -> Path | None:
-    """The folder; None if it is none, or holds no weights.
+    """The folder; None if it is none.
 
     Raises:
         OSError: the system does not let it be read.
@@ -95,7 +95,11 @@ def _folder(root: Path, name: str) -> Path | None:
             raise _Unfit(f"{part} is a link that leads out of the folder of runs")
         if not path.is_file() and path.exists():
             raise _Unfit(f"{part} is no file")
-    return folder if any((folder / part).exists() for part in WEIGHTS) else None
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / part).exists() for part in WEIGHTS)
 
 
 def _lies_in(path: Path, root: Path) -> bool:

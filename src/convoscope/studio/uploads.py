@@ -28,8 +28,10 @@ from .state import RequestRefused, client_of
 WALL_SECONDS: Final = 30.0
 """Longer than the processor time a child gets: it may have to wait for its turn."""
 CHILDREN_AT_ONCE: Final = 4
+READ_AT_ONCE: Final = 6
+"""Images of one client that are received at once, as many as a browser sends."""
 WAITING: Final = 30
-"""Images of one client that may wait while one is decoded: a class behind one address, or a folder dropped at once."""
+"""Images of one client that may wait beyond these: a class behind one address, or a folder dropped at once."""
 _END_SECONDS: Final = 5.0
 
 router = APIRouter()
@@ -50,21 +52,23 @@ _BODY: Final = {"schema": {"type": "string", "format": "binary", "maxLength": 20
 async def decode_upload(request: Request, side: Annotated[int, Query(ge=8, le=512)] = 128) -> Pixels:
     """Decode an image file; its longest side is scaled down to `side` pixels, never up."""
     decoding: Decoding = request.app.state.decoding
-    async with decoding.turn(client_of(request)):
+    async with decoding.place(client_of(request)) as turn:
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
                 async for chunk in request.stream():
                     file.write(chunk)
-                return await decoding.decode(file, side)
+                async with turn:
+                    return await decoding.decode(file, side)
         except OSError as error:
             raise _machine(error) from error
 
 
 @dataclass
 class _Line:
-    """Who waits of one client, and who is being served."""
+    """The images of one client."""
 
-    first: asyncio.Lock = field(default_factory=asyncio.Lock)
+    receiving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
+    decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     length: int = 0
 
 
@@ -92,21 +96,23 @@ class Decoding:
                 await _end(self._ready.result())
 
     @contextlib.asynccontextmanager
-    async def turn(self, client: str) -> AsyncIterator[None]:
-        """One image of a client at a time, so that many of one keep no other waiting. What waits is not even read yet.
+    async def place(self, client: str) -> AsyncIterator[asyncio.Lock]:
+        """While it lasts, an image of this client may be received, and decoded when it has the lock: one of a client at a time.
+
+        So many of one client keep no other waiting, and what they wait with is not even read.
 
         Raises:
             RequestRefused: 429 `images-waiting`, too many of this client wait already.
         """
         line = self._lines.setdefault(client, _Line())
-        if line.length > WAITING:
+        if line.length >= READ_AT_ONCE + WAITING:
             raise RequestRefused(
                 429, "images-waiting", f"{WAITING} images from here wait to be decoded already", "send fewer at once"
             )
         line.length += 1
         try:
-            async with line.first:
-                yield
+            async with line.receiving:
+                yield line.decoding
         finally:
             line.length -= 1
             if not line.length:
