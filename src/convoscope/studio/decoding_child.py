@@ -19,8 +19,8 @@ from ..errors import DataError
 
 CPU_SECONDS: Final = 6
 """Three times what the largest pictures take, which are refused beyond 2 seconds, and the start."""
-MEMORY_BYTES: Final = 1_000_000_000
-"""Of address space, of which the libraries take a part; the largest picture that is read needs about 0.9 GB."""
+MEMORY_BYTES: Final = 700_000_000
+"""Of address space, of which the libraries take 0.12 GB; the largest picture that is read takes 0.34 GB in all."""
 
 
 def limit() -> None:
