@@ -462,7 +462,7 @@ def bmp_of_run_lengths_half(random: Random) -> bytes:
 
 @_read_as(lambda: _bmp(4, 4, 8, 1, b"\4\5\0\0" * 4 + b"\0\1", 256))
 def bmp_of_long_rows_of_run_lengths(random: Random) -> bytes:
-    return _bmp(20_000, 200, 8, 1, (b"\xff\5" * 78 + b"\x6e\5\0\0") * 200 + b"\0\1", 256)
+    return _bmp(20_000, 100, 8, 1, (b"\xff\5" * 78 + b"\x6e\5\0\0") * 100 + b"\0\1", 256)
 
 
 # --- TIFF --------------------------------------------------------------------------------------------------------------

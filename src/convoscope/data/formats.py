@@ -41,8 +41,8 @@ MAX_SCANS: Final = 1_000
 """Scans of a JPEG: progressive ones have about 10, and 100 if somebody wrote their script by hand."""
 MAX_WORK_NS: Final = 1_000_000_000
 """What the scans of a JPEG may cost, in nanoseconds of one core of 2020: see `_scan_work`. 48 million pixels cost 0.3 to 0.5 s."""
-MAX_RLE_PIXELS: Final = 4_000_000
-"""Pixels of a run-length coded BMP, which Pillow unpacks in Python, at up to 0.3 s for a million of them."""
+MAX_RLE_PIXELS: Final = 2_000_000
+"""Pixels of a run-length coded BMP, which Pillow unpacks in Python: up to 0.6 s for a million of them."""
 MAX_TIFF_PARTS: Final = 100_000
 """Strips or tiles of a TIFF: Pillow makes an object for each; 20,000 rows in a strip each are the most that make sense."""
 PICTURE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -779,7 +779,8 @@ def _parse_tiff(data: bytes, path: str) -> Picture:
         data,
         orientation=valid_orientation(tags.get(274, 1)),
         grey=tags.get(262, 2) in (0, 1),
-        extra_bytes=8 * min(across * down, 50_000_000),
+        # libtiff unpacks a strip or tile of up to 16 bits a channel beside the pixels.
+        extra_bytes=2 * bands * across * down if tags.get(259, 1) != 1 else 0,
     )
 
 
