@@ -126,6 +126,11 @@ _KINDS = (
 )
 
 
+def kind_of(status: os.stat_result) -> str:
+    """What `stat` found, in words: `a file`, `a named pipe`, ..."""
+    return next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+
+
 def check_plain(path: str | os.PathLike[str], *, folder: bool = False, in_place: bool = False) -> None:
     """Refuse to write where something other than a plain file stands. Nothing there is fine.
 
@@ -191,7 +196,7 @@ def _opened(path: str | os.PathLike[str], flags: int, *, in_place: bool) -> int:
 
 
 def _refuse_foreign(path: str | os.PathLike[str], status: os.stat_result, *, folder: bool, in_place: bool) -> None:
-    kind = next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+    kind = kind_of(status)
     wanted, word = "folder" if folder else "file", shell_word(path)
     hint = f"it is left as it is; see what it is with: ls -ld {word}"
     if kind == "a file" and in_place and status.st_nlink > 1:

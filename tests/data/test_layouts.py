@@ -715,3 +715,35 @@ def test_packed_files_of_an_npz_are_not_taken_at_their_word(tmp_path: Path) -> N
         warnings.simplefilter("ignore")
         archive.writestr("x.npy", b"")
     assert "stands twice" in str(refused(tmp_path / "a.npz", "array-damaged"))
+
+
+# --- what is no file of the data ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "strange"),
+    [
+        (("x.npy", "y.npy"), "x.npy"),
+        (("arrays.npz",), "arrays.npz"),
+        (("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "train-labels-idx1-ubyte"),
+    ],
+)
+def test_arrays_and_tables_are_read_from_ordinary_files_inside_alone(
+    tmp_path: Path, files: tuple[str, ...], strange: str
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in files:
+        np.save(folder / "saved", np.arange(6) % 3)
+        (folder / "saved.npy").rename(folder / name)
+    (folder / strange).rename(tmp_path / "outside")
+    (folder / strange).symlink_to(tmp_path / "outside")
+    assert "leads out of the data folder" in refused(folder, "link-outside").reason
+    (folder / strange).unlink()
+    os.mkfifo(folder / strange)
+    assert refused(folder, "not-ordinary").reason == "is a named pipe, not an ordinary file"
+
+
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table.csv")
+    refused(tmp_path / "table.csv", "not-ordinary")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, DataError, printable
 from .dataset import SPLITS, Task
-from .listing import SPLIT_NAMES, Listing, check_twins, is_clutter, natural
+from .listing import SPLIT_NAMES, Listing, check_ordinary, check_twins, is_clutter, natural
 from .sources import ArrayFile, ArrayImages, Stack
 from .split import TEST, TRAIN, VALIDATION
 
@@ -57,6 +57,7 @@ def read_idx(path: Path) -> Listing:
     for file in sorted(folder.iterdir(), reverse=True):  # an unpacked file comes after its .gz and is preferred
         match = IDX_NAME.match(file.name)
         if match and (only is None or match["part"].lower() == only["part"].lower()):
+            check_ordinary(file, folder)
             files[match["part"].lower(), match["what"].lower()] = file
     parts = sorted({part for part, _ in files}, key=lambda part: (part != "train", part))
     if not parts:
@@ -121,6 +122,7 @@ def read_idx_header(path: Path, axes: int) -> ArrayFile:
     Raises:
         DataError: no IDX file, or one of another number of axes.
     """
+    check_ordinary(path)
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -149,6 +151,7 @@ def read_npy_header(path: Path) -> ArrayFile:
     Raises:
         DataError: no such file, one that is shorter than it says, or one that holds other values than numbers and texts.
     """
+    check_ordinary(path)
     with path.open("rb") as file:
         return _npy_header(file, path, "", 0, False)
 
@@ -247,6 +250,7 @@ def read_npz_headers(path: Path) -> dict[str, ArrayFile | None]:
     Raises:
         DataError: it is damaged, encrypted, or holds something else than arrays.
     """
+    check_ordinary(path)
     arrays: dict[str, ArrayFile | None] = {}
     try:
         size = path.stat().st_size
@@ -318,12 +322,16 @@ def read_arrays(path: Path) -> Listing:
     if path.is_dir() or path.suffix.lower() == ".npy":
         folder = path if path.is_dir() else path.parent
         files = sorted(folder.glob("*.npy"))
+        for file in files if path.is_dir() else ():
+            if role_of(file.stem):
+                check_ordinary(file, folder)
         if not files:
             packs = sorted(folder.glob("*.npz"))
             if len(packs) != 1:
                 raise DataError(
                     path, f"expected one .npz file or .npy files; found {len(packs)} .npz files", code="arrays-missing"
                 )
+            check_ordinary(packs[0], folder)
             arrays = read_npz_headers(packs[0])
         else:
             arrays = {file.stem: read_npy_header(file) if role_of(file.stem) else None for file in files}
@@ -488,6 +496,7 @@ def read_quickdraw(path: Path) -> Listing:
     classes = tuple(file.stem.removeprefix("full_numpy_bitmap_") for file in files)
     check_twins(path, classes)
     for number, (name, file) in enumerate(zip(classes, files, strict=True)):
+        check_ordinary(file, path)
         header = read_npy_header(file)
         if len(header.shape) == 3 and header.shape[1] == 1:
             header = replace(header, shape=(header.shape[0], header.shape[2]))

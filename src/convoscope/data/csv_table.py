@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, printable
 from .dataset import Skipped
-from .listing import SPLIT_NAMES, Listing, check_twins, is_clutter, judge_link, natural
+from .listing import SPLIT_NAMES, Listing, check_ordinary, check_twins, is_clutter, judge_link, natural
 from .sources import FileImages
 
 # ruff: noqa: PTH118
@@ -131,6 +131,7 @@ def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
 
 
 def _csv_lines(path: Path) -> tuple[list[str], list[list[str]]]:
+    check_ordinary(path)
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline(100_000)

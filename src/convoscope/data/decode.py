@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from ..errors import DataError, UsageError, printable
-from ..files import size_text
+from ..files import kind_of, size_text
 from .dataset import InputFormat
 from .formats import (
     Picture,
@@ -114,14 +114,6 @@ def check_format(form: InputFormat) -> None:
 
 # --- reading -----------------------------------------------------------------------------------------------------------
 
-_KINDS: Final = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
 
 def read_picture(path: str | os.PathLike[str]) -> bytes:
     """The bytes of an ordinary file. Pipes, sockets, devices and folders are never opened.
@@ -158,8 +150,7 @@ def turn_to_read(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no ordinary file")
-        raise bad_image(path, f"is {kind}, not a picture", "image-foreign")
+        raise bad_image(path, f"is {kind_of(status)}, not a picture", "image-foreign")
     check_file_size(status.st_size, path)
 
 

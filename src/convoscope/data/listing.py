@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import kind_of
 from .dataset import ImageSource, Skipped, Task
 from .formats import FOREIGN_ENDINGS, PICTURE_ENDINGS
 from .split import TEST, TRAIN, VALIDATION
@@ -96,3 +99,21 @@ def judge_link(path: str, root: str) -> str:
         return "is a link that leads to itself"
     inside = target == root or target.startswith(root.rstrip(os.sep) + os.sep)
     return "" if inside else "is a link that leads out of the data folder"
+
+
+def check_ordinary(path: Path, folder: Path | None = None) -> None:
+    """Refuse to read what is no ordinary file; a named pipe would wait for ever.
+
+    Args:
+        path: the file. Links are followed.
+        folder: where it was found, if nobody named the file itself: then no link may lead out of there.
+
+    Raises:
+        DataError: `not-ordinary`, or `link-outside`.
+    """
+    reason = judge_link(str(path), os.path.realpath(folder)) if folder is not None and path.is_symlink() else ""
+    if reason:
+        raise DataError(path, reason, hint="name the file itself, or copy it there", code="link-outside")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(path, f"is {kind_of(status)}, not an ordinary file", code="not-ordinary")
