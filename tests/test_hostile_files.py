@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hostile
+import impossible
 import numpy as np
 import pytest
 from PIL import Image
@@ -154,8 +154,8 @@ def whole_test(path: Path) -> None:
 def ruined_checkpoint(path: Path, rng: random.Random) -> bytes:
     tensors, state = checkpoint.load(path)
     if rng.random() < 0.15:
-        return hostile.seal(hostile.other_tensors(tensors, rng), json.dumps(state))
-    return hostile.seal(tensors, hostile.json_text(hostile.mutated(state, rng)))
+        return impossible.seal(impossible.other_tensors(tensors, rng), json.dumps(state))
+    return impossible.seal(tensors, impossible.json_text(impossible.mutated(state, rng)))
 
 
 @pytest.mark.parametrize(("name", "count"), [("a", 400), ("b", 400)])
@@ -163,7 +163,7 @@ def test_checkpoints_that_are_predicted_with(runs: Path, tmp_path: Path, name: s
     ruins = Ruins(f"predict {name}")
     folder = copied(runs, name, tmp_path)
     for rng in ruins.cases(count):
-        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
+        impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
         ruins.attempt(lambda: use(folder))
     ruins.end()
 
@@ -173,7 +173,7 @@ def test_checkpoints_that_are_tested_and_looked_into(runs: Path, tmp_path: Path,
     ruins = Ruins(f"look {name}")
     folder = copied(runs, name, tmp_path)
     for rng in ruins.cases(count):
-        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
+        impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
         ruins.attempt(lambda: look(folder))
         ruins.attempt(lambda: whole_test(folder))
     ruins.end()
@@ -186,14 +186,14 @@ def test_checkpoints_that_are_gone_on_with(runs: Path, tmp_path: Path, name: str
     tensors, state = checkpoint.load(runs / name / "last.safetensors")
     for rng in ruins.cases(count):
         if rng.random() < 0.3:
-            content = hostile.seal(hostile.other_tensors(tensors, rng), json.dumps(state))
+            content = impossible.seal(impossible.other_tensors(tensors, rng), json.dumps(state))
         elif rng.random() < 0.5:
-            content = hostile.seal(
-                tensors, hostile.json_text(state | {"progress": hostile.mutated(state["progress"], rng)})
+            content = impossible.seal(
+                tensors, impossible.json_text(state | {"progress": impossible.mutated(state["progress"], rng)})
             )
         else:
-            content = hostile.seal(tensors, hostile.json_text(hostile.mutated(state, rng)))
-        hostile.write(folder / "last.safetensors", content)
+            content = impossible.seal(tensors, impossible.json_text(impossible.mutated(state, rng)))
+        impossible.write(folder / "last.safetensors", content)
         more = rng.choice((None, 3))
         ruins.attempt(lambda more=more: resume(folder, epochs=more, reporter=Brief()))  # type: ignore[misc]
     ruins.end()
@@ -203,10 +203,10 @@ def test_checkpoints_that_a_new_head_is_put_on(runs: Path, tmp_path: Path) -> No
     ruins = Ruins("relearn")
     folder = copied(runs, "b", tmp_path)
     for rng in ruins.cases(225):
-        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
+        impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
         ruins.attempt(lambda: open_front(folder, say=print).network((), 2))
     for rng in ruins.cases(25):
-        hostile.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
+        impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
         ruins.attempt(
             lambda: relearn(folder, "builtin:lines", output=tmp_path / "new", add=True, threads=1, precision="float32")
         )
@@ -221,14 +221,14 @@ def test_headers_of_checkpoints(runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     for rng in ruins.cases(300):
         if rng.random() < 0.6:
-            text = hostile.json_text(hostile.mutated(header, rng)).encode("utf-8", "surrogatepass")
+            text = impossible.json_text(impossible.mutated(header, rng)).encode("utf-8", "surrogatepass")
         else:
-            text = hostile.damaged(content[8 : 8 + length], rng)
-        hostile.write(path, struct.pack("<Q", len(text)) + text + content[8 + length :])
+            text = impossible.damaged(content[8 : 8 + length], rng)
+        impossible.write(path, struct.pack("<Q", len(text)) + text + content[8 + length :])
         ruins.attempt(lambda: checkpoint.load(path))
         ruins.attempt(lambda: read_foreign(path))
     for version in ("²", "", "-1", "1e3", "9" * 5000, "٣"):
-        hostile.write(path, hostile.seal({}, "{}", convoscope=version))
+        impossible.write(path, impossible.seal({}, "{}", convoscope=version))
         ruins.attempt(lambda: checkpoint.load(path))
     ruins.end()
 
@@ -242,11 +242,11 @@ def test_run_toml(runs: Path, tmp_path: Path) -> None:
         if not folder.exists():
             shutil.copytree(runs / name, folder)
         text = (
-            hostile.toml_text(hostile.mutated(tomllib.loads(content.decode()), rng, top=False))
+            impossible.toml_text(impossible.mutated(tomllib.loads(content.decode()), rng, top=False))
             if rng.random() < 0.7
             else None
         )
-        hostile.write(folder / "run.toml", text if text is not None else hostile.damaged(content, rng))
+        impossible.write(folder / "run.toml", text if text is not None else impossible.damaged(content, rng))
         for reader in (glance, start_again, lambda place: read_config(place / "run.toml")):
             ruins.attempt(lambda reader=reader, folder=folder: reader(folder))  # type: ignore[misc]
     ruins.end()
@@ -268,10 +268,10 @@ def test_scores(runs: Path, tmp_path: Path) -> None:
     for rng in ruins.cases(450):
         name = rng.choice("abb")
         content = (runs / name / "test" / "scores.json").read_bytes()
-        ruined = hostile.damaged(content, rng)
+        ruined = impossible.damaged(content, rng)
         if rng.random() < 0.85:
-            ruined = hostile.json_text(hostile.mutated(json.loads(content), rng)).encode("utf-8", "surrogatepass")
-        hostile.write(folders[name] / "test" / "scores.json", ruined)
+            ruined = impossible.json_text(impossible.mutated(json.loads(content), rng)).encode("utf-8", "surrogatepass")
+        impossible.write(folders[name] / "test" / "scores.json", ruined)
         ruins.attempt(lambda name=name: show(opened[name]))  # type: ignore[misc]
     ruins.end()
 
@@ -302,7 +302,7 @@ def test_split_csv(runs: Path, tmp_path: Path) -> None:
         "a,b",
     )
     for rng in ruins.cases(150):
-        ruined = hostile.damaged(content, rng)
+        ruined = impossible.damaged(content, rng)
         if rng.random() < 0.6:
             rows = list(csv.reader(io.StringIO(content.decode())))
             row = rng.choice(rows)
@@ -312,7 +312,7 @@ def test_split_csv(runs: Path, tmp_path: Path) -> None:
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows(rows)
             ruined = text.getvalue().encode()
-        path = hostile.write(folder / "split.csv", ruined)
+        path = impossible.write(folder / "split.csv", ruined)
         ruins.attempt(lambda path=path: data.changed(prepared, path))  # type: ignore[misc]
         ruins.attempt(lambda: Run.open(folder).dataset())
         if ruins.number % 10 == 0:
@@ -356,13 +356,13 @@ def test_metrics_csv(runs: Path, tmp_path: Path) -> None:
             evaluation.write_report(run, inside=False)
 
     for rng in ruins.cases(250):
-        ruined = hostile.damaged(content, rng)
+        ruined = impossible.damaged(content, rng)
         if rng.random() < 0.7:
             lines = [line.split(b",") for line in content.split(b"\n")]
             row = rng.choice(lines[:-1])
             row[rng.randrange(len(row))] = rng.choice(cells)
             ruined = b"\n".join(b",".join(row) for row in lines)
-        hostile.write(folder / "metrics.csv", ruined)
+        impossible.write(folder / "metrics.csv", ruined)
         ruins.attempt(show)
     ruins.end()
 
@@ -382,16 +382,16 @@ def test_npy(tmp_path: Path) -> None:
     np.save(labels, np.arange(8) % 2)
     for rng in ruins.cases(600):
         folder = tmp_path / f"{ruins.number}"
-        ruined = hostile.npy(rng, values) if rng.random() < 0.8 else hostile.damaged(good.getvalue(), rng)
+        ruined = impossible.npy(rng, values) if rng.random() < 0.8 else impossible.damaged(good.getvalue(), rng)
         layout = rng.choice(("arrays", "arrays", "quickdraw"))
         if layout == "arrays":
-            hostile.write(folder / "x.npy", ruined if rng.random() < 0.6 else good.getvalue())
-            hostile.write(
+            impossible.write(folder / "x.npy", ruined if rng.random() < 0.6 else good.getvalue())
+            impossible.write(
                 folder / "y.npy", labels.getvalue() if (folder / "x.npy").read_bytes() != good.getvalue() else ruined
             )
         else:
-            hostile.write(folder / "a.npy", good.getvalue())
-            hostile.write(folder / "b.npy", ruined)
+            impossible.write(folder / "a.npy", good.getvalue())
+            impossible.write(folder / "b.npy", ruined)
         ruins.attempt(lambda: read(folder, layout))  # noqa: B023
         shutil.rmtree(folder)
     ruins.end()
@@ -408,11 +408,12 @@ def test_npz(tmp_path: Path) -> None:
         kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
         with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", kind) as archive:
             warnings.simplefilter("ignore")
-            archive.writestr("images.npy", hostile.npy(rng, values))
+            archive.writestr("images.npy", impossible.npy(rng, values))
             archive.writestr("labels.npy", labels.getvalue())
             if rng.random() < 0.2:
                 archive.writestr(
-                    rng.choice(("labels.npy", "names.npy", "../x.npy", "a.txt", "more.npy")), hostile.npy(rng, values)
+                    rng.choice(("labels.npy", "names.npy", "../x.npy", "a.txt", "more.npy")),
+                    impossible.npy(rng, values),
                 )
         content = bytearray(packed.getvalue())
         if rng.random() < 0.4:  # the sizes that the archive itself claims
@@ -421,8 +422,8 @@ def test_npz(tmp_path: Path) -> None:
                 "<I", content, entry + rng.choice((8, 20, 24, 42)), rng.choice((0, 1, 2**31, 2**32 - 1, 2**32 - 2))
             )
         elif rng.random() < 0.3:
-            content = bytearray(hostile.damaged(bytes(content), rng))
-        hostile.write(path, bytes(content))
+            content = bytearray(impossible.damaged(bytes(content), rng))
+        impossible.write(path, bytes(content))
         ruins.attempt(lambda: read(path, "arrays"))
     ruins.end()
 
@@ -445,8 +446,8 @@ def test_idx(tmp_path: Path) -> None:
         folder = tmp_path / f"{ruins.number}"
         for name, content in files.items():
             if rng.random() < 0.3:
-                name, content = f"{name}.gz", hostile.damaged(gzip.compress(content), rng)
-            hostile.write(folder / name, content)
+                name, content = f"{name}.gz", impossible.damaged(gzip.compress(content), rng)
+            impossible.write(folder / name, content)
         ruins.attempt(lambda: read(folder, "idx"))  # noqa: B023
         shutil.rmtree(folder)
     ruins.end()
@@ -456,7 +457,7 @@ def test_idx(tmp_path: Path) -> None:
 
 WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no state": lambda state: None,
-    "a deep state": lambda state: hostile.DEEP,
+    "a deep state": lambda state: impossible.DEEP,
     "no settings": lambda state: {},
     "settings that are a list": lambda state: state | {"settings": [1]},
     **{
@@ -494,7 +495,7 @@ def test_the_command_refuses_wrong_checkpoints_plainly(
     folder = copied(runs, "b", tmp_path)
     Image.new("L", (5, 5)).save("image.png")
     tensors, state = checkpoint.load(runs / "b" / "best.safetensors")
-    hostile.write(folder / "best.safetensors", hostile.seal(tensors, hostile.json_text(WRONG[wrong](state))))
+    impossible.write(folder / "best.safetensors", impossible.seal(tensors, impossible.json_text(WRONG[wrong](state))))
     number = list(WRONG).index(wrong)
     for command in (COMMANDS[number % len(COMMANDS)], COMMANDS[0]):
         if command[0] == "compare" and wrong.startswith(("model", "outputs", "input 14")):
@@ -521,7 +522,7 @@ def test_the_command_refuses_wrong_progress_plainly(
     tensors, state = checkpoint.load(runs / "a" / "last.safetensors")
     before = (folder / "events.jsonl").read_bytes()
     content = state | {"progress": state["progress"] | change}
-    hostile.write(folder / "last.safetensors", hostile.seal(tensors, json.dumps(content)))
+    impossible.write(folder / "last.safetensors", impossible.seal(tensors, json.dumps(content)))
     assert cli.run(["train", "--resume", str(folder), "--epochs", "3"]) == 4
     assert "its progress cannot be read" in capfd.readouterr().err
     assert (folder / "events.jsonl").read_bytes() == before
@@ -541,6 +542,6 @@ def test_the_command_refuses_wrong_small_files_plainly(
     runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: str, command: str, code: int, words: str
 ) -> None:  # fmt: skip
     folder = copied(runs, "a", tmp_path)
-    hostile.write(folder / name, content)
+    impossible.write(folder / name, content)
     assert cli.run([command, str(folder)]) == code
     assert words in capfd.readouterr().err.lower().replace("32 mb", "32 MB")

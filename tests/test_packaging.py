@@ -49,7 +49,7 @@ def test_what_is_imported_is_declared() -> None:
                 imported.add(node.module.partition(".")[0])
     offered = importlib.metadata.packages_distributions()
     asked = {line.split(">=")[0] for line in PROJECT["dependencies"]}
-    foreign = imported - sys.stdlib_module_names - {"convoscope"}
+    foreign = imported - sys.stdlib_module_names - {"convoscope", "_typeshed"}
     assert {"numpy", "requests", "torch"} <= foreign
     assert [name for name in sorted(foreign) if not {found.lower().replace("_", "-") for found in offered[name]} & asked] == []  # fmt: skip
 

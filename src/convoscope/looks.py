@@ -24,13 +24,15 @@ def save_sheets(sheets: Iterable[tuple[str, Image.Image]], folder: Path) -> list
     Raises:
         MachineError: the folder cannot be written to, or something in it is no plain file (`not-a-plain-file`).
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise machine_error(folder, error) from error
 
     def save(name: str, image: Image.Image) -> Path:
         path = folder / name
+        try:
+            folder.mkdir(
+                parents=True, exist_ok=True
+            )  # not before there is something to save: what was asked for may be refused
+        except OSError as error:
+            raise machine_error(folder, error) from error
         if path.parent != folder:
             make_own_folder(path.parent)
         buffer = io.BytesIO()

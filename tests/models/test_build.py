@@ -105,6 +105,7 @@ def test_the_front_door():
         "blocks",
         "build",
         "check",
+        "count_parameters",
         "cuts",
         "from_json",
         "front_text",
