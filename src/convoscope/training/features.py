@@ -187,12 +187,11 @@ class Features:
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
     def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
-        network = self._network(way)
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
         count, together = len(images), self._together()
         whole = images if count == together else images[torch.arange(together) % count]
         with memory_for(lambda free: self._too_large(together, free)):
-            vectors = _run(network, whole.to(self._device), way.precision)[:count]
+            vectors = _run(self._network(way), whole.to(self._device), way.precision)[:count]
         broken = count - int(np.isfinite(vectors).all(axis=1).sum())
         if broken:
             raise ModelFileError(

@@ -313,9 +313,11 @@ def evaluate(
     if not len(part):
         return None, None
     # What the batches of training took, these take too: nothing is kept for a way back.
-    batch = job.recipe.batch_size
-    fits = footprint(network, (job.train.pixels.shape[3], *size)).at_once()
-    count = min(max(32, min(256, 2 * batch)), max(batch, fits))
+    count = job.recipe.batch_size
+    most = max(32, min(256, 2 * count))
+    if count < min(most, len(part)):
+        count = max(count, footprint(network, (job.train.pixels.shape[3], *size)).at_once(most=most))
+    count = min(count, most)
     was_training = network.training
     network.eval()
     loss_sum = right_sum = weight_sum = 0.0

@@ -64,8 +64,8 @@ def value_of_row(row: Row) -> list[float]:
     Without a validation part: the training loss.
     """
     if row["val_loss"] is None or row["val_accuracy"] is None:
-        return [row["size"], -row["train_loss"]]
-    return [row["size"], row["val_accuracy"], -row["val_loss"]]
+        return [float(row["size"]), -row["train_loss"]]
+    return [float(row["size"]), row["val_accuracy"], -row["val_loss"]]
 
 
 def best_epoch(history: list[Row]) -> int:
