@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -75,31 +76,15 @@ def refused(arguments: list[str], run: Path, capsys: pytest.CaptureFixture[str])
     return said.err
 
 
-@pytest.mark.parametrize("plant", REPLACED)
-@pytest.mark.parametrize("name", [*CHECKPOINTS, "run.toml", "metrics.csv", "report.html"])
-def test_resume_replaces_only_plain_files(
-    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
-) -> None:
-    clear(run / name)
-    plant(run / name, victim)
-    assert f"{run / name}: is " in refused(["train", "--resume", str(run), "--epochs", "2"], run, capsys)
-    assert victim.untouched()
-
-
-@pytest.mark.parametrize("plant", CHANGED)
-@pytest.mark.parametrize("name", [".lock", "events.jsonl"])
-def test_resume_changes_only_the_runs_own_files(
-    run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
-) -> None:
-    clear(run / name)
-    plant(run / name, victim)
-    assert f"{run / name}: is " in refused(["train", "--resume", str(run), "--epochs", "2"], run, capsys)
-    assert victim.untouched()
-
-
-@pytest.mark.parametrize("plant", FOLDERS)
-@pytest.mark.parametrize("name", ["tensorboard", "test"])
-def test_resume_follows_no_linked_folder(
+@pytest.mark.parametrize(
+    ("name", "plant"),
+    [
+        *product([*CHECKPOINTS, "run.toml", "metrics.csv", "report.html"], REPLACED),
+        *product([".lock", "events.jsonl"], CHANGED),
+        *product(["tensorboard", "test"], FOLDERS),
+    ],
+)
+def test_resume_writes_nothing_but_the_runs_own_files_and_follows_no_link(
     run: Path, victim: Victim, capsys: pytest.CaptureFixture[str], name: str, plant: Plant
 ) -> None:
     clear(run / name)

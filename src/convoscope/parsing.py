@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import printable
-from .files import size_text
+from .files import open_at_once, size_text
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -45,18 +45,13 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
         ValueError: it has more, or is no file.
         OSError: as the system says.
     """
-    with open(path, "rb", opener=_open_at_once) as file:
+    with open(path, "rb", opener=open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a file")
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {size_text(most)}; no more is read")
     return content
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """As `open` does it, but a named pipe does not hang."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_json(path: str | os.PathLike[str], *, most: int = MOST_JSON_BYTES) -> Any:

@@ -20,7 +20,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ..errors import ModelFileError, printable
-from ..files import keep_copy, machine_error, size_text, write_bytes
+from ..files import keep_copy, machine_error, open_at_once, size_text, write_bytes
 from ..parsing import parse_json
 
 FORMAT = 1
@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     """The bytes of a safetensors file that is whole by its header, and the header's metadata."""
     try:
         # The opened file is looked at, not its name: a training may put a new one in its place at any moment.
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise IsADirectoryError
@@ -147,11 +147,6 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
         ) from None
     except OSError as error:
         raise machine_error(path, error) from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """As `open` does it, but a named pipe does not hang."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
