@@ -74,7 +74,7 @@ class Watch:
         run, cache = self.place / "run", self.place / "cache"
         return {
             "first word": lambda: (self.place / "log").stat().st_size > 0,
-            "front": lambda: any((cache / "fronts").glob("*")),
+            "backbone": lambda: any((cache / "backbones").glob("*")),
             "pixels": lambda: any((cache / "pixels").glob("*")),
             "features": lambda: any((cache / "features").glob("*")),
             "run": run.exists,
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="?", help="a folder of some forty photographs, a folder a class, for --relearn")
     parser.add_argument("--train", type=int, default=0, metavar="N")
     parser.add_argument("--relearn", type=int, default=0, metavar="N")
-    parser.add_argument("--unfreeze", action="store_true", help="with --relearn: the front's last block learns too")
+    parser.add_argument("--unfreeze", action="store_true", help="with --relearn: the backbone's last block learns too")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if asked.relearn and not asked.photos:

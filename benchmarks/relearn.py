@@ -1,8 +1,8 @@
 """Relearning against training from scratch: the tables of docs/relearn.md.
 
     python benchmarks/relearn.py few PHOTOS        # cats and dogs: 10, 20, 50 and 100 images a class
-    python benchmarks/relearn.py drawings          # a front of 10 kinds of drawings, 5 others with 20 drawings a class
-    python benchmarks/relearn.py unfreeze IMAGES   # the frozen front, and then all of it
+    python benchmarks/relearn.py drawings          # a backbone of 10 kinds of drawings, 5 others with 20 drawings a class
+    python benchmarks/relearn.py unfreeze IMAGES   # the frozen backbone, and then all of it
     python benchmarks/relearn.py strangers PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
 
 Every number is the share of right answers on images that were neither learned from nor chosen by.
@@ -20,7 +20,7 @@ import numpy as np
 
 from convoscope import Run, data, relearn, train
 from convoscope.data import Dataset
-from convoscope.training.front import open_front
+from convoscope.training.backbone import open_backbone
 
 DRAWINGS = [
     "apple",
@@ -69,7 +69,7 @@ def few(source: str, folder: Path, seeds: int) -> None:
             chosen = np.flatnonzero(splits >= 0)
             part = replace(dataset.select(chosen), splits=splits[chosen], source=f"{count} images a class")
             begin = time.perf_counter()
-            made = relearn("imagenet", part, output=folder / f"few-{count}-{seed}-front")
+            made = relearn("imagenet", part, output=folder / f"few-{count}-{seed}-backbone")
             seconds = time.perf_counter() - begin
             own = train(part, output=folder / f"few-{count}-{seed}-scratch", seed=seed)
             own._prepared = data.prepare(part, own.settings.input)
@@ -105,7 +105,7 @@ def with_turns(dataset: Dataset) -> Dataset:
 
 
 def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
-    """The same model, once on a frozen front of ten kinds of drawings and once from scratch, on five others with 20 drawings a class.
+    """The same model, once on a frozen backbone of ten kinds of drawings and once from scratch, on five others with 20 drawings a class.
 
     A fifth of the 20 serves to choose by; tested on the other 60. `kinds` draws which are the ten: 0 the first ones of the alphabet.
     """
@@ -113,18 +113,18 @@ def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
     if kinds:
         names = np.random.default_rng(kinds).permutation(names).tolist()
     first, others = (f"builtin:drawings/{','.join(sorted(part))}" for part in (names[:10], names[10:]))
-    front = train(first, model, output=folder / "front", test=0.0, **ENGINE)
+    backbone = train(first, model, output=folder / "backbone", test=0.0, **ENGINE)
     turned = train(with_turns(data.load(first, test=0.0)), model, output=folder / "turned", **ENGINE)
     results: dict[str, list[float]] = {
-        name: [] for name in ("front with turns", "front", "front at its end", "imagenet", "from scratch")
+        name: [] for name in ("backbone with turns", "backbone", "backbone at its end", "imagenet", "from scratch")
     }
-    end = open_front(front, say=print).cuts()[-1].layers[-1]
+    end = open_backbone(backbone, say=print).cuts()[-1].layers[-1]
     for seed in range(seeds):
         parts = {"seed": seed, "validation": 0.05, "test": 0.75}
         for name, taken, cut in (
-            ("front with turns", turned, None),
-            ("front", front, None),
-            ("front at its end", front, end),
+            ("backbone with turns", turned, None),
+            ("backbone", backbone, None),
+            ("backbone at its end", backbone, end),
             ("imagenet", None, None),
         ):
             made = relearn(taken or "imagenet", others, output=folder / f"{name} {seed}", cut=cut, **parts, **ENGINE)
@@ -141,7 +141,7 @@ def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
 
 
 def unfreeze(source: str, folder: Path, seeds: int, epochs: int) -> None:
-    """The head alone, and then the whole front too."""
+    """The head alone, and then the whole backbone too."""
     for seed in range(seeds):
         frozen = relearn("imagenet", source, output=folder / f"frozen-{seed}", seed=seed)
         print(f"seed {seed}: frozen {right(frozen):.4f}", flush=True)

@@ -105,7 +105,7 @@ def test_nothing_to_predict() -> None:
 
 def test_a_relearned_runs_settings_train_nothing(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    path.write_text("source = 'x'\n[record.relearned]\nfront = 'imagenet'\n")
+    path.write_text("source = 'x'\n[record.relearned]\nbackbone = 'imagenet'\n")
     with pytest.raises(UsageError) as caught:
         read_config(path)
     assert caught.value.code == "config-relearned"

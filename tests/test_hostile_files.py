@@ -27,7 +27,7 @@ from convoscope import cli, data, evaluation, explain
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError
 from convoscope.training import Reporter, Run, best_epoch, checkpoint, glance, relearn, resume, train
-from convoscope.training.front import open_front
+from convoscope.training.backbone import open_backbone
 from convoscope.training.run import start_again
 from convoscope.training.weights import read_foreign
 
@@ -105,7 +105,7 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`a`: trained; `b`: relearned from it, knows strangers; `c`: relearned, the front learns too. All tested but the last."""
+    """`a`: trained; `b`: relearned from it, knows strangers; `c`: relearned, the backbone learns too. All tested but the last."""
     root = tmp_path_factory.mktemp("runs")
     plain = {"threads": 1, "precision": "float32", "memory_format": "contiguous"}
     with warnings.catch_warnings():
@@ -204,7 +204,7 @@ def test_checkpoints_that_a_new_head_is_put_on(runs: Path, tmp_path: Path) -> No
     folder = copied(runs, "b", tmp_path)
     for rng in ruins.cases(225):
         impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
-        ruins.attempt(lambda: open_front(folder, say=print).network((), 2))
+        ruins.attempt(lambda: open_backbone(folder, say=print).network((), 2))
     for rng in ruins.cases(25):
         impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / "b" / "best.safetensors", rng))
         ruins.attempt(

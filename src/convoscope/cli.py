@@ -484,10 +484,10 @@ def train(
 
 @app.command(
     sort_key=3.5,
-    usage="Usage: convoscope relearn FRONT SOURCE [OPTIONS]\n       convoscope relearn RUN SOURCE --add [OPTIONS]",
+    usage="Usage: convoscope relearn BACKBONE SOURCE [OPTIONS]\n       convoscope relearn RUN SOURCE --add [OPTIONS]",
 )
 def relearn(
-    front: Annotated[
+    backbone: Annotated[
         str,
         Parameter(help="imagenet, timm:NAME, torchvision:NAME, a run's folder, or a .safetensors file."),
     ],
@@ -510,21 +510,21 @@ def relearn(
     cut: Annotated[
         str | None,
         Parameter(
-            help="A run's layer behind which the front ends; if not given, the one that does best in cross-validation."
+            help="A run's layer behind which the backbone ends; if not given, the one that does best in cross-validation."
         ),
     ] = None,
     unfreeze: Annotated[
-        str | None, Parameter(help="all, or how many of FRONT's last blocks learn too once the head has.")
+        str | None, Parameter(help="all, or how many of BACKBONE's last blocks learn too once the head has.")
     ] = None,
     epochs: Annotated[
-        int | None, Parameter(help="With --unfreeze: how often every training image is shown to the front.")
+        int | None, Parameter(help="With --unfreeze: how often every training image is shown to the backbone.")
     ] = None,
     accept: Annotated[
         float | None,
         Parameter(help="Share of known images that shall not be called unknown; 0.95 if not given."),
     ] = None,
     add: Annotated[
-        bool, Parameter(show_default=False, help="Add SOURCE's classes and images to those of the run FRONT.")
+        bool, Parameter(show_default=False, help="Add SOURCE's classes and images to those of the run BACKBONE.")
     ] = False,
     model: Annotated[
         str | None,
@@ -547,11 +547,11 @@ def relearn(
     no_test: Annotated[bool, Parameter(show_default=False, help="Stop after learning: no test, no report.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Teach a network that has learned already new classes: the front is kept, a new head learns SOURCE's classes in seconds.
+    """Teach a network that has learned already new classes: the backbone is kept, a new head learns SOURCE's classes in seconds.
 
     For instance: convoscope relearn imagenet photos/
 
-    What the front makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C loses nothing.
+    What the backbone makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C loses nothing.
     """
     from .config import read_assignments
     from .terminal import TerminalReporter
@@ -568,7 +568,7 @@ def relearn(
             recipe[key] = value
     blocks: Any = int(unfreeze) if unfreeze is not None and unfreeze.isascii() and unfreeze.isdigit() else unfreeze or 0
     finished = start(
-        front,
+        backbone,
         source,
         output=output,
         head=head,

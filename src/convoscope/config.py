@@ -71,8 +71,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(record, dict) and "relearned" in record:
         raise UsageError(
             path,
-            "is the run.toml of a relearned run, whose front cannot be trained anew from it",
-            hint="relearn again: convoscope relearn FRONT SOURCE",
+            "is the run.toml of a relearned run, whose backbone cannot be trained anew from it",
+            hint="relearn again: convoscope relearn BACKBONE SOURCE",
             code="config-relearned",
         )
     faults += _recipe_faults(recipe)

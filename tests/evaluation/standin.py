@@ -56,7 +56,7 @@ class StandInRun:
     def __post_init__(self):
         _, height, width, channels = self.pixels.shape
         self.settings = SimpleNamespace(
-            source=self.source, sources=self.source, added=(), solved=False, front_learns=False, in_memory=False, layout="class-folders", task=self.task, classes=self.classes, model=self.model,
+            source=self.source, sources=self.source, added=(), solved=False, backbone_learns=False, in_memory=False, layout="class-folders", task=self.task, classes=self.classes, model=self.model,
             outputs=len(self.classes), parameters=self.parameters,
             input=InputFormat(height=height, width=width, channels=channels), mean=(0.5,) * channels, std=(0.25,) * channels,
             recipe=SimpleNamespace(model_dump=lambda: {"epochs": 2, "learning_rate": 0.002, "flip": False}), seed=0, engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},

@@ -108,7 +108,7 @@ def test_the_front_door():
         "count_parameters",
         "cuts",
         "from_json",
-        "front_text",
+        "backbone_text",
         "head_path",
         "kernel_text",
         "library_name",

@@ -1,4 +1,4 @@
-"""Relearning: a new head on a frozen front, kept features, strangers, added classes, and the front that learns too."""
+"""Relearning: a new head on a frozen backbone, kept features, strangers, added classes, and the backbone that learns too."""
 
 import contextlib
 import csv
@@ -38,10 +38,10 @@ from convoscope.errors import (
     UsageError,
 )
 from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
+from convoscope.training.backbone import open_backbone
 from convoscope.training.cutting import cut_at
 from convoscope.training.defaults import view_recipe
 from convoscope.training.features import Features, _Store, fold_norms
-from convoscope.training.front import open_front
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
@@ -49,7 +49,7 @@ from convoscope.training.run import glance
 from convoscope.training.strangers import distances, learn_strangers
 from convoscope.training.variation import own_images, variation_of
 
-FRONT = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
+BACKBONE = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
 OTHERS = "builtin:drawings/star,house,umbrella"
 
 
@@ -70,23 +70,28 @@ class Listener(Reporter):
         return any(words in line for line in self.said + self.warned)
 
 
-def taught(front: Run | Path, images: Any, **options: Any) -> Run:
-    """Relearned on all of `FRONT`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
+def taught(backbone: Run | Path, images: Any, **options: Any) -> Run:
+    """Relearned on all of `BACKBONE`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
     usual = {"views": 1} if options.get("add") else {"cut": "relu3", "views": 1}
-    return relearn(front, images, **usual | options)
+    return relearn(backbone, images, **usual | options)
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("front") / "run"
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("backbone") / "run"
     return train(
-        "builtin:drawings/apple,banana,cat,fish,tree", FRONT, output=folder, epochs=6, precision="float32", flip=False
+        "builtin:drawings/apple,banana,cat,fish,tree",
+        BACKBONE,
+        output=folder,
+        epochs=6,
+        precision="float32",
+        flip=False,
     )
 
 
 @pytest.fixture(scope="module")
-def relearned(front: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return taught(front, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")
+def relearned(backbone: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return taught(backbone, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -99,16 +104,16 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return prints
 
 
-# --- where the front ends ----------------------------------------------------------------------------------------------
+# --- where the backbone ends ----------------------------------------------------------------------------------------------
 
 
-def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Path) -> None:
+def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
-    (note,) = (line for line in made.settings.notes if line.startswith("the front ends behind "))
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", reporter=listener)
+    (note,) = (line for line in made.settings.notes if line.startswith("the backbone ends behind "))
     assert note in listener.said
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
-    prepared, whole = made.prepared(), open_front(front, say=print)
+    prepared, whole = made.prepared(), open_backbone(backbone, say=print)
     rows = np.flatnonzero(prepared.dataset.splits != 2)
     targets = torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64))
     own, _ = own_images(whole)
@@ -121,8 +126,8 @@ def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Pat
     assert not losses
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
     best = min(losses, key=lambda name: losses[name])
-    assert note.startswith(f"the front ends behind {best}: ")
-    kept, learned = made.weights(), front.weights()
+    assert note.startswith(f"the backbone ends behind {best}: ")
+    kept, learned = made.weights(), backbone.weights()
     own = {name for name in kept if not name.startswith("dense1.") or best == "relu3"} - {
         "dense2.weight",
         "dense2.bias",
@@ -131,7 +136,7 @@ def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Pat
     assert made.settings.relearned is not None
     assert made.settings.relearned.views == 8
     assert listener.told("each training image is looked at 8 times")
-    again = relearn(front, OTHERS, output=tmp_path / "again", cut=best)
+    again = relearn(backbone, OTHERS, output=tmp_path / "again", cut=best)
     assert fingerprint(again.folder) == fingerprint(made.folder)
     with_more = relearn(made, "builtin:drawings/snail", add=True, output=tmp_path / "more")
     assert with_more.settings.model == made.settings.model
@@ -139,57 +144,57 @@ def test_the_front_ends_where_cross_validation_is_best(front: Run, tmp_path: Pat
     assert with_more.settings.relearned.views == 8
 
 
-def test_a_place_that_is_asked_for(front: Run, tmp_path: Path) -> None:
-    made = relearn(front, OTHERS, output=tmp_path / "run", cut="maxpool1")
+def test_a_place_that_is_asked_for(backbone: Run, tmp_path: Path) -> None:
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", cut="maxpool1")
     assert made.settings.model == "conv(12) norm relu maxpool flatten dense"
     assert made.weights()["dense1.weight"].shape == (
         3,
         12 * 14 * 14,
     )
-    shorter = relearn(front, OTHERS, output=tmp_path / "two", cut="maxpool2", head="mlp", unfreeze=1, epochs=1)
+    shorter = relearn(backbone, OTHERS, output=tmp_path / "two", cut="maxpool2", head="mlp", unfreeze=1, epochs=1)
     assert (
         shorter.settings.model == "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(64) relu dense"
     )
 
 
-def test_with_hardly_any_images_the_front_stays_whole(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_with_hardly_any_images_the_backbone_stays_whole(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     dataset = data.load(pictures)
     few = dataset.select(np.concatenate([np.flatnonzero(dataset.targets == label)[:4] for label in (0, 1)]))
     few = dataclasses.replace(few, classes=few.classes[:2])
     listener = Listener()
-    made = relearn(front, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
+    made = relearn(backbone, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
-    assert not listener.told("the front ends behind")
+    assert not listener.told("the backbone ends behind")
 
 
 @pytest.mark.parametrize(("name", "value"), [("_WIDEST", 31), ("_MOST", 100), ("_TRIED", 14)])
-def test_what_is_too_large_to_compare_leaves_the_front_whole(
-    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+def test_what_is_too_large_to_compare_leaves_the_backbone_whole(
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
-    """The end of `FRONT` has 32 numbers; three classes of at least five images are 15."""
+    """The end of `BACKBONE` has 32 numbers; three classes of at least five images are 15."""
     monkeypatch.setattr(f"convoscope.training.cutting.{name}", value)
     listener = Listener()
-    made = relearn(front, OTHERS, output=tmp_path / "run", views=1, reporter=listener)
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", views=1, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
-    assert not listener.told("the front ends behind")
+    assert not listener.told("the backbone ends behind")
 
 
 def test_what_the_comparison_computed_was_not_kept_from_before(
-    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     listener = Listener()
-    made = relearn(front, OTHERS, output=tmp_path / "run", reporter=listener)
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", reporter=listener)
     assert listener.told("features in float32") and not listener.told("were kept from before")
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
-    found = next(note for note in made.settings.notes if note.startswith("the front ends behind "))
-    place = found.removeprefix("the front ends behind ").partition(":")[0]
-    again = relearn(front, OTHERS, output=tmp_path / "again", cut=place)
+    found = next(note for note in made.settings.notes if note.startswith("the backbone ends behind "))
+    place = found.removeprefix("the backbone ends behind ").partition(":")[0]
+    again = relearn(backbone, OTHERS, output=tmp_path / "again", cut=place)
     assert fingerprint(again.folder) == fingerprint(made.folder)
 
 
-def test_only_a_front_with_a_text_has_places(front: Run) -> None:
-    whole = dataclasses.replace(open_front(front, say=print), head="fc")
+def test_only_a_backbone_with_a_text_has_places(backbone: Run) -> None:
+    whole = dataclasses.replace(open_backbone(backbone, say=print), head="fc")
     assert whole.cuts() == ()
     with pytest.raises(UsageError) as caught:
         cut_at(whole, "relu1")
@@ -200,8 +205,8 @@ def test_only_a_front_with_a_text_has_places(front: Run) -> None:
 # --- the run -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_is_unchanged_bit_for_bit(front: Run, relearned: Run) -> None:
-    before, after = front.network().state_dict(), relearned.network().state_dict()
+def test_the_backbone_is_unchanged_bit_for_bit(backbone: Run, relearned: Run) -> None:
+    before, after = backbone.network().state_dict(), relearned.network().state_dict()
     kept = [name for name in before if not name.startswith("dense2.")]
     assert len(kept) == len(before) - 2
     assert all(torch.equal(before[name], after[name]) for name in kept)
@@ -209,7 +214,7 @@ def test_the_front_is_unchanged_bit_for_bit(front: Run, relearned: Run) -> None:
 
 
 def test_it_is_a_run_like_any_other(relearned: Run) -> None:
-    assert relearned.settings.model == FRONT
+    assert relearned.settings.model == BACKBONE
     assert relearned.classes == ("house", "star", "umbrella")
     assert relearned.parameters == sum(value.numel() for value in relearned.network().parameters())
     row = relearned.history[0]
@@ -240,30 +245,30 @@ def test_the_kept_features_give_the_networks_numbers(relearned: Run) -> None:
     np.testing.assert_allclose(near, far, atol=2e-5)
 
 
-def test_the_same_again_is_the_same(front: Run, relearned: Run, tmp_path: Path) -> None:
-    again = taught(front, OTHERS, output=tmp_path / "again")
+def test_the_same_again_is_the_same(backbone: Run, relearned: Run, tmp_path: Path) -> None:
+    again = taught(backbone, OTHERS, output=tmp_path / "again")
     assert fingerprint(again.folder) == fingerprint(relearned.folder)
-    other = taught(front, OTHERS, output=tmp_path / "other", seed=1)
+    other = taught(backbone, OTHERS, output=tmp_path / "other", seed=1)
     assert fingerprint(other.folder) != fingerprint(relearned.folder)
 
 
-def test_another_head_and_another_split_compute_nothing(front: Run, relearned: Run, tmp_path: Path) -> None:
+def test_another_head_and_another_split_compute_nothing(backbone: Run, relearned: Run, tmp_path: Path) -> None:
     for number, changes in enumerate(({"head": "mean"}, {"head": "mlp"}, {"seed": 5})):
         listener = Listener()
-        made = taught(front, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
+        made = taught(backbone, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
         assert listener.told("240 of 240 were kept from before")
         assert listener.told("nearest class mean: ")
         assert made.history[0]["val_accuracy"] is not None
         assert Run.open(made.folder).predict(Image.new("L", (28, 28)))[0].scores.keys() == set(made.classes)
 
 
-def test_views_are_computed_for_training_images_only(front: Run, relearned: Run, tmp_path: Path) -> None:
+def test_views_are_computed_for_training_images_only(backbone: Run, relearned: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = taught(front, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
     assert made.settings.relearned is not None
     assert made.settings.relearned.views == 3
     assert listener.told("240 of 240 were kept from before")  # as they are; their views come on top
-    source = Features(open_front(front, say=listener.say))
+    source = Features(open_backbone(backbone, say=listener.say))
     prepared = made.prepared()
     rows = prepared.dataset.indices("train")
 
@@ -276,15 +281,15 @@ def test_views_are_computed_for_training_images_only(front: Run, relearned: Run,
     assert not np.allclose(one, two) and not np.allclose(one, plain)
 
 
-def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, front: Run, tmp_path: Path) -> None:
-    made = taught(front, OTHERS, output=tmp_path / "run")
+def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, backbone: Run, tmp_path: Path) -> None:
+    made = taught(backbone, OTHERS, output=tmp_path / "run")
     listener = Listener()
     resume(made.folder, reporter=listener)
     assert listener.told("its one epoch is done")
     again = resume(made.folder, epochs=3)
     assert len(again.history) == 3
-    before, after = front.network().state_dict(), again.network().state_dict()
-    # Only the head learns: the front's statistics do not move either.
+    before, after = backbone.network().state_dict(), again.network().state_dict()
+    # Only the head learns: the backbone's statistics do not move either.
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("dense2."))
 
 
@@ -318,7 +323,7 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
     shutil.copy(relearned.folder / "run.toml", folder)
     settings = relearned.settings
     assert settings.relearned is not None
-    hint = f"start it again: convoscope relearn {settings.relearned.front} {settings.source}"
+    hint = f"start it again: convoscope relearn {settings.relearned.backbone} {settings.source}"
     for use in (Run.open, resume):
         with pytest.raises(ModelFileError) as caught:
             use(folder)
@@ -335,8 +340,8 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
     assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"
 
 
-def test_a_report_speaks_of_no_training_where_a_head_was_made(front: Run, tmp_path: Path) -> None:
-    made = taught(front, OTHERS, output=tmp_path / "run", views=2, accept=1.0)
+def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp_path: Path) -> None:
+    made = taught(backbone, OTHERS, output=tmp_path / "run", views=2, accept=1.0)
     assert (
         "each training image is looked at 2 times, turned, slanted, zoomed and shifted a little" in made.settings.notes
     )
@@ -356,7 +361,7 @@ def test_a_report_speaks_of_no_training_where_a_head_was_made(front: Run, tmp_pa
         assert word not in told, word
     resume(made.folder, epochs=3)
     further = words_of(evaluation.write_report(Run.open(made.folder), inside=False))
-    assert "from the second on the head was trained further, in steps. The front stayed as it was." in further
+    assert "from the second on the head was trained further, in steps. The backbone stayed as it was." in further
     assert "learning rate" in further and "choosing the best epoch" in further
 
 
@@ -396,10 +401,12 @@ def test_predict_test_and_look_agree_on_what_is_unknown(
 
 
 def test_without_test_and_validation_images_the_next_command_names_others(
-    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(["relearn", str(front.folder), OTHERS, "--test", "0", "--validation", "0", "--output", "run"]) == 0
+    assert (
+        command(["relearn", str(backbone.folder), OTHERS, "--test", "0", "--validation", "0", "--output", "run"]) == 0
+    )
     assert "convoscope test run SOURCE" in capsys.readouterr().out
     assert "convoscope test run SOURCE" in words_of(tmp_path / "run" / "report.html")
     assert command(["train", "--config", "run/run.toml"]) == 2
@@ -572,29 +579,29 @@ def test_of_many_training_images_some_of_each_class_are_kept() -> None:
     assert strangers.features.shape == (2000, 4) and strangers.features.dtype == torch.float16
 
 
-def test_too_few_validation_images_know_no_strangers(front: Run, tmp_path: Path) -> None:
+def test_too_few_validation_images_know_no_strangers(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = taught(front, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
     assert listener.told("too few to tell strangers")
     assert made.strangers() is None and Run.open(made.folder).strangers() is None
     assert made.predict(np.zeros((28, 28), np.uint8))[0].distance is None
-    none = taught(front, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
+    none = taught(backbone, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
     assert listener.told("there is no validation part")
     assert none.history[0]["val_accuracy"] is None
 
 
-def test_a_share_that_so_few_images_cannot_keep_is_said(front: Run, tmp_path: Path) -> None:
+def test_a_share_that_so_few_images_cannot_keep_is_said(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
-    taught(front, OTHERS, output=tmp_path / "run", accept=0.99, reporter=listener)
+    taught(backbone, OTHERS, output=tmp_path / "run", accept=0.99, reporter=listener)
     assert listener.told("by 24 validation images no threshold accepts more than 96.0 % of new images, in the mean")
     listener = Listener()
-    taught(front, OTHERS, output=tmp_path / "two", accept=0.96, reporter=listener)
+    taught(backbone, OTHERS, output=tmp_path / "two", accept=0.96, reporter=listener)
     assert not listener.warned
 
 
-def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+def test_a_stranger_is_unknown(backbone: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     """At a threshold that accepts half of the validation images, the farthest of them are strangers."""
-    made = taught(front, OTHERS, output=tmp_path / "run", accept=0.5)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", accept=0.5)
     prepared = made.prepared()
     rows = prepared.dataset.indices("validation")
     opened = Run.open(made.folder)
@@ -624,10 +631,10 @@ def test_a_stranger_is_unknown(front: Run, capsysbinary: pytest.CaptureFixture[b
 # --- adding classes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_class_is_added_and_old_features_stay(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_is_added_and_old_features_stay(backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))  # what other tests kept shall not be found
     listener = Listener()
-    relearned = taught(front, OTHERS, output=tmp_path / "first")
+    relearned = taught(backbone, OTHERS, output=tmp_path / "first")
     made = taught(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
     assert made.classes == ("house", "star", "umbrella", "snail")
     assert listener.told("240 of 320 were kept from before")
@@ -658,12 +665,12 @@ def test_a_class_is_added_and_old_features_stay(front: Run, tmp_path: Path, monk
     told = words_of(evaluation.write_report(opened, inside=False))
     assert f"{OTHERS}, read as builtin, and builtin:drawings/snail, read as builtin" in told
     notes = evaluation.compare([opened]).notes
-    assert any("its front had learned before and was taken over from" in note for note in notes)
+    assert any("its backbone had learned before and was taken over from" in note for note in notes)
     resume(again.folder)
 
 
-def test_more_images_of_a_class_that_is_there(front: Run, pictures: Path, tmp_path: Path) -> None:
-    made = taught(front, pictures, output=tmp_path / "run")
+def test_more_images_of_a_class_that_is_there(backbone: Run, pictures: Path, tmp_path: Path) -> None:
+    made = taught(backbone, pictures, output=tmp_path / "run")
     more = tmp_path / "more" / "square"
     more.mkdir(parents=True)
     for number in range(10):
@@ -676,10 +683,10 @@ def test_more_images_of_a_class_that_is_there(front: Run, pictures: Path, tmp_pa
 
 
 def test_an_image_that_is_there_already_keeps_its_part_and_counts_once(
-    front: Run, pictures: Path, tmp_path: Path
+    backbone: Run, pictures: Path, tmp_path: Path
 ) -> None:
     """With another seed the same images are split otherwise: what was for the test must not be learned from."""
-    made = taught(front, pictures, output=tmp_path / "run")
+    made = taught(backbone, pictures, output=tmp_path / "run")
     more = tmp_path / "more"
     shutil.copytree(pictures, more)
     for number in range(2):
@@ -708,10 +715,10 @@ def test_an_image_that_is_there_already_keeps_its_part_and_counts_once(
 
 
 def test_what_lies_here_is_added_under_its_folders_name(
-    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--add .`: read again from elsewhere, the names must be the same."""
-    made = taught(front, OTHERS, output=tmp_path / "run")
+    made = taught(backbone, OTHERS, output=tmp_path / "run")
     more = tmp_path / "more"
     shutil.copytree(pictures, more)
     monkeypatch.chdir(more)
@@ -723,10 +730,12 @@ def test_what_lies_here_is_added_under_its_folders_name(
     assert any(name.startswith("more/") for name in again.names)
 
 
-def test_images_that_changed_since_are_told_when_others_are_added(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_images_that_changed_since_are_told_when_others_are_added(
+    backbone: Run, pictures: Path, tmp_path: Path
+) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(pictures, mine)
-    made = taught(front, mine, output=tmp_path / "run")
+    made = taught(backbone, mine, output=tmp_path / "run")
     first, second = sorted((mine / "lying bar").iterdir())[:2]
     first.unlink()
     shutil.copy(next((mine / "square").iterdir()), second)
@@ -773,7 +782,7 @@ def test_joined_images_are_those_of_both(pictures: Path) -> None:
 # --- channels and sizes ------------------------------------------------------------------------------------------------
 
 
-def test_grey_images_into_a_colour_front_and_the_reverse(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_grey_images_into_a_colour_backbone_and_the_reverse(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     colour = train(
         "builtin:drawings/apple,banana", "conv(4) norm relu maxpool globalavg dense(8) relu dense",
         output=tmp_path / "colour", epochs=1, channels=3, precision="float32",
@@ -791,7 +800,7 @@ def test_grey_images_into_a_colour_front_and_the_reverse(front: Run, pictures: P
             picture = np.zeros((90, 120, 3), np.uint8)
             picture[:, :, 2 * label] = 100 + number
             Image.fromarray(picture).save(photos / name / f"{number}.png")
-    made = taught(front, photos, output=tmp_path / "two", reporter=listener)
+    made = taught(backbone, photos, output=tmp_path / "two", reporter=listener)
     assert listener.told("they become grey")
     assert made.prepared().pixels.shape[1:] == (28, 28, 1)
     assert listener.told("are small (12x12)") is False  # 12 is not less than a third of 28
@@ -801,7 +810,7 @@ def test_grey_images_into_a_colour_front_and_the_reverse(front: Run, pictures: P
 
 
 @pytest.mark.parametrize(
-    "model", [FRONT.replace("flatten", "residual(conv(24) norm relu conv(24) norm) relu flatten"), "timm:resnet10t"]
+    "model", [BACKBONE.replace("flatten", "residual(conv(24) norm relu conv(24) norm) relu flatten"), "timm:resnet10t"]
 )
 def test_folded_norms_give_the_same_numbers(model: str) -> None:
     torch.manual_seed(0)
@@ -829,14 +838,14 @@ def test_a_norm_that_follows_no_convolution_stays() -> None:
     assert sum(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) == 2
 
 
-def test_an_images_features_are_its_own(front: Run) -> None:
+def test_an_images_features_are_its_own(backbone: Run) -> None:
     """In whatever company and order they are asked for, they are the same to the last bit."""
-    prepared = data.prepare(data.load(OTHERS), front.settings.input)
-    source = Features(open_front(front, say=print))
+    prepared = data.prepare(data.load(OTHERS), backbone.settings.input)
+    source = Features(open_backbone(backbone, say=print))
     order = np.random.default_rng(0).permutation(70)
     one = source.of(prepared, order)
     shutil.rmtree(data.cache.cache_folder() / "features")
-    two = Features(open_front(front, say=print)).of(prepared, np.arange(70))
+    two = Features(open_backbone(backbone, say=print)).of(prepared, np.arange(70))
     np.testing.assert_array_equal(one, two[order])
 
 
@@ -917,12 +926,12 @@ def test_a_store_that_cannot_be_mended_is_done_without(filled: Path, monkeypatch
 
 
 def test_no_clock_decides_how_features_are_computed(
-    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not what was quick just now, nor what another run kept: the front and the machine do."""
-    prepared = data.prepare(data.load(pictures), front.settings.input)
+    """Not what was quick just now, nor what another run kept: the backbone and the machine do."""
+    prepared = data.prepare(data.load(pictures), backbone.settings.input)
     rows = np.arange(len(prepared.dataset))
-    taken, found = open_front(front, say=print), []
+    taken, found = open_backbone(backbone, say=print), []
     for number in range(3):
         monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / str(number)))
         ticks = itertools.cycle([0.0, *np.random.default_rng(number).random(7).tolist()])
@@ -959,40 +968,40 @@ relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2
 """
 
 
-def test_after_a_kill_the_next_start_goes_on_from_there(front: Run, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(front.folder), str(tmp_path / "run")], check=False)
+def test_after_a_kill_the_next_start_goes_on_from_there(backbone: Run, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(backbone.folder), str(tmp_path / "run")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     listener = Listener()
-    taught(front, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
+    taught(backbone, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
     assert listener.told("64 of 240 were kept from before")
 
 
-def test_an_emptied_cache_is_no_harm(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emptied_cache_is_no_harm(backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CONVOSCOPE_CACHE_GB", "0")
-    one = taught(front, OTHERS, output=tmp_path / "one")
+    one = taught(backbone, OTHERS, output=tmp_path / "one")
     data.cache.tidy()
     assert not any((tmp_path / "cache" / "features").iterdir())  # counted with the others, the longest unused go first
-    two = taught(front, OTHERS, output=tmp_path / "two")
+    two = taught(backbone, OTHERS, output=tmp_path / "two")
     assert fingerprint(one.folder) == fingerprint(two.folder)
 
 
 def test_images_larger_than_the_cache_may_hold_are_no_harm(
-    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CONVOSCOPE_CACHE_GB", "0.000001")
-    made = taught(front, pictures, output=tmp_path / "run")
+    made = taught(backbone, pictures, output=tmp_path / "run")
     assert made.prepared().pixels.nbytes > 1_000
     assert evaluation.test(made, invariance=False).images == 12
 
 
-# --- the front learns too ----------------------------------------------------------------------------------------------
+# --- the backbone learns too ----------------------------------------------------------------------------------------------
 
 
 def test_rates_fall_towards_the_input() -> None:
-    network = models.build(FRONT, (28, 28, 1), 3)
+    network = models.build(BACKBONE, (28, 28, 1), 3)
     recipe = Recipe(optimizer="sgd", learning_rate=0.8, momentum=0.0, weight_decay=0.0, block_decay=0.5)
     optimizer = Optimizer(network, recipe)
     before = {name: value.clone() for name, value in network.named_parameters()}
@@ -1007,21 +1016,21 @@ def test_rates_fall_towards_the_input() -> None:
 
 
 def test_muon_too_has_rates_that_fall() -> None:
-    network = models.build(FRONT, (28, 28, 1), 3)
+    network = models.build(BACKBONE, (28, 28, 1), 3)
     groups = Optimizer(network, Recipe(optimizer="muon", block_decay=0.5))._all
     rates = {group["initial_lr"] for optimizer in groups for group in optimizer.param_groups}
     assert len(rates) == 5  # four blocks at adamw's rates, and the second convolution at muon's
 
 
 def test_frozen_blocks_and_norms_do_not_move() -> None:
-    network = models.build(FRONT, (28, 28, 1), 3)
+    network = models.build(BACKBONE, (28, 28, 1), 3)
     freeze(network, Recipe(trained_blocks=2))
     learning = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert learning == {"dense1", "dense2"}
     training_mode(network, Recipe(trained_blocks=2))
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
     assert network.training and not any(norm.training for norm in norms)
-    free = models.build(FRONT, (28, 28, 1), 3)
+    free = models.build(BACKBONE, (28, 28, 1), 3)
     training_mode(free, Recipe())
     assert all(part.training for part in free.modules())
     training_mode(free, Recipe(freeze_norm=True))
@@ -1034,17 +1043,17 @@ UNFROZEN: dict[str, Any] = {
 """With such a rate the second epoch is better than the head alone, so that the threshold is set anew."""
 
 
-def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
-    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+def test_the_backbone_learns_too(backbone: Run, tmp_path: Path) -> None:
+    made = taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN)
     assert [row["epoch"] for row in made.history] == [1, 2, 3]
-    before = front.network().state_dict()
+    before = backbone.network().state_dict()
     after = checkpoint.load(made.folder / "last.safetensors")[0]
     changed = {
         name.split(".")[0]
         for name in before
         if not name.startswith("dense2") and not torch.equal(before[name], after[f"model.{name}"])
     }
-    assert changed == {"dense1", "conv2", "norm2"}  # the last two blocks of the front
+    assert changed == {"dense1", "conv2", "norm2"}  # the last two blocks of the backbone
     assert all(torch.equal(before[name], after[f"model.{name}"]) for name in before if "running" in name)
     strangers = made.strangers()
     assert strangers is not None
@@ -1054,10 +1063,10 @@ def test_the_front_learns_too(front: Run, tmp_path: Path) -> None:
     assert (far <= strangers.threshold).mean() >= 0.95
 
 
-def test_all_of_the_front_learns(front: Run, tmp_path: Path) -> None:
-    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN | {"unfreeze": "all", "epochs": 1, "ema": 0.5})
+def test_all_of_the_backbone_learns(backbone: Run, tmp_path: Path) -> None:
+    made = taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN | {"unfreeze": "all", "epochs": 1, "ema": 0.5})
     after = checkpoint.load(made.folder / "last.safetensors")[0]
-    before = front.network().state_dict()
+    before = backbone.network().state_dict()
     assert not torch.equal(before["conv1.weight"], after["model.conv1.weight"])
     assert len(made.history) == 2
 
@@ -1075,11 +1084,11 @@ class At(Reporter):
             self.action()
 
 
-def test_epochs_are_chosen_by_the_arithmetic_that_predicts(front: Run, tmp_path: Path) -> None:
+def test_epochs_are_chosen_by_the_arithmetic_that_predicts(backbone: Run, tmp_path: Path) -> None:
     """Training may go in bfloat16; the head's epoch, with which the others are compared, is measured in float32."""
     hard = "builtin:drawings/bicycle,butterfly,cactus,envelope,flower,snail"
     options = UNFROZEN | {"unfreeze": "all", "epochs": 4, "precision": "bfloat16", "ema": 0.0}
-    made = taught(front, hard, output=tmp_path / "run", head="mean", **options)
+    made = taught(backbone, hard, output=tmp_path / "run", head="mean", **options)
     assert made.settings.engine["precision"] == "bfloat16" and made.best_epoch > 1
     best = made.history[made.best_epoch - 1]
     scores = evaluation.test(Run.open(made.folder), split="validation", invariance=False)
@@ -1112,11 +1121,11 @@ class Struck(Reporter):
 
 
 @pytest.mark.parametrize("reporter", [Struck("head"), Struck("epoch", 3), Struck("finish")])
-def test_a_stop_at_the_edges_is_heard_and_loses_nothing(front: Run, tmp_path: Path, reporter: Struck) -> None:
-    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+def test_a_stop_at_the_edges_is_heard_and_loses_nothing(backbone: Run, tmp_path: Path, reporter: Struck) -> None:
+    straight = taught(backbone, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     assert straight.best_epoch > 1 and len(straight.history) == 3
     with pytest.raises(Interrupted) as caught:
-        taught(front, OTHERS, output=tmp_path / "run", reporter=reporter, **UNFROZEN)
+        taught(backbone, OTHERS, output=tmp_path / "run", reporter=reporter, **UNFROZEN)
     assert (caught.value.code, caught.value.exit_code, reporter.where) == ("interrupted", 130, "")
     resume(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
@@ -1127,21 +1136,21 @@ def test_a_stop_at_the_edges_is_heard_and_loses_nothing(front: Run, tmp_path: Pa
     assert glance(tmp_path / "run")[0].relearned == straight.settings.relearned
 
 
-def test_a_stop_while_the_head_is_written_leaves_a_whole_run(front: Run, tmp_path: Path) -> None:
+def test_a_stop_while_the_head_is_written_leaves_a_whole_run(backbone: Run, tmp_path: Path) -> None:
     with pytest.raises(Interrupted) as caught:
-        taught(front, OTHERS, output=tmp_path / "run", reporter=Struck("head"))
+        taught(backbone, OTHERS, output=tmp_path / "run", reporter=Struck("head"))
     assert caught.value.reason == "stopped; the head is made and saved"
     assert evaluation.test(Run.open(tmp_path / "run"), invariance=False).images == 48
 
 
-def test_images_from_memory_teach_the_front_too(front: Run, tmp_path: Path) -> None:
+def test_images_from_memory_teach_the_backbone_too(backbone: Run, tmp_path: Path) -> None:
     dataset = data.load(OTHERS)
     half = dataset.select(np.arange(0, len(dataset), 2))
-    made = taught(front, half, output=tmp_path / "half", **UNFROZEN)
+    made = taught(backbone, half, output=tmp_path / "half", **UNFROZEN)
     assert made.settings.images["train"] == len(half.indices("train"))
-    prepared = data.prepare(half, front.settings.input)
+    prepared = data.prepare(half, backbone.settings.input)
     arrays = data.from_arrays(prepared.pixels, half.targets, half.classes)
-    run = taught(front, arrays, output=tmp_path / "arrays", **UNFROZEN)
+    run = taught(backbone, arrays, output=tmp_path / "arrays", **UNFROZEN)
     assert evaluation.test(run, invariance=False).images == len(arrays.indices("test"))
     with pytest.raises(DataError) as caught:
         Run.open(run.folder).prepared()
@@ -1149,13 +1158,13 @@ def test_images_from_memory_teach_the_front_too(front: Run, tmp_path: Path) -> N
     without = arrays.splits.copy()
     without[arrays.targets == 1] = data.SPLITS.index("test")
     with pytest.raises(DataError) as caught:
-        taught(front, dataclasses.replace(arrays, splits=without), output=tmp_path / "none")
+        taught(backbone, dataclasses.replace(arrays, splits=without), output=tmp_path / "none")
     assert caught.value.code == "class-empty" and "star" in caught.value.reason
 
 
-def test_what_is_remembered_is_what_the_network_answers(front: Run, tmp_path: Path) -> None:
+def test_what_is_remembered_is_what_the_network_answers(backbone: Run, tmp_path: Path) -> None:
     """Training images' features may be bfloat16's; asked about, they go through the network."""
-    made = taught(front, OTHERS, output=tmp_path / "run", precision="bfloat16")
+    made = taught(backbone, OTHERS, output=tmp_path / "run", precision="bfloat16")
     prepared = made.prepared()
     assert made._features is not None
     for part in ("train", "test"):
@@ -1167,11 +1176,11 @@ def test_what_is_remembered_is_what_the_network_answers(front: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop", [1, 6, 8])
-def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: Path, stop: int) -> None:
-    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+def test_stopped_and_resumed_it_ends_at_the_same_weights(backbone: Run, tmp_path: Path, stop: int) -> None:
+    straight = taught(backbone, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     with pytest.raises(Interrupted) as caught:
         taught(
-            front,
+            backbone,
             OTHERS,
             output=tmp_path / "run",
             reporter=At(stop, lambda: os.kill(os.getpid(), signal.SIGINT)),
@@ -1183,7 +1192,7 @@ def test_stopped_and_resumed_it_ends_at_the_same_weights(front: Run, tmp_path: P
 
 
 def test_the_threshold_is_set_anew_by_exact_features(
-    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, bool]] = []
     real = Features.of
@@ -1193,19 +1202,21 @@ def test_the_threshold_is_set_anew_by_exact_features(
         return real(self, prepared, rows, **options)
 
     monkeypatch.setattr(Features, "of", noted)
-    made = taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN)
     assert made.best_epoch > 1
     assert asked[-2:] == [(168, False), (24, True)]  # training, validation
 
 
-def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_before_the_threshold_is_set_anew(
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from convoscope.training import relearning
 
-    straight = taught(front, OTHERS, output=tmp_path / "straight", **UNFROZEN)
+    straight = taught(backbone, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     assert straight.best_epoch > 1
     with monkeypatch.context() as patch:
         patch.setattr(relearning, "finish", lambda *_: None)
-        taught(front, OTHERS, output=tmp_path / "run", **UNFROZEN)
+        taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN)
     resume(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
 
@@ -1237,51 +1248,51 @@ def test_killed_before_the_threshold_is_set_anew(front: Run, tmp_path: Path, mon
         ({"epochs": 3}, "relearn-idle"),
         ({"sampling": "balanced"}, "relearn-idle"),
         ({"unfreeze": 1, "trained_blocks": 5}, "option-twice"),
-        ({"model": "timm:resnet10t"}, "front-model"),
+        ({"model": "timm:resnet10t"}, "backbone-model"),
         ({"epochs": 0}, "recipe-invalid"),
         ({"layout": "zip"}, "unknown-layout"),
     ],
 )
-def test_impossible_wishes(front: Run, pictures: Path, tmp_path: Path, options: dict[str, Any], code: str) -> None:
+def test_impossible_wishes(backbone: Run, pictures: Path, tmp_path: Path, options: dict[str, Any], code: str) -> None:
     with pytest.raises(UsageError) as caught:
-        relearn(front, pictures, output=tmp_path / "run", **options)
+        relearn(backbone, pictures, output=tmp_path / "run", **options)
     assert caught.value.code == code
     assert not (tmp_path / "run").exists()
 
 
-def test_fronts_that_are_none(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_backbones_that_are_none(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     def refusal(other: Any, **options: Any) -> ConvoscopeError:
         with pytest.raises(ConvoscopeError) as caught:
             relearn(other, pictures, output=tmp_path / "run", **options)
         assert not (tmp_path / "run").exists()
         return caught.value
 
-    assert refusal("imagnet").code == "front-unknown"
-    assert refusal("timm:resnet18 dense(8) relu dense").code == "front-unknown"
-    assert refusal("keras:vgg").code == "front-unknown"
-    assert refusal("builtin:shapes").code == "front-unknown"
+    assert refusal("imagnet").code == "backbone-unknown"
+    assert refusal("timm:resnet18 dense(8) relu dense").code == "backbone-unknown"
+    assert refusal("keras:vgg").code == "backbone-unknown"
+    assert refusal("builtin:shapes").code == "backbone-unknown"
     assert refusal("timm:resnet19").code == "model-unknown"
-    assert refusal("torchvision:squeezenet1_1", model=None).code in ("front-without-head", "download-failed")
+    assert refusal("torchvision:squeezenet1_1", model=None).code in ("backbone-without-head", "download-failed")
     (tmp_path / "lone").mkdir()
-    shutil.copy(front.folder / "best.safetensors", tmp_path / "lone" / "best.safetensors")
+    shutil.copy(backbone.folder / "best.safetensors", tmp_path / "lone" / "best.safetensors")
     assert refusal(tmp_path / "lone" / "best.safetensors", add=True).code == "relearn-add"
     assert refusal(tmp_path / "none" / "run").code == "checkpoint-missing"
     assert refusal(tmp_path / "a.safetensors").code == "checkpoint-missing"
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty").code == "run-empty"
-    assert refusal("timm:resnet10t", add=True, model="small").code == "front-model"
+    assert refusal("timm:resnet10t", add=True, model="small").code == "backbone-model"
 
 
-def test_the_hint_fits_where_the_place_is_not_chosen(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_the_hint_fits_where_the_place_is_not_chosen(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     for unfreeze, words in ((0, "chosen by cross-validation"), (1, "is taken whole")):
         with pytest.raises(UsageError) as caught:
-            relearn(front, pictures, output=tmp_path / "run", cut="relu9", unfreeze=unfreeze)
+            relearn(backbone, pictures, output=tmp_path / "run", cut="relu9", unfreeze=unfreeze)
         assert words in caught.value.hint
 
 
-def broken(front: Run, folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
-    """A checkpoint like the front's, its weights changed, somewhere else."""
-    tensors, state = checkpoint.load(front.folder / "best.safetensors")
+def broken(backbone: Run, folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """A checkpoint like the backbone's, its weights changed, somewhere else."""
+    tensors, state = checkpoint.load(backbone.folder / "best.safetensors")
     folder.mkdir()
     checkpoint.save(folder / "mine.safetensors", {name: change(value) for name, value in tensors.items()}, state)
     return folder / "mine.safetensors"
@@ -1289,12 +1300,12 @@ def broken(front: Run, folder: Path, change: Callable[[torch.Tensor], torch.Tens
 
 @pytest.mark.parametrize("options", [{}, {"cut": "relu3"}, {"unfreeze": 1}])
 @pytest.mark.parametrize(
-    ("factor", "code"), [(float("nan"), "front-not-finite"), (1e30, "front-not-finite"), (0.0, "front-blind")]
+    ("factor", "code"), [(float("nan"), "backbone-not-finite"), (1e30, "backbone-not-finite"), (0.0, "backbone-blind")]
 )
-def test_a_front_without_sense_is_told(
-    front: Run, tmp_path: Path, options: dict[str, Any], factor: float, code: str
+def test_a_backbone_without_sense_is_told(
+    backbone: Run, tmp_path: Path, options: dict[str, Any], factor: float, code: str
 ) -> None:
-    file = broken(front, tmp_path / "weights", lambda value: value * factor if value.is_floating_point() else value)
+    file = broken(backbone, tmp_path / "weights", lambda value: value * factor if value.is_floating_point() else value)
     with pytest.raises(ModelFileError) as caught:
         relearn(file, OTHERS, output=tmp_path / "run", **options)
     assert caught.value.code == code
@@ -1302,9 +1313,9 @@ def test_a_front_without_sense_is_told(
     assert not (tmp_path / "run").exists()
 
 
-def test_numbers_that_are_not_finite_are_not_kept(front: Run, tmp_path: Path) -> None:
-    file = broken(front, tmp_path / "weights", lambda value: value * 1e30 if value.is_floating_point() else value)
-    taken = open_front(file, say=lambda _: None)
+def test_numbers_that_are_not_finite_are_not_kept(backbone: Run, tmp_path: Path) -> None:
+    file = broken(backbone, tmp_path / "weights", lambda value: value * 1e30 if value.is_floating_point() else value)
+    taken = open_backbone(file, say=lambda _: None)
     assert taken.name == str(file)
     prepared = data.prepare(data.load(OTHERS), taken.form)
     for _ in range(2):  # the second time from the store, if it had them
@@ -1314,17 +1325,17 @@ def test_numbers_that_are_not_finite_are_not_kept(front: Run, tmp_path: Path) ->
         assert source.computed == 0
 
 
-def test_an_output_that_cannot_be_made_is_told_before_anything_is_computed(front: Run, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_made_is_told_before_anything_is_computed(backbone: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     listener = Listener()
     with pytest.raises(MachineError) as caught:
-        relearn(front, OTHERS, output=tmp_path / "file" / "run", reporter=listener)
+        relearn(backbone, OTHERS, output=tmp_path / "file" / "run", reporter=listener)
     assert caught.value.code == "run-unwritable"
     assert not listener.told("features")
 
 
 def test_equal_images_were_not_kept_from_before(
-    front: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are computed once, which is no find in the cache."""
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
@@ -1333,10 +1344,10 @@ def test_equal_images_were_not_kept_from_before(
     for place in sorted((twins / "square").iterdir()):
         shutil.copy(place, place.with_name(f"again-{place.name}"))
     listener = Listener()
-    taught(front, twins, output=tmp_path / "run", reporter=listener)
+    taught(backbone, twins, output=tmp_path / "run", reporter=listener)
     assert listener.told("stands in more than one split")
     assert not listener.told("kept from before")
-    taught(front, twins, output=tmp_path / "again", reporter=listener)
+    taught(backbone, twins, output=tmp_path / "again", reporter=listener)
     assert listener.told("kept from before")
 
 
@@ -1350,10 +1361,10 @@ def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.code == "relearn-add"
 
 
-def test_other_tasks_are_refused(front: Run, tmp_path: Path) -> None:
+def test_other_tasks_are_refused(backbone: Run, tmp_path: Path) -> None:
     numbers = data.from_arrays(np.zeros((40, 28, 28), np.uint8), np.linspace(0, 1, 40))
     with pytest.raises(DataError) as caught:
-        relearn(front, numbers, output=tmp_path / "run")
+        relearn(backbone, numbers, output=tmp_path / "run")
     assert caught.value.code == "relearn-task"
 
 
@@ -1362,7 +1373,7 @@ def test_a_run_of_a_module_of_ones_own_has_no_known_head(pictures: Path, tmp_pat
     made = train(pictures, own, output=tmp_path / "own", epochs=1, precision="float32", size=(12, 12))
     with pytest.raises(UsageError) as caught:
         relearn(made.folder, pictures, output=tmp_path / "run")
-    assert caught.value.code == "front-custom"
+    assert caught.value.code == "backbone-custom"
 
 
 def test_a_model_that_ends_without_a_dense_layer_gets_one(pictures: Path, tmp_path: Path) -> None:
@@ -1376,24 +1387,24 @@ def test_a_model_that_ends_without_a_dense_layer_gets_one(pictures: Path, tmp_pa
     )
 
 
-def test_no_training_images(front: Run, pictures: Path, tmp_path: Path) -> None:
+def test_no_training_images(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     dataset = data.load(pictures)
     dataset.splits[:] = 1
     with pytest.raises(DataError) as caught:
-        relearn(front, dataset, output=tmp_path / "run")
+        relearn(backbone, dataset, output=tmp_path / "run")
     assert caught.value.code == "no-training-images"
 
 
-def test_the_runs_folder_must_be_new(front: Run, relearned: Run) -> None:
+def test_the_runs_folder_must_be_new(backbone: Run, relearned: Run) -> None:
     with pytest.raises(InUseError) as caught:
-        relearn(front, OTHERS, output=relearned.folder)
+        relearn(backbone, OTHERS, output=relearned.folder)
     assert caught.value.code == "output-exists"
 
 
 @pytest.mark.parametrize("cut", [0, 4, 100, -1])
-def test_damaged_runs_are_no_fronts(front: Run, pictures: Path, tmp_path: Path, cut: int) -> None:
+def test_damaged_runs_are_no_backbones(backbone: Run, pictures: Path, tmp_path: Path, cut: int) -> None:
     file = tmp_path / "best.safetensors"
-    file.write_bytes((front.folder / "best.safetensors").read_bytes()[:cut])
+    file.write_bytes((backbone.folder / "best.safetensors").read_bytes()[:cut])
     with pytest.raises(ModelFileError):
         relearn(file, pictures, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -1403,11 +1414,11 @@ def test_damaged_runs_are_no_fronts(front: Run, pictures: Path, tmp_path: Path, 
 
 
 def test_the_command(
-    front: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     begin = time.perf_counter()
-    assert command(["relearn", str(front.folder), OTHERS]) == 0
+    assert command(["relearn", str(backbone.folder), OTHERS]) == 0
     out = capsys.readouterr().out
     assert "test part: right on" in out and "unknown:" in out and "convoscope test runs/" in out
     assert time.perf_counter() - begin < 60
@@ -1418,7 +1429,7 @@ def test_the_command(
     )
     told = json.loads(capsys.readouterr().out)
     assert Run.open(told["run"]).classes[-1] == "snail"
-    assert command(["relearn", str(front.folder), OTHERS, "--unfreeze", "some"]) == 2
+    assert command(["relearn", str(backbone.folder), OTHERS, "--unfreeze", "some"]) == 2
     assert "expected all, or how many" in capsys.readouterr().err
-    assert command(["relearn", str(front.folder), OTHERS, "--epochs", "2", "--set", "epochs=3"]) == 2
-    assert command(["relearn", str(front.folder)]) == 2
+    assert command(["relearn", str(backbone.folder), OTHERS, "--epochs", "2", "--set", "epochs=3"]) == 2
+    assert command(["relearn", str(backbone.folder)]) == 2

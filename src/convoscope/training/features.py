@@ -1,6 +1,6 @@
-"""The features of images: what a front makes of them, computed once and kept.
+"""The features of images: what a backbone makes of them, computed once and kept.
 
-The store is an entry of the cache folder for each front, preparation of images and arithmetic. Two files grow side by side: `vectors`,
+The store is an entry of the cache folder for each backbone, preparation of images and arithmetic. Two files grow side by side: `vectors`,
 float32 `(n, D)`, and `names`, for each vector 16 bytes that name the image (and the view of it) and 4 that check the vector. A batch's
 vectors are on the disk before its names are, so a kill costs one batch at most; what is torn is cut off by the next start.
 """
@@ -31,7 +31,7 @@ from ..files import machine_error
 from ..free_memory import memory_for, out_of_memory, ran_out
 from ..models.footprint import Footprint, footprint
 from .augment import augment
-from .front import Front
+from .backbone import Backbone
 from .recipe import Recipe
 
 Precision = Literal["float32", "bfloat16"]
@@ -43,13 +43,13 @@ _BATCH = 32
 _PROBE = 8
 """Images on which bfloat16 is compared with float32."""
 _LARGE = 96 * 96
-"""Pixels of an image from which on bfloat16 is worth its rounding: fronts for smaller ones are quick anyway."""
+"""Pixels of an image from which on bfloat16 is worth its rounding: backbones for smaller ones are quick anyway."""
 _SAME = 0.99999
 """The least cosine of an image's features where only the order of operations changes."""
 _CLOSE = 0.995
-"""The least cosine between an image's features in bfloat16 and in float32. With the ImageNet front it is 0.997 to 0.9999, 0.9993 in the mean;
+"""The least cosine between an image's features in bfloat16 and in float32. With the ImageNet backbone it is 0.997 to 0.9999, 0.9993 in the mean;
 from a photograph of a cat or a dog to its nearest among 1,400 the distance 1 - cosine is 0.19 and more for 99 in 100. So what rounding
-moves is a fiftieth of what tells two images apart. Below it a front's numbers do not suit bfloat16."""
+moves is a fiftieth of what tells two images apart. Below it a backbone's numbers do not suit bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +66,31 @@ class Way:
 
 
 class Features:
-    """Gives the features of images for one front: from the store, or computed and put there.
+    """Gives the features of images for one backbone: from the store, or computed and put there.
 
-    What a head learns from may be quick, what is measured is exact: training images go through the front in bfloat16 where that is quick
+    What a head learns from may be quick, what is measured is exact: training images go through the backbone in bfloat16 where that is quick
     and agrees, validation and test images in float32, as a run's network answers later. No stopwatch has a say in it, so that the
     same images give the same features again.
 
     Attributes:
-        front: the network.
+        backbone: the network.
         width: D, how many there are of an image.
         computed: how many different ones were computed by this object.
         found: how many others it was asked for, which the store had.
     """
 
-    def __init__(self, front: Front, *, device: str = "cpu", precision: Precision | Literal["auto"] = "auto") -> None:
+    def __init__(
+        self, backbone: Backbone, *, device: str = "cpu", precision: Precision | Literal["auto"] = "auto"
+    ) -> None:
         """Make ready; nothing is built yet.
 
         Args:
-            front: the network.
+            backbone: the network.
             device: where to compute.
             precision: of the training images; `auto`: bfloat16 for large images on a machine that computes in it, else float32.
         """
-        self.width = front.width
-        self.front = front
+        self.width = backbone.width
+        self.backbone = backbone
         self._made: set[tuple[Way, bytes]] = set()
         self._found: set[tuple[Way, bytes]] = set()
         self._device = device
@@ -123,7 +125,7 @@ class Features:
         """The features of these rows of prepared images: float32 `(len(rows), D)`.
 
         Args:
-            prepared: images in the front's form.
+            prepared: images in the backbone's form.
             rows: which of them.
             exact: in float32.
             views: how a view differs from the image; None: the images as they are.
@@ -132,7 +134,7 @@ class Features:
 
         Raises:
             MachineError: the cache folder cannot be used, or its disk is full; an image does not fit into memory (`out-of-memory`).
-            ModelFileError: the front's numbers are not finite (`front-not-finite`).
+            ModelFileError: the backbone's numbers are not finite (`backbone-not-finite`).
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
         if exact not in self._ways:
@@ -163,27 +165,27 @@ class Features:
             return store.take(names)
 
     def _images(self, prepared: Prepared, rows: NDArray[np.int64], views: Recipe | None, view: int) -> Tensor:
-        """A batch as the front takes it: float32 `(n, C, H, W)`, normalised."""
+        """A batch as the backbone takes it: float32 `(n, C, H, W)`, normalised."""
         pixels = torch.from_numpy(np.take(prepared.pixels, rows, axis=0))
         if views is None:
             images = pixels.permute(0, 3, 1, 2).float()
         else:
             numbers = np.array([int(prepared.digests[int(row)][:15], 16) for row in rows], np.int64)
             images = augment(pixels, numbers, seed=0, epoch=view, recipe=views)
-        return self.front.scaling(images)
+        return self.backbone.scaling(images)
 
     def _together(self) -> int:
-        """How many images go through the front at once: always the same number for the same front."""
+        """How many images go through the backbone at once: always the same number for the same backbone."""
         if self._one is None:
-            height, width, channels = self.front.input
+            height, width, channels = self.backbone.input
             with memory_for(lambda free: self._too_large(1, free)):
-                self._one = footprint(self.front.without_head(), (channels, height, width))
+                self._one = footprint(self.backbone.without_head(), (channels, height, width))
         return self._one.at_once(most=_BATCH)
 
     def _too_large(self, count: int, free: int | None) -> MachineError:
-        height, width, _ = self.front.input
+        height, width, _ = self.backbone.input
         needed = None if self._one is None else count * self._one.answering
-        hint = "close other programs, or choose a front for smaller images"
+        hint = "close other programs, or choose a backbone for smaller images"
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
     def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
@@ -195,28 +197,28 @@ class Features:
         broken = count - int(np.isfinite(vectors).all(axis=1).sum())
         if broken:
             raise ModelFileError(
-                self.front.name,
-                f"the front gives numbers that are not finite for {broken} of {count} images",
+                self.backbone.name,
+                f"the backbone gives numbers that are not finite for {broken} of {count} images",
                 hint="its weights are damaged, or its training went astray",
-                code="front-not-finite",
+                code="backbone-not-finite",
             )
         return vectors
 
     def _network(self, way: Way) -> nn.Module:
         if way not in self._networks:
-            self._networks[way] = _made(self.front, way.precision, self._device)
+            self._networks[way] = _made(self.backbone, way.precision, self._device)
         return self._networks[way]
 
     def _key(self, way: Way) -> str:
-        front, kind = self.front, torch.device(self._device).type
-        content = f"features 2 {front.digest} {front.form} {front.scaling} {way.precision} {kind} {torch.__version__}"
+        backbone, kind = self.backbone, torch.device(self._device).type
+        content = f"features 2 {backbone.digest} {backbone.form} {backbone.scaling} {way.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _choose(self, names: Sequence[bytes], images: Tensor) -> Way:
-        """How training images go through the front. `images`: the first of them, `names`: of all."""
+        """How training images go through the backbone. `images`: the first of them, `names`: of all."""
         plain, quick = Way(precision="float32", reason="features in float32"), Way(precision="bfloat16")
         wanted = self._precision == "bfloat16"
-        height, width, _ = self.front.input
+        height, width, _ = self.backbone.input
         if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and height * width >= _LARGE):
             return plain
         if _Store.count(self._key(quick), names):
@@ -226,7 +228,7 @@ class Features:
         except (RuntimeError, NotImplementedError) as error:
             if ran_out(error):
                 raise
-            return replace(plain, reason="features in float32: the front has an operation that bfloat16 lacks")
+            return replace(plain, reason="features in float32: the backbone has an operation that bfloat16 lacks")
         cosine = float(_cosines(vectors, _run(self._network(plain), images.to(self._device), "float32")).min())
         compared = f"the least cosine between the two is {cosine:.5f}"
         if not cosine >= _CLOSE:  # also where it is not a number
@@ -254,11 +256,11 @@ def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> Tensor:
     return torch.nn.functional.cosine_similarity(torch.from_numpy(one), torch.from_numpy(two), dim=1)
 
 
-def _made(front: Front, precision: Precision, device: str) -> nn.Module:
-    """The front without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight networks on an AMD EPYC."""
-    network = front.without_head()
+def _made(backbone: Backbone, precision: Precision, device: str) -> nn.Module:
+    """The backbone without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight networks on an AMD EPYC."""
+    network = backbone.without_head()
     models.pool_first(network)
-    height, width, channels = front.input
+    height, width, channels = backbone.input
     image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
     folded = fold_norms(network, image)
     # Folding rests on the order of execution, seen once; where it gives other numbers the norms stay.

@@ -1,6 +1,6 @@
 """A new head on kept features: the nearest class mean, multinomial logistic regression, or a small network.
 
-All of them become dense layers on the features as the front gives them. They are made on centred features, divided by one common spread,
+All of them become dense layers on the features as the backbone gives them. They are made on centred features, divided by one common spread,
 and that is then multiplied into the first layer. Each feature keeps its own spread: dividing by it, as is often done, lifts features
 that hardly vary, and cost cats and dogs a third more errors (0.92 % against 0.68 %, mean of 24 splits). N images, D features, K classes.
 """

@@ -1,6 +1,6 @@
-"""New classes on a front that has learned already: its features once for each image, a new head on them, then, if asked, the front too.
+"""New classes on a backbone that has learned already: its features once for each image, a new head on them, then, if asked, the backbone too.
 
-The result is a run like any other. Its first epoch is the head's: the frozen front and the new head, written as a checkpoint. Where the front
+The result is a run like any other. Its first epoch is the head's: the frozen backbone and the new head, written as a checkpoint. Where the backbone
 learns too, that checkpoint is what a resumed training goes on from (linear probing, then fine-tuning: Kumar et al. 2022,
 https://arxiv.org/abs/2202.10054), so it can be stopped and killed like any other.
 """
@@ -27,11 +27,11 @@ from ..errors import DataError, Interrupted, InUseError, ModelFileError, UsageEr
 from ..files import FolderLock, clear_leftovers
 from ..free_memory import memory_for
 from . import checkpoint, start
+from .backbone import Backbone, adapted, open_backbone
 from .cutting import choose_cut, cut_at
 from .defaults import small, view_recipe
 from .engine import Engine, all_threads, choose_engine, pick_device
 from .features import Features, Way
-from .front import Front, adapted, open_front
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
 from .loop import Job, Part, Progress, load_batch, stopped
@@ -53,13 +53,13 @@ _VIEWS = 8
 _FEW = 2_000
 """Up to so many training images are few."""
 _FROZEN = ("class_weights", "device", "precision", "threads")
-"""The recipe's settings that a frozen front's head and features know."""
+"""The recipe's settings that a frozen backbone's head and features know."""
 _SHOWN = 6_500
-"""So many images, repeats included, the front is shown when it learns too."""
+"""So many images, repeats included, the backbone is shown when it learns too."""
 
 
 def relearn(
-    front: str | os.PathLike[str] | Run,
+    backbone: str | os.PathLike[str] | Run,
     images: str | os.PathLike[str] | Dataset,
     *,
     output: str | os.PathLike[str] | None = None,
@@ -81,22 +81,22 @@ def relearn(
     """Teach a network that has learned already new classes.
 
     Args:
-        front: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a `.safetensors` file.
+        backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a `.safetensors` file.
         images: a folder, a file, a built-in name or a dataset; see `load`. Each image has one class.
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         head: `linear` (logistic regression), `mean` (the nearest class mean) or `mlp` (one hidden layer of 64 units).
         views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently. By default 8
             times for up to 2,000 small images (40 pixels), else once.
-        cut: the layer behind which a front with a text ends; by default the one that does best in cross-validation on training and
+        cut: the layer behind which a backbone with a text ends; by default the one that does best in cross-validation on training and
             validation images, or with `unfreeze` and `add` the last one.
-        unfreeze: how many of the front's last blocks learn too once the head has; `all`: the whole front.
+        unfreeze: how many of the backbone's last blocks learn too once the head has; `all`: the whole backbone.
         accept: the share of known images that shall not be called unknown; it sets the threshold.
-        add: `front` is a run, and `images` are added to its own: new classes, or more images of those it has.
+        add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's belongs to.
         layout, validation, test, strict: as for `train`.
         seed: decides the split, and chance in heads and training.
         reporter: listens to what happens.
-        **recipe: fields of `Recipe`. With a frozen front these are `class_weights`, `device`, `precision` and `threads`; the others say how it
+        **recipe: fields of `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and `threads`; the others say how it
             learns, `epochs` for how long.
 
     Returns:
@@ -104,7 +104,7 @@ def relearn(
 
     Raises:
         UsageError, DataError, ModelFileError, MachineError, InUseError: see each one's `code`.
-        Interrupted: a signal came; features that were computed are kept. Once the front learns, `resume` goes on.
+        Interrupted: a signal came; features that were computed are kept. Once the backbone learns, `resume` goes on.
     """
     reporter = reporter or Reporter()
     asked = Recipe.read(recipe)
@@ -112,7 +112,7 @@ def relearn(
     if blocks and asked.epochs >= 100_000:  # the head's comes in addition
         raise UsageError(
             "epochs",
-            f"expected less than 100,000 where the front learns; received {asked.epochs}",
+            f"expected less than 100,000 where the backbone learns; received {asked.epochs}",
             code="recipe-invalid",
         )
     seed = data.check_seed(seed)
@@ -121,7 +121,7 @@ def relearn(
     threads = Engine(threads=asked.threads or all_threads())
     with StopSignals() as signals, freed_memory_kept(), threads.thread_count():
         _check_settings(set(recipe), blocks, add, cut)
-        taken = open_front(front, model=model, say=reporter.say)
+        taken = open_backbone(backbone, model=model, say=reporter.say)
         if cut is not None:
             taken = cut_at(taken, cut, whole=bool(blocks))
         before = _before(taken, add)
@@ -146,7 +146,7 @@ def relearn(
             added = (*taken.run.settings.added, (start.recorded(dataset), dataset.layout))
             settings_of = _own(taken.run)
             dataset = data.joined(settings_of, dataset)
-        notes = (*dataset.notes, f"front: {printable(taken.name)}, {wish.words}", *changes)
+        notes = (*dataset.notes, f"backbone: {printable(taken.name)}, {wish.words}", *changes)
         for note in notes:
             reporter.say(note)
         prepared = data.prepare(
@@ -176,13 +176,13 @@ def relearn(
                 seed=seed,
                 reporter=reporter,
             )
-            taken = source.front
+            taken = source.backbone
             for note in found:
                 reporter.say(note)
             notes += found
         else:
             source = Features(taken, device=device, precision=asked.precision)
-        variation = variation_of(source.front, own, device)
+        variation = variation_of(source.backbone, own, device)
         lesson = _learn(source, prepared, variation, wish, views, asked, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         try:
@@ -226,7 +226,7 @@ class _Wish:
     """None: as suits the images."""
     accept: float
     unfreeze: int
-    """Blocks of the front that learn; -1: all."""
+    """Blocks of the backbone that learn; -1: all."""
 
     @classmethod
     def of(
@@ -258,7 +258,7 @@ class _Wish:
 
     @property
     def words(self) -> str:
-        """What becomes of the front."""
+        """What becomes of the backbone."""
         if self.unfreeze == -1:
             return "which learns too once the head has"
         blocks = "block learns" if self.unfreeze == 1 else f"{self.unfreeze} blocks learn"
@@ -276,8 +276,8 @@ def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) 
     if idle and not unfreeze:
         raise UsageError(
             idle[0],
-            "has no effect: the front is frozen, and its head is not trained in steps",
-            hint=f"let the front learn too: --unfreeze all; else the recipe's {', '.join(_FROZEN[:-1])} and {_FROZEN[-1]} are free",
+            "has no effect: the backbone is frozen, and its head is not trained in steps",
+            hint=f"let the backbone learn too: --unfreeze all; else the recipe's {', '.join(_FROZEN[:-1])} and {_FROZEN[-1]} are free",
             code="relearn-idle",
         )
     if unfreeze and "trained_blocks" in named:
@@ -286,20 +286,20 @@ def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) 
         )
     if add and cut is not None:
         raise UsageError(
-            "cut", "with --add the front ends where it does", hint="leave --cut or --add out", code="relearn-cut"
+            "cut", "with --add the backbone ends where it does", hint="leave --cut or --add out", code="relearn-cut"
         )
 
 
-def _check_blocks(front: Front, wish: _Wish) -> None:
+def _check_blocks(backbone: Backbone, wish: _Wish) -> None:
     """Refuse to let more blocks learn than there are."""
     if wish.unfreeze <= 0:
         return
-    heads = len(front.layers(wish.hidden, 2))
-    count = len(models.blocks(front.network(wish.hidden, 2))) - heads
+    heads = len(backbone.layers(wish.hidden, 2))
+    count = len(models.blocks(backbone.network(wish.hidden, 2))) - heads
     if wish.unfreeze > count:
         raise UsageError(
             "unfreeze",
-            f"the front has {count} block{'' if count == 1 else 's'} that can learn; received {wish.unfreeze}",
+            f"the backbone has {count} block{'' if count == 1 else 's'} that can learn; received {wish.unfreeze}",
             hint="all of them: --unfreeze all",
             code="relearn-unfreeze",
         )
@@ -334,13 +334,13 @@ def _compare(run: Run, prepared: Prepared, source: str, reporter: Reporter) -> N
 
 
 def _blocks(unfreeze: object) -> int:
-    """How many of the front's blocks learn; -1: all."""
+    """How many of the backbone's blocks learn; -1: all."""
     if isinstance(unfreeze, str) and unfreeze == "all":
         return -1
     if not isinstance(unfreeze, numbers.Integral) or not _whole(unfreeze) or unfreeze < 0:
         raise UsageError(
             "unfreeze",
-            f"expected all, or how many of the front's last blocks learn; received {printable(unfreeze)!r}",
+            f"expected all, or how many of the backbone's last blocks learn; received {printable(unfreeze)!r}",
             code="relearn-unfreeze",
         )
     return int(unfreeze)
@@ -351,25 +351,25 @@ def _whole(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _before(front: Front, add: bool) -> Relearned | None:
+def _before(backbone: Backbone, add: bool) -> Relearned | None:
     """How the run that is added to made its head."""
     if not add:
         return None
-    if front.run is None:
+    if backbone.run is None:
         raise UsageError(
-            "front",
-            f"--add adds images to those of a run; {printable(front.name)} has none",
+            "backbone",
+            f"--add adds images to those of a run; {printable(backbone.name)} has none",
             hint="name the run: convoscope relearn RUN SOURCE --add",
             code="relearn-add",
         )
-    if not (front.run.folder / "split.csv").exists():
+    if not (backbone.run.folder / "split.csv").exists():
         raise UsageError(
-            "front",
-            f"--add needs the whole run; beside {printable(front.name)} there is no split.csv",
+            "backbone",
+            f"--add needs the whole run; beside {printable(backbone.name)} there is no split.csv",
             hint="name the run's folder",
             code="relearn-add",
         )
-    return front.run.settings.relearned
+    return backbone.run.settings.relearned
 
 
 @dataclass(frozen=True)
@@ -414,7 +414,7 @@ def _learn(
     for rows, exact in ((train, False), (np.flatnonzero(dataset.splits != data.SPLITS.index("train")), True)):
         if len(rows):
             features[rows] = source.of(prepared, rows, exact=exact, progress=progress)
-    _check_features(source.front, prepared, features, train)
+    _check_features(source.backbone, prepared, features, train)
     asked_for = source.found + source.computed
     kept = f"; {source.found:,} of {asked_for:,} were kept from before" if source.found else ""
     reporter.say(f"{source.way.reason}{kept}")
@@ -484,20 +484,22 @@ def _learn(
     return _Lesson(head, features, as_given, strangers, row, source.way, views, notes)
 
 
-def _check_features(front: Front, prepared: Prepared, features: NDArray[np.float32], train: NDArray[np.int64]) -> None:
-    """Refuse a front that gives different images the same features."""
+def _check_features(
+    backbone: Backbone, prepared: Prepared, features: NDArray[np.float32], train: NDArray[np.int64]
+) -> None:
+    """Refuse a backbone that gives different images the same features."""
     several = len({prepared.digests[row] for row in train.tolist()}) > 1
     if several and not np.ptp(features[train], axis=0).any():
         raise ModelFileError(
-            front.name,
-            "the front gives all images the same features, so nothing can be learned from them",
+            backbone.name,
+            "the backbone gives all images the same features, so nothing can be learned from them",
             hint="its weights are damaged, or were never trained",
-            code="front-blind",
+            code="backbone-blind",
         )
 
 
 def _settings(
-    front: Front,
+    backbone: Backbone,
     prepared: Prepared,
     own: Dataset,
     added: tuple[tuple[str, str], ...],
@@ -510,13 +512,13 @@ def _settings(
     device: str,
 ) -> Settings:
     dataset = prepared.dataset
-    layers = front.layers(wish.hidden, len(dataset.classes))
+    layers = backbone.layers(wish.hidden, len(dataset.classes))
     recipe = asked
     if wish.unfreeze:
         recipe = _unfrozen(prepared, wish, len(layers), asked, named)
     else:
         recipe = asked.model_copy(update={"epochs": 1, "trained_blocks": len(layers), "freeze_norm": True})
-    parameters = sum(value.numel() for name, value in front.tensors.items() if not _is_buffer(name))
+    parameters = sum(value.numel() for name, value in backbone.tensors.items() if not _is_buffer(name))
     parameters += sum(value.numel() for pair in lesson.head.layers for value in pair)
     strangers = lesson.strangers
     with settling(dataset.source):
@@ -526,12 +528,12 @@ def _settings(
             added=added,
             task="classes",
             classes=dataset.classes,
-            model=front.model(wish.hidden),
+            model=backbone.model(wish.hidden),
             outputs=len(dataset.classes),
             parameters=parameters,
-            input=front.form,
-            mean=front.scaling.mean,
-            std=front.scaling.std,
+            input=backbone.form,
+            mean=backbone.scaling.mean,
+            std=backbone.scaling.std,
             recipe=recipe,
             seed=seed,
             engine=Engine(
@@ -546,8 +548,8 @@ def _settings(
             versions=start.versions(),
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             relearned=Relearned(
-                front=front.name,
-                digest=front.digest,
+                backbone=backbone.name,
+                digest=backbone.digest,
                 head=wish.head,
                 layers=tuple(layers),
                 views=lesson.views,
@@ -564,7 +566,7 @@ def _is_buffer(name: str) -> bool:
 
 
 def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named: set[str]) -> Recipe:
-    """The recipe by which the front learns too. Its first epoch is the head's."""
+    """The recipe by which the backbone learns too. Its first epoch is the head's."""
     images = len(prepared.dataset.indices("train"))
     epochs = asked.epochs if "epochs" in named else max(4, min(20, round(_SHOWN / max(images, 1))))
     chosen: dict[str, Any] = {
@@ -586,14 +588,14 @@ def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named
 
 
 def _with_engine(
-    settings: Settings, front: Front, prepared: Prepared, lesson: _Lesson, wish: _Wish, reporter: Reporter
+    settings: Settings, backbone: Backbone, prepared: Prepared, lesson: _Lesson, wish: _Wish, reporter: Reporter
 ) -> Settings:
-    """Where the front learns too, how it is trained fastest: a probe of the real network on a real batch."""
+    """Where the backbone learns too, how it is trained fastest: a probe of the real network on a real batch."""
     if not wish.unfreeze:
         return settings
     assert settings.relearned is not None
     recipe = settings.recipe
-    network = front.network(wish.hidden, settings.outputs)
+    network = backbone.network(wish.hidden, settings.outputs)
     network.load_state_dict(lesson.head.tensors(settings.relearned.layers), strict=False)
     freeze(network, recipe)
     objective = Objective(task="classes", outputs=settings.outputs, label_smoothing=recipe.label_smoothing)
@@ -601,13 +603,13 @@ def _with_engine(
     part = Part(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
     device = pick_device(recipe.device)
     count = min(recipe.batch_size, len(part))
-    memory = StepMemory.of(network, front.input, count, recipe, device)
+    memory = StepMemory.of(network, backbone.input, count, recipe, device)
     memory.check(reporter)
     with memory_for(memory.error, memory.free):
         pixels, targets = load_batch(part, np.arange(count), device)
-        images = front.scaling(pixels.permute(0, 3, 1, 2).float())
+        images = backbone.scaling(pixels.permute(0, 3, 1, 2).float())
         engine = choose_engine(network.to(device), images, lambda scores: objective.loss(scores, targets), recipe)
-    reporter.say(f"the front learns too, computing on {engine.device} in {engine.reason}")
+    reporter.say(f"the backbone learns too, computing on {engine.device} in {engine.reason}")
     resolved = recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
     return settings.model_copy(update={"engine": engine.model_dump(), "recipe": resolved})
 
@@ -616,7 +618,7 @@ def _write(
     folder: Path,
     prepared: Prepared,
     settings: Settings,
-    front: Front,
+    backbone: Backbone,
     lesson: _Lesson,
     seconds: float,
     reporter: Reporter,
@@ -624,7 +626,7 @@ def _write(
     """The run's folder with the head's epoch: all that `Run`, `test` and `resume` need."""
     assert settings.relearned is not None
     content = settings.model_dump(mode="json", exclude_none=True)
-    weights = front.tensors | lesson.head.tensors(settings.relearned.layers)
+    weights = backbone.tensors | lesson.head.tensors(settings.relearned.layers)
     start.check_room(folder, weights)
     data.write_split(folder / "split.csv", prepared)
     start.write_skipped(folder, prepared)
@@ -648,7 +650,7 @@ def _write(
 
 
 def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporter) -> None:
-    """After the front has learned too: its features are others now, so the threshold is set anew, in the best checkpoint.
+    """After the backbone has learned too: its features are others now, so the threshold is set anew, in the best checkpoint.
 
     Does nothing if that is done already, so that a start after a kill may call it again.
     """
@@ -669,8 +671,8 @@ def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporte
 
     dataset = prepared.dataset
     train, validation = dataset.indices("train"), dataset.indices("validation")
-    front = open_front(Run.open(best), say=reporter.say)
-    source = Features(front, device=pick_device(settings.recipe.device), precision=settings.recipe.precision)
+    backbone = open_backbone(Run.open(best), say=reporter.say)
+    source = Features(backbone, device=pick_device(settings.recipe.device), precision=settings.recipe.precision)
     features = np.zeros((len(dataset), source.width), np.float32)
     for rows in (train, validation):
         features[rows] = source.of(prepared, rows, exact=rows is validation, progress=progress)

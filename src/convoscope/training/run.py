@@ -66,8 +66,8 @@ class Relearned(BaseModel):
     """What a run took over and how its head was made, see `relearn`.
 
     Attributes:
-        front: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
-        digest: a hash of the front as it was taken over, its text and every weight.
+        backbone: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
+        digest: a hash of the backbone as it was taken over, its text and every weight.
         head: `linear`, `mean` or `mlp`.
         layers: the paths of the head's dense layers in the network.
         views: how often each training image was looked at, the first time as it is.
@@ -79,7 +79,7 @@ class Relearned(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    front: Text
+    backbone: Text
     digest: Text
     head: Text
     layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
@@ -187,8 +187,8 @@ class Settings(BaseModel):
         return self.relearned is not None and self.recipe.epochs == 1
 
     @property
-    def front_learns(self) -> bool:
-        """Whether, in a relearned run, the front learns too."""
+    def backbone_learns(self) -> bool:
+        """Whether, in a relearned run, the backbone learns too."""
         blocks = self.recipe.trained_blocks
         return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
 
@@ -601,9 +601,9 @@ def start_again(folder: Path) -> str:
     path = folder / "run.toml"
     try:
         asked = read_toml(path)
-        front, added = asked["record"]["relearned"]["front"], asked["record"].get("added")
+        backbone, added = asked["record"]["relearned"]["backbone"], asked["record"].get("added")
         source, option = (added[-1][0], " --add") if added else (asked["source"], "")
-        return f"start it again: convoscope relearn {shell_word(front)} {shell_word(source)}{option}"
+        return f"start it again: convoscope relearn {shell_word(backbone)} {shell_word(source)}{option}"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"start it again: convoscope train --config {shell_word(path)}"
 

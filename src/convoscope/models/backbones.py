@@ -1,4 +1,4 @@
-"""A network as a front and a head: the head is its last dense layer, the front all that comes before it.
+"""A network as a backbone and a head: the head is its last dense layer, the backbone all that comes before it.
 
 What the libraries say of their pretrained weights stands here too: where they are offered and how images are prepared for them.
 Reading weights is not this room's work.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def front_text(model: str, *, head: int = 1) -> str:
+def backbone_text(model: str, *, head: int = 1) -> str:
     """A model's text without its head: `conv(8) flatten dense(16) relu dense` gives `conv(8) flatten dense(16) relu`.
 
     A library's network stays as it is named, without layers of its own behind it. A text that ends in something else than a dense layer
@@ -48,8 +48,8 @@ def front_text(model: str, *, head: int = 1) -> str:
     return to_text(items)
 
 
-def with_head(front: str, head: Sequence[int] = ()) -> str:
-    """The model's text of a front and a head: one dense layer with as many units as there are outputs, before it those of `head`, each with a relu.
+def with_head(backbone: str, head: Sequence[int] = ()) -> str:
+    """The model's text of a backbone and a head: one dense layer with as many units as there are outputs, before it those of `head`, each with a relu.
 
     >>> with_head("conv(8) globalavg")
     'conv(8) globalavg dense'
@@ -57,14 +57,14 @@ def with_head(front: str, head: Sequence[int] = ()) -> str:
     'timm:resnet18 dense(64) relu dense'
     """
     hidden = "".join(f" dense({units}) relu" for units in head)
-    if library_name(front) is not None and not head:
-        return front
-    return f"{front}{hidden} dense".strip()
+    if library_name(backbone) is not None and not head:
+        return backbone
+    return f"{backbone}{hidden} dense".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A place where a front may end.
+    """A place where a backbone may end.
 
     Attributes:
         text: the model's text up to there; maps are laid out as one vector.
@@ -80,17 +80,17 @@ class Cut:
 _TAKES_UP = ("conv", "dense", "residual", "parallel", "globalavg")
 
 
-def cuts(front: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
-    """Where the text of a front may end: before each layer that learns or averages whole maps, and where it ends. From the input on.
+def cuts(backbone: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
+    """Where the text of a backbone may end: before each layer that learns or averages whole maps, and where it ends. From the input on.
 
     A library's network can only be taken whole, so it has none.
 
     >>> [(cut.layers[-1], cut.width) for cut in cuts("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
     [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
     """
-    if library_name(front) is not None:
+    if library_name(backbone) is not None:
         return ()
-    items = written_out(parse(front))
+    items = written_out(parse(backbone))
     steps = [step for step in make_plan((*items, *parse("dense")), input, 2).steps if step.layer is not PAD]
     found: dict[int, Cut] = {}
     for end in [place for place, item in enumerate(items) if place and item.kind in _TAKES_UP] + [len(items)]:
@@ -100,7 +100,7 @@ def cuts(front: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
         if not kept:
             continue
         output = steps[kept - 1].output
-        text = front if end == len(items) else to_text(items[:kept]) + (" flatten" if len(output) == 3 else "")
+        text = backbone if end == len(items) else to_text(items[:kept]) + (" flatten" if len(output) == 3 else "")
         found[kept] = Cut(text=text, layers=tuple(step.name for step in steps[:kept]), width=math.prod(output))
     return tuple(found.values())
 
@@ -109,7 +109,7 @@ def head_path(network: nn.Module, input: tuple[int, int, int]) -> str:
     """The path of the dense layer whose result is the network's: its head.
 
     Raises:
-        UsageError: `front-without-head`: the scores come from something else.
+        UsageError: `backbone-without-head`: the scores come from something else.
     """
     import torch
     from torch import nn
@@ -135,8 +135,8 @@ def head_path(network: nn.Module, input: tuple[int, int, int]) -> str:
         raise UsageError(
             f"model {type(network).__name__}",
             "its scores do not come from a dense layer, so there is no head to replace",
-            hint="choose another front, such as imagenet",
-            code="front-without-head",
+            hint="choose another backbone, such as imagenet",
+            code="backbone-without-head",
         )
     return last[-1][0]
 
@@ -206,7 +206,7 @@ def pretrained(model: str) -> Pretrained:
     """What the library says of the weights of `torchvision:NAME` or `timm:NAME`.
 
     Raises:
-        UsageError: `model-unknown`: no such network; `front-without-weights`: the library offers no weights for it.
+        UsageError: `model-unknown`: no such network; `backbone-without-weights`: the library offers no weights for it.
     """
     named = library_name(model)
     assert named is not None
@@ -216,10 +216,10 @@ def pretrained(model: str) -> Pretrained:
     found = _of_timm(named.name) if named.library == "timm" else _of_torchvision(named.name)
     if found is None:
         raise UsageError(
-            "front",
+            "backbone",
             f"{named.library} offers no weights of {printable(named.name)} that can be read without running code",
-            hint="choose another front, such as imagenet",
-            code="front-without-weights",
+            hint="choose another backbone, such as imagenet",
+            code="backbone-without-weights",
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Fronts and heads: where a network's head is, what stands before it, and what the libraries say of their weights."""
+"""Backbones and heads: where a network's head is, what stands before it, and what the libraries say of their weights."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ from torch import nn
 
 from convoscope.errors import UsageError
 from convoscope.models import (
+    backbone_text,
     blocks,
     build,
     cuts,
-    front_text,
     head_path,
     library_name,
     pretrained,
@@ -20,7 +20,7 @@ from convoscope.models import (
 
 
 @pytest.mark.parametrize(
-    ("model", "head", "front"),
+    ("model", "head", "backbone"),
     [
         ("conv(8) relu flatten dense", 1, "conv(8) relu flatten"),
         ("conv(8) flatten dense(16) relu dense", 1, "conv(8) flatten dense(16) relu"),
@@ -33,8 +33,8 @@ from convoscope.models import (
         ("timm:resnet18 dense(64) relu dense", 2, "timm:resnet18"),
     ],
 )  # fmt: skip
-def test_a_model_without_its_head(model: str, head: int, front: str) -> None:
-    assert front_text(model, head=head) == front
+def test_a_model_without_its_head(model: str, head: int, backbone: str) -> None:
+    assert backbone_text(model, head=head) == backbone
 
 
 def test_a_new_head() -> None:
@@ -45,7 +45,7 @@ def test_a_new_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("front", "places"),
+    ("backbone", "places"),
     [
         ("conv(4) norm relu maxpool conv(8) relu flatten dropout dense(5) relu", [("maxpool1", 64), ("relu2", 128), ("relu3", 5)]),
         ("conv(4) conv(6) globalavg dropout", [("conv1", 256), ("conv2", 384), ("globalavg", 6)]),
@@ -56,16 +56,16 @@ def test_a_new_head() -> None:
         ("timm:resnet18", []),
     ],
 )  # fmt: skip
-def test_where_a_front_may_end(front: str, places: list[tuple[str, int]]) -> None:
-    assert [(cut.layers[-1], cut.width) for cut in cuts(front, (8, 8, 1))] == places
+def test_where_a_backbone_may_end(backbone: str, places: list[tuple[str, int]]) -> None:
+    assert [(cut.layers[-1], cut.width) for cut in cuts(backbone, (8, 8, 1))] == places
 
 
-@pytest.mark.parametrize("front", ["vgg-small", "resnet-small", "inception-small", "lenet", "quickdraw"])
-def test_a_shortened_front_gives_what_the_whole_one_has_there(front: str) -> None:
+@pytest.mark.parametrize("backbone", ["vgg-small", "resnet-small", "inception-small", "lenet", "quickdraw"])
+def test_a_shortened_backbone_gives_what_the_whole_one_has_there(backbone: str) -> None:
     torch.manual_seed(0)
-    whole = build(front, (28, 28, 1), 3).eval()
+    whole = build(backbone, (28, 28, 1), 3).eval()
     images = torch.randn(2, 1, 28, 28)
-    for cut in cuts(front_text(front), (28, 28, 1)):
+    for cut in cuts(backbone_text(backbone), (28, 28, 1)):
         short = build(with_head(cut.text), (28, 28, 1), 3).eval()
         weights = whole.state_dict()
         kept = {name for name in weights if name.startswith(tuple(f"{layer}." for layer in cut.layers))}
@@ -109,10 +109,10 @@ def test_a_network_without_a_dense_head_is_refused() -> None:
     network = build("torchvision:squeezenet1_1", (64, 64, 3), 7)
     with pytest.raises(UsageError, match="do not come from a dense layer") as caught:
         head_path(network, (64, 64, 3))
-    assert caught.value.code == "front-without-head"
+    assert caught.value.code == "backbone-without-head"
     with pytest.raises(UsageError) as caught:
         build("torchvision:squeezenet1_1 dense(8) relu dense", (64, 64, 3), 7)
-    assert caught.value.code == "front-without-head"
+    assert caught.value.code == "backbone-without-head"
 
 
 def test_layers_behind_a_librarys_name_take_the_place_of_its_head() -> None:
@@ -176,7 +176,7 @@ def test_what_the_libraries_say_of_their_weights() -> None:
 def test_a_network_without_weights_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         pretrained("timm:efficientnet_b8")
-    assert caught.value.code == "front-without-weights"
+    assert caught.value.code == "backbone-without-weights"
     with pytest.raises(UsageError) as caught:
         pretrained("timm:resnet18x")
     assert caught.value.code == "model-unknown"
