@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import printable
-from .training.report import Reporter, Row
+from .training.report import EpochMetrics, Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,10 +82,10 @@ class TerminalReporter(Reporter):
             note=f"{rate}  loss {loss:.3f}",
         )
 
-    def epoch(self, row: Row, best: bool) -> None:
+    def epoch(self, row: EpochMetrics, best: bool) -> None:
         self._print(epoch_line(row, self._epochs, best))
 
-    def head(self, row: Row) -> None:
+    def head(self, row: EpochMetrics) -> None:
         self._close()
         self._print(f"head  {_figures(row)}")
 
@@ -129,13 +129,13 @@ class TerminalReporter(Reporter):
                     self._progress.stop()
 
 
-def epoch_line(row: Row, epochs: int, best: bool) -> str:
+def epoch_line(row: EpochMetrics, epochs: int, best: bool) -> str:
     """One epoch in one line, columns aligned."""
     width = len(str(epochs))
     return f"epoch {row['epoch']:>{width}}/{epochs}  {_figures(row)}" + ("  best" if best else "")
 
 
-def _figures(row: Row) -> str:
+def _figures(row: EpochMetrics) -> str:
     text = f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
     if row["val_loss"] is not None:
         text += f"   validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
-from convoscope.training import Recipe, Reporter, Row, Run, glance, resume, train
+from convoscope.training import EpochMetrics, Recipe, Reporter, Run, glance, resume, train
 from convoscope.training.journal import read_events
 from convoscope.training.run import read_history
 
@@ -31,7 +31,7 @@ class Listener(Reporter):
     def __init__(self) -> None:
         self.said: list[str] = []
         self.warned: list[str] = []
-        self.rows: list[Row] = []
+        self.rows: list[EpochMetrics] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -39,7 +39,7 @@ class Listener(Reporter):
     def warn(self, text: str) -> None:
         self.warned.append(text)
 
-    def epoch(self, row: Row, best: bool) -> None:
+    def epoch(self, row: EpochMetrics, best: bool) -> None:
         self.rows.append(row)
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .recipe import Recipe
-from .report import Reporter, Row, best_epoch
+from .report import EpochMetrics, Reporter, best_epoch
 from .run import Prediction, Run, Settings, glance
 
 if TYPE_CHECKING:
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from .start import resume, train
 
 __all__ = [
+    "EpochMetrics",
     "Prediction",
     "Recipe",
     "Reporter",
-    "Row",
     "Run",
     "Settings",
     "best_epoch",

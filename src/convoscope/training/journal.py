@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from ..errors import MachineError, ModelFileError, printable, shell_word
 from ..files import machine_error, make_own_folder, open_own, open_plain, write_text
-from .report import COLUMNS, Row
+from .report import COLUMNS, EpochMetrics
 
 
 class Journal:
@@ -35,7 +35,7 @@ class Journal:
         ModelFileError: events.jsonl is something else (`events-foreign`).
     """
 
-    def __init__(self, folder: Path, history: list[Row], keep_bytes: int) -> None:
+    def __init__(self, folder: Path, history: list[EpochMetrics], keep_bytes: int) -> None:
         self._folder = folder
         self._board = _Board(folder / "tensorboard")
         path = folder / "events.jsonl"
@@ -68,7 +68,7 @@ class Journal:
         self.event("step", step=step, epoch=epoch, loss=loss, learning_rate=rate)
         self._board.add({"step/loss": loss, "step/learning_rate": rate}, step)
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: EpochMetrics) -> None:
         """One epoch's figures."""
         self.event("epoch", **row)
         self._append(self._metrics, _csv_line(row))
@@ -167,7 +167,7 @@ class _Board:
         self.close()
 
 
-def _csv_line(row: Row) -> str:
+def _csv_line(row: EpochMetrics) -> str:
     values = (row.get(column) for column in COLUMNS)
     return ",".join("" if value is None else repr(value) for value in values) + "\n"
 

@@ -33,7 +33,7 @@ from .memory import StepMemory
 from .objective import Objective
 from .optimizer import Optimizer, rate_share, training_mode
 from .recipe import Recipe
-from .report import Finite, HistoryRow, Reporter, Row, best_epoch, value_of_row
+from .report import EpochMetrics, Finite, HistoryRow, Reporter, best_epoch, value_of_row
 from .signals import StopSignals
 
 
@@ -103,7 +103,7 @@ class Progress:
     seconds: float = 0.0
     best_value: list[float] = field(default_factory=list)
     stale: int = 0
-    history: list[Row] = field(default_factory=list)
+    history: list[EpochMetrics] = field(default_factory=list)
     events_bytes: int = 0
 
 
@@ -392,10 +392,12 @@ def epoch_order(job: Job, epoch: int) -> NDArray[np.int64]:
     return image_order(job.seed, epoch, len(job.train))
 
 
-def epoch_row(job: Job, progress: Progress, val_loss: float | None, val_accuracy: float | None, rate: float) -> Row:
+def epoch_row(
+    job: Job, progress: Progress, val_loss: float | None, val_accuracy: float | None, rate: float
+) -> EpochMetrics:
     """The figures of the epoch that just ended."""
     loss = progress.loss_sum / max(progress.images, 1)
-    return Row(
+    return EpochMetrics(
         epoch=progress.epoch + 1,
         train_loss=loss,
         train_accuracy=job.objective.accuracy(progress.right_sum, loss, progress.images),
@@ -457,7 +459,7 @@ class Keeper:
         self._network = network
         self._optimizer = optimizer
         self._average = average
-        self._best: tuple[dict[str, Tensor], Row] | None = None
+        self._best: tuple[dict[str, Tensor], EpochMetrics] | None = None
         self._interval = job.recipe.save_every
         self._saved_at = time.monotonic()
         self._failures = 0
@@ -466,7 +468,7 @@ class Keeper:
         """Whether it is time for a checkpoint."""
         return time.monotonic() - self._saved_at >= self._interval
 
-    def remember_best(self, row: Row) -> None:
+    def remember_best(self, row: EpochMetrics) -> None:
         """Hold the weights of the epoch that just proved best until the next save."""
         judged = self._average.network if self._average is not None else self._network
         self._best = ({name: value.detach().clone() for name, value in judged.state_dict().items()}, row)

@@ -39,7 +39,7 @@ from .memory import StepMemory, freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
 from .recipe import Recipe
-from .report import Reporter, Row, value_of_row
+from .report import EpochMetrics, Reporter, value_of_row
 from .run import Relearned, Run, Settings, read_settings, settling
 from .signals import StopSignals
 from .strangers import Strangers, learn_strangers
@@ -381,7 +381,7 @@ class _Lesson:
     exact: NDArray[np.bool_]
     """Which of these are as the run's network gives them."""
     strangers: Strangers | None
-    row: Row
+    row: EpochMetrics
     way: Way
     views: int
     notes: tuple[str, ...]
@@ -469,7 +469,7 @@ def _learn(
     val_loss, val_accuracy = figures(validation)
     assert train_loss is not None
     assert train_accuracy is not None
-    row = Row(
+    row = EpochMetrics(
         epoch=1,
         train_loss=train_loss,
         train_accuracy=train_accuracy,

@@ -8,7 +8,7 @@ from typing import Annotated, Self, TypedDict, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Row(TypedDict):
+class EpochMetrics(TypedDict):
     """One epoch's figures, as in `metrics.csv`.
 
     Losses and accuracies of `train_` are means over the epoch while the weights change, on augmented images; those of
@@ -53,12 +53,12 @@ class HistoryRow(BaseModel):
             raise ValueError("expected both figures of the validation, or none")
         return self
 
-    def row(self) -> Row:
-        """The same figures as `Row`."""
-        return cast(Row, self.model_dump())
+    def row(self) -> EpochMetrics:
+        """The same figures as `EpochMetrics`."""
+        return cast(EpochMetrics, self.model_dump())
 
 
-def value_of_row(row: Row) -> list[float]:
+def value_of_row(row: EpochMetrics) -> list[float]:
     """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part has no say.
 
     Without a validation part: the training loss.
@@ -68,7 +68,7 @@ def value_of_row(row: Row) -> list[float]:
     return [float(row["size"]), row["val_accuracy"], -row["val_loss"]]
 
 
-def best_epoch(history: list[Row]) -> int:
+def best_epoch(history: list[EpochMetrics]) -> int:
     """The epoch, from 1, whose weights are kept as the best; 0 if none is done. The earlier one of equals."""
     return max(history, key=lambda row: (value_of_row(row), -row["epoch"]))["epoch"] if history else 0
 
@@ -91,10 +91,10 @@ class Reporter:
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """One batch was learned: `step` (from 1) of `steps` in `epoch` (from 1)."""
 
-    def epoch(self, row: Row, best: bool) -> None:
+    def epoch(self, row: EpochMetrics, best: bool) -> None:
         """One epoch ended."""
 
-    def head(self, row: Row) -> None:
+    def head(self, row: EpochMetrics) -> None:
         """`relearn` has made the head: what it reaches, and the seconds it all took."""
 
     def end(self) -> None:

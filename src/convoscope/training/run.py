@@ -32,7 +32,7 @@ from ..errors import DataError, MachineError, ModelFileError, UsageError, printa
 from ..free_memory import free_memory, memory_for, out_of_memory
 from ..parsing import faults_of, read_bytes, read_toml
 from .recipe import EngineSettings, Recipe
-from .report import COLUMNS, HistoryRow, Row, best_epoch
+from .report import COLUMNS, EpochMetrics, HistoryRow, best_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -229,7 +229,7 @@ class Run:
         history: the figures of each epoch that is done.
     """
 
-    def __init__(self, folder: Path, settings: Settings, history: list[Row], weights: Path) -> None:
+    def __init__(self, folder: Path, settings: Settings, history: list[EpochMetrics], weights: Path) -> None:
         self.folder = folder
         self.settings = settings
         self.history = history
@@ -712,7 +712,7 @@ def blank_network(
     return network
 
 
-def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[Row]]:
+def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
     """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
 
     Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
@@ -762,7 +762,7 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     return dataset
 
 
-def read_history(path: Path) -> list[Row]:
+def read_history(path: Path) -> list[EpochMetrics]:
     """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept, with a warning."""
     try:
         text = read_bytes(path, _MAX_METRICS_BYTES).decode("utf-8", "replace")
@@ -775,7 +775,7 @@ def read_history(path: Path) -> list[Row]:
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     header, *table = [line.strip().split(",") for line in lines] or [[]]
-    rows: list[Row] = []
+    rows: list[EpochMetrics] = []
     for cells in table:
         try:
             rows.append(_history_row(dict(zip(header, cells, strict=False))))
@@ -786,7 +786,7 @@ def read_history(path: Path) -> list[Row]:
     return rows
 
 
-def _history_row(cells: dict[str, str]) -> Row:
+def _history_row(cells: dict[str, str]) -> EpochMetrics:
     # There is no validation part where a figure of its is empty.
     told = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
     return HistoryRow.model_validate(told).row()
