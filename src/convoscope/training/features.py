@@ -53,7 +53,7 @@ moves is a fiftieth of what tells two images apart. Below it a backbone's number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class ComputeMode:
     """How features are computed.
 
     Attributes:
@@ -91,12 +91,12 @@ class Features:
         """
         self.width = backbone.width
         self.backbone = backbone
-        self._made: set[tuple[Way, bytes]] = set()
-        self._found: set[tuple[Way, bytes]] = set()
+        self._made: set[tuple[ComputeMode, bytes]] = set()
+        self._found: set[tuple[ComputeMode, bytes]] = set()
         self._device = device
         self._precision = precision
-        self._ways: dict[bool, Way] = {True: Way(precision="float32")}  # by `exact`
-        self._networks: dict[Way, nn.Module] = {}
+        self._ways: dict[bool, ComputeMode] = {True: ComputeMode(precision="float32")}  # by `exact`
+        self._networks: dict[ComputeMode, nn.Module] = {}
         self._one: Footprint | None = None
 
     @property
@@ -108,7 +108,7 @@ class Features:
         return len(self._found)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> ComputeMode:
         """How training images' features are computed, known once some were asked for."""
         return self._ways[False]
 
@@ -188,7 +188,7 @@ class Features:
         hint = "close other programs, or choose a backbone for smaller images"
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
-    def _compute(self, images: Tensor, way: Way) -> NDArray[np.float32]:
+    def _compute(self, images: Tensor, way: ComputeMode) -> NDArray[np.float32]:
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
         count, together = len(images), self._together()
         whole = images if count == together else images[torch.arange(together) % count]
@@ -204,19 +204,19 @@ class Features:
             )
         return vectors
 
-    def _network(self, way: Way) -> nn.Module:
+    def _network(self, way: ComputeMode) -> nn.Module:
         if way not in self._networks:
             self._networks[way] = _made(self.backbone, way.precision, self._device)
         return self._networks[way]
 
-    def _key(self, way: Way) -> str:
+    def _key(self, way: ComputeMode) -> str:
         backbone, kind = self.backbone, torch.device(self._device).type
         content = f"features 2 {backbone.digest} {backbone.form} {backbone.scaling} {way.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def _choose(self, names: Sequence[bytes], images: Tensor) -> Way:
+    def _choose(self, names: Sequence[bytes], images: Tensor) -> ComputeMode:
         """How training images go through the backbone. `images`: the first of them, `names`: of all."""
-        plain, quick = Way(precision="float32", reason="features in float32"), Way(precision="bfloat16")
+        plain, quick = ComputeMode(precision="float32", reason="features in float32"), ComputeMode(precision="bfloat16")
         wanted = self._precision == "bfloat16"
         height, width, _ = self.backbone.input
         if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and height * width >= _LARGE):

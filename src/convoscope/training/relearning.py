@@ -31,7 +31,7 @@ from .backbone import Backbone, adapted, open_backbone
 from .cutting import choose_cut, cut_at
 from .defaults import small, view_recipe
 from .engine import Engine, all_threads, choose_engine, pick_device
-from .features import Features, Way
+from .features import ComputeMode, Features
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
 from .loop import Job, Part, Progress, load_batch, stopped
@@ -382,7 +382,7 @@ class _Lesson:
     """Which of these are as the run's network gives them."""
     strangers: Strangers | None
     row: EpochMetrics
-    way: Way
+    way: ComputeMode
     views: int
     notes: tuple[str, ...]
 
