@@ -125,7 +125,7 @@ def relearn(
         if cut is not None:
             taken = cut_at(taken, cut, whole=bool(blocks))
         before = _before(taken, add)
-        wish = _Wish.of(head, views, accept, blocks, before)
+        wish = TransferOptions.of(head, views, accept, blocks, before)
         _check_blocks(taken, wish)
         dataset = data.load(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
@@ -218,7 +218,7 @@ def relearn(
 
 
 @dataclass(frozen=True)
-class _Wish:
+class TransferOptions:
     """What was asked for, resolved."""
 
     head: HeadKind
@@ -236,7 +236,7 @@ class _Wish:
         accept: float | None,
         unfreeze: int,
         before: Relearned | None,
-    ) -> _Wish:
+    ) -> TransferOptions:
         """What is not said is as in the run that is added to, or the usual."""
         kind = head if head is not None else before.head if before else "linear"
         if kind not in _KINDS:
@@ -290,7 +290,7 @@ def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) 
         )
 
 
-def _check_blocks(backbone: Backbone, wish: _Wish) -> None:
+def _check_blocks(backbone: Backbone, wish: TransferOptions) -> None:
     """Refuse to let more blocks learn than there are."""
     if wish.unfreeze <= 0:
         return
@@ -373,7 +373,7 @@ def _before(backbone: Backbone, add: bool) -> Relearned | None:
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class HeadFit:
     """A head and what it was made from."""
 
     head: Head
@@ -391,12 +391,12 @@ def _learn(
     source: Features,
     prepared: Prepared,
     variation: Variation | None,
-    wish: _Wish,
+    wish: TransferOptions,
     views: int,
     asked: Recipe,
     seed: int,
     reporter: Reporter,
-) -> _Lesson:
+) -> HeadFit:
     dataset = prepared.dataset
     classes = len(dataset.classes)
     train, validation = dataset.indices("train"), dataset.indices("validation")
@@ -481,7 +481,7 @@ def _learn(
     )
     as_given = np.ones(len(dataset), bool)
     as_given[train] = source.way.precision == "float32"
-    return _Lesson(head, features, as_given, strangers, row, source.way, views, notes)
+    return HeadFit(head, features, as_given, strangers, row, source.way, views, notes)
 
 
 def _check_features(
@@ -504,8 +504,8 @@ def _settings(
     own: Dataset,
     added: tuple[tuple[str, str], ...],
     notes: Sequence[str],
-    wish: _Wish,
-    lesson: _Lesson,
+    wish: TransferOptions,
+    lesson: HeadFit,
     asked: Recipe,
     named: set[str],
     seed: int,
@@ -565,7 +565,7 @@ def _is_buffer(name: str) -> bool:
     return name.endswith((".running_mean", ".running_var", ".num_batches_tracked"))
 
 
-def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named: set[str]) -> Recipe:
+def _unfrozen(prepared: Prepared, wish: TransferOptions, layers: int, asked: Recipe, named: set[str]) -> Recipe:
     """The recipe by which the backbone learns too. Its first epoch is the head's."""
     images = len(prepared.dataset.indices("train"))
     epochs = asked.epochs if "epochs" in named else max(4, min(20, round(_SHOWN / max(images, 1))))
@@ -588,7 +588,12 @@ def _unfrozen(prepared: Prepared, wish: _Wish, layers: int, asked: Recipe, named
 
 
 def _with_engine(
-    settings: Settings, backbone: Backbone, prepared: Prepared, lesson: _Lesson, wish: _Wish, reporter: Reporter
+    settings: Settings,
+    backbone: Backbone,
+    prepared: Prepared,
+    lesson: HeadFit,
+    wish: TransferOptions,
+    reporter: Reporter,
 ) -> Settings:
     """Where the backbone learns too, how it is trained fastest: a probe of the real network on a real batch."""
     if not wish.unfreeze:
@@ -619,7 +624,7 @@ def _write(
     prepared: Prepared,
     settings: Settings,
     backbone: Backbone,
-    lesson: _Lesson,
+    lesson: HeadFit,
     seconds: float,
     reporter: Reporter,
 ) -> None:
