@@ -68,7 +68,7 @@ def own_worker(folder: Path) -> None:
         result = original(job, network, part, size, signals)
         dataset = state.setdefault("dataset", training.run.data.load(folder, seed=job.seed))
         rows = dataset.indices("test")
-        test = loop.Part(pixels=part.pixels, rows=rows, targets=job.objective.targets(dataset.targets[rows]))
+        test = loop.Split(pixels=part.pixels, rows=rows, targets=job.objective.targets(dataset.targets[rows]))
         state["accuracy"] = original(job, network, test, size, signals)[1]
         state["untimed"] = time.perf_counter() - begin
         return result

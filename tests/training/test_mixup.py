@@ -11,7 +11,7 @@ from torch import nn
 
 from convoscope.training import Recipe, loop
 from convoscope.training.engine import Engine
-from convoscope.training.loop import Part, Scaling, blend_share, train_step
+from convoscope.training.loop import Scaling, Split, blend_share, train_step
 from convoscope.training.objective import Objective
 from convoscope.training.optimizer import Optimizer
 
@@ -61,7 +61,7 @@ def test_a_blended_step_is_the_blend_of_two_losses(task: str, monkeypatch: pytes
     objective = Objective(task=task, outputs=3, label_smoothing=0.1)  # type: ignore[arg-type]
     network = Looks()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    part = Part(pixels=pixels, rows=np.arange(4), targets=targets)
+    part = Split(pixels=pixels, rows=np.arange(4), targets=targets)
     scaling = Scaling(mean=(0.5,), std=(0.25,))
     job: Any = SimpleNamespace(recipe=recipe, seed=0, engine=Engine(), objective=objective, scaling=scaling, train=part)
     monkeypatch.setattr(loop, "blend_share", lambda job, epoch, step: 0.7)

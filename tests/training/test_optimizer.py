@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from convoscope.training.optimizer import Optimizer, rate_share
+from convoscope.training.optimizer import Optimizer, lr_factor
 from convoscope.training.recipe import Recipe
 
 
@@ -92,7 +92,7 @@ def test_a_restored_optimiser_goes_on_exactly(kind: str) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_the_rate_rises_then_falls(schedule: str) -> None:
     recipe = Recipe(schedule=schedule, warmup=0.25)
-    rates = [rate_share(recipe, step, 100) for step in range(100)]
+    rates = [lr_factor(recipe, step, 100) for step in range(100)]
     np.testing.assert_allclose(rates[:25], np.arange(1, 26) / 25)
     if schedule == "constant":
         assert set(rates[25:]) == {1.0}
@@ -104,7 +104,7 @@ def test_the_rate_rises_then_falls(schedule: str) -> None:
 
 
 def test_no_warmup_starts_at_the_full_rate() -> None:
-    assert rate_share(Recipe(warmup=0.0), 0, 10) == 1
+    assert lr_factor(Recipe(warmup=0.0), 0, 10) == 1
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "muon"])

@@ -31,14 +31,14 @@ from .engine import Engine
 from .journal import Journal
 from .memory import StepMemory
 from .objective import Objective
-from .optimizer import Optimizer, rate_share, training_mode
+from .optimizer import Optimizer, lr_factor, training_mode
 from .recipe import Recipe
 from .report import EpochMetrics, Finite, HistoryRow, Reporter, best_epoch, value_of_row
 from .signals import StopSignals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Split:
     """One part of a prepared dataset, ready for batches.
 
     Attributes:
@@ -81,8 +81,8 @@ class Job:
     objective: Objective
     scaling: Scaling
     memory: StepMemory
-    train: Part
-    validation: Part
+    train: Split
+    validation: Split
     settings: dict[str, Any]
     """Goes into each checkpoint: enough to predict with it."""
 
@@ -168,7 +168,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
     recipe, engine = job.recipe, job.engine
     network = engine.place(job.network)
     optimizer = Optimizer(network, recipe)
-    average = Average(network, recipe.ema, steps_in_epoch(job)) if recipe.ema else None
+    average = WeightAverage(network, recipe.ema, steps_in_epoch(job)) if recipe.ema else None
     progress = Progress()
     if resumed is not None:
         tensors, progress = resumed
@@ -180,7 +180,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
         if average is not None:
             checkpoint.load_weights(average.network, section(tensors, "average."), where)
     steps = steps_in_epoch(job)
-    keeper = Keeper(job, network, optimizer, average, replace(progress) if resumed is not None else None)
+    keeper = CheckpointWriter(job, network, optimizer, average, replace(progress) if resumed is not None else None)
     signals.defer()
 
     def too_large(free: int | None) -> MachineError:
@@ -201,7 +201,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
                 while progress.step < steps:
                     batch = order[progress.step * recipe.batch_size : (progress.step + 1) * recipe.batch_size]
                     overall = progress.epoch * steps + progress.step
-                    share = rate_share(recipe, overall, recipe.epochs * steps)
+                    share = lr_factor(recipe, overall, recipe.epochs * steps)
                     loss, right = train_step(job, network, optimizer, batch, progress.epoch, overall, share)
                     if not math.isfinite(loss):
                         raise not_finite(job, progress)
@@ -300,14 +300,14 @@ def reseed(seed: int, device: str) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def load_batch(part: Part, batch: NDArray[np.int64], device: str) -> tuple[Tensor, Tensor]:
+def load_batch(part: Split, batch: NDArray[np.int64], device: str) -> tuple[Tensor, Tensor]:
     """The uint8 images `(n, H, W, C)` and targets of the part's positions `batch`."""
     images = torch.from_numpy(np.take(part.pixels, part.rows[batch], axis=0))
     return images.to(device), part.targets[torch.from_numpy(batch)].to(device)
 
 
 def evaluate(
-    job: Job, network: nn.Module, part: Part, size: tuple[int, int], signals: StopSignals
+    job: Job, network: nn.Module, part: Split, size: tuple[int, int], signals: StopSignals
 ) -> tuple[float | None, float | None]:
     """Loss and accuracy on a part, without augmentation; (None, None) for an empty part. Leaves early on a signal."""
     if not len(part):
@@ -411,7 +411,7 @@ def epoch_row(
 
 def rate_now(job: Job, progress: Progress, steps: int) -> float:
     """The rate of the epoch's last step."""
-    share = rate_share(job.recipe, progress.epoch * steps + progress.step - 1, job.recipe.epochs * steps)
+    share = lr_factor(job.recipe, progress.epoch * steps + progress.step - 1, job.recipe.epochs * steps)
     return share * job.recipe.learning_rate
 
 
@@ -420,7 +420,7 @@ def exhausted(recipe: Recipe, progress: Progress) -> bool:
     return recipe.patience > 0 and progress.stale >= recipe.patience
 
 
-class Average:
+class WeightAverage:
     """An exponential moving average of the weights and buffers, on which validation looks and which is kept as the best.
 
     `share`: over about this share of an epoch; the first steps count fully, so that the start is forgotten soon.
@@ -445,14 +445,14 @@ class Average:
                 own.copy_(new)
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors` behind it.
 
     `saved`: how far the training was at the last of them.
     """
 
     def __init__(
-        self, job: Job, network: nn.Module, optimizer: Optimizer, average: Average | None, saved: Progress | None
+        self, job: Job, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None, saved: Progress | None
     ) -> None:
         self.saved = saved
         self._job = job

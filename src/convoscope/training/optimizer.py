@@ -227,7 +227,7 @@ def _matrix(values: Tensor, like: Tensor) -> Tensor:
     return values.flatten(1)
 
 
-def rate_share(recipe: Recipe, step: int, steps: int) -> float:
+def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
     """The share of the highest rate for step `step` (from 0) of `steps`: a linear rise, then constant, linear or cosine to zero."""
     rise = math.ceil(recipe.warmup * steps)
     if step < rise:

@@ -34,7 +34,7 @@ from .engine import Engine, all_threads, choose_engine, pick_device
 from .features import ComputeMode, Features
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
-from .loop import Job, Part, Progress, load_batch, stopped
+from .loop import Job, Progress, Split, load_batch, stopped
 from .memory import StepMemory, freed_memory_kept
 from .objective import Objective, balanced_weights
 from .optimizer import freeze
@@ -605,7 +605,7 @@ def _with_engine(
     freeze(network, recipe)
     objective = Objective(task="classes", outputs=settings.outputs, label_smoothing=recipe.label_smoothing)
     rows = prepared.dataset.indices("train")
-    part = Part(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
+    part = Split(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
     device = pick_device(recipe.device)
     count = min(recipe.batch_size, len(part))
     memory = StepMemory.of(network, backbone.input, count, recipe, device)

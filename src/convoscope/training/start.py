@@ -31,8 +31,8 @@ from .defaults import choose_model, choose_recipe
 from .engine import Engine, choose_engine, pick_device
 from .loop import (
     Job,
-    Part,
     Scaling,
+    Split,
     fit,
     has_batch_norm,
     load_batch,
@@ -345,7 +345,7 @@ def _make_job(
         Scaling(mean=resumed.mean, std=resumed.std) if resumed else measure_scaling(prepared.pixels, rows["train"])
     )
     parts = {
-        split: Part(pixels=prepared.pixels, rows=rows[split], targets=objective.targets(dataset.targets[rows[split]]))
+        split: Split(pixels=prepared.pixels, rows=rows[split], targets=objective.targets(dataset.targets[rows[split]]))
         for split in ("train", "validation")
     }
     models.pool_first(network)
@@ -436,7 +436,9 @@ def _check_batch(network: nn.Module, form: InputFormat, size: int) -> None:
         ) from None
 
 
-def _probe(network: nn.Module, part: Part, scaling: Scaling, objective: Objective, recipe: Recipe, seed: int) -> Engine:
+def _probe(
+    network: nn.Module, part: Split, scaling: Scaling, objective: Objective, recipe: Recipe, seed: int
+) -> Engine:
     """Choose the engine on the first batch that training will see."""
     device = pick_device(recipe.device)
     batch = np.arange(min(recipe.batch_size, len(part)))
