@@ -49,7 +49,7 @@ def right(run: Run) -> float:
     """The share of the test part that the run has right."""
     prepared = run.prepared()
     rows = prepared.dataset.indices("test")
-    answers, _ = run.judge(prepared.pixels, rows)
+    answers, _ = run.scores_and_distances(prepared.pixels, rows)
     return float((answers.argmax(1) == prepared.dataset.targets[rows]).mean())
 
 
@@ -160,9 +160,9 @@ def strangers(source: str, others: str, folder: Path, seeds: int) -> None:
         made = relearn("imagenet", source, output=folder / f"known-{seed}", seed=seed)
         prepared = made.prepared()
         foreign = data.prepare(data.load(others), made.settings.input)
-        found, near = made.judge(foreign.pixels, foreign.dataset.indices("test"))
-        known, far = made.judge(prepared.pixels, prepared.dataset.indices("test"))
-        validation, _ = made.judge(prepared.pixels, prepared.dataset.indices("validation"))
+        found, near = made.scores_and_distances(foreign.pixels, foreign.dataset.indices("test"))
+        known, far = made.scores_and_distances(prepared.pixels, prepared.dataset.indices("test"))
+        validation, _ = made.scores_and_distances(prepared.pixels, prepared.dataset.indices("validation"))
         limit = made.strangers().threshold
         sure = np.sort(validation.max(1))[int(0.05 * len(validation))]
         print(

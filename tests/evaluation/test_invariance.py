@@ -38,7 +38,7 @@ def test_the_sample_is_stratified_and_seeded(seed, total, classes, count):
 
 
 def test_curves_measure_what_they_say():
-    """A judge that only accepts the untouched image or one shifted by two to the right."""
+    """A scores_and_distances that only accepts the untouched image or one shifted by two to the right."""
     images = pictures(5, 4, 14, 14)
     accepted = {images.tobytes(): 1.0, room.shift(images, right=2).tobytes(): 0.6, room.turn(images, 45).tobytes(): 0.4}
     passes = []

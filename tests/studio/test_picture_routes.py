@@ -443,18 +443,18 @@ def test_what_is_no_file_and_what_fails_in_any_way_is_passed_over(
     (tmp_path / "deep scores" / "test" / "scores.json").write_text("[" * 100_000)
     copied(studio / "fruit", tmp_path / "good")
     copied(studio / "fruit", tmp_path / "surprise")
-    glance = run_routes.glance
+    read_summary = run_routes.read_summary
 
     def surprising(folder: Path) -> Any:
         if folder.name == "surprise":
             raise ZeroDivisionError
-        return glance(folder)
+        return read_summary(folder)
 
-    monkeypatch.setattr(run_routes, "glance", surprising)
+    monkeypatch.setattr(run_routes, "read_summary", surprising)
     told = client_for(tmp_path).get("/api/runs").json()
     assert [run["id"] for run in told["runs"]] == ["good"]
     assert len(told["unreadable"]) == 14
-    monkeypatch.setattr(run_routes, "glance", glance)
+    monkeypatch.setattr(run_routes, "read_summary", read_summary)
     (tmp_path / "deep scores" / "test" / "scores.json").unlink()
     told = client_for(tmp_path).get("/api/runs").json()
     assert [run["id"] for run in told["runs"]] == ["deep scores", "good", "surprise"], "what is mended is back"

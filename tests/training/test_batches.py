@@ -72,8 +72,8 @@ def test_answers_to_small_images_come_from_batches_of_256(run: Run, batches: lis
             for begin in (0, 256, 512)
         ]
     assert np.array_equal(found, torch.cat(parts).numpy())
-    assert np.array_equal(run.judge(pixels)[0], found)
-    assert np.array_equal(run.judge(pixels, np.arange(600))[0], found)
+    assert np.array_equal(run.scores_and_distances(pixels)[0], found)
+    assert np.array_equal(run.scores_and_distances(pixels, np.arange(600))[0], found)
 
 
 def test_large_images_go_in_smaller_batches(run: Run, batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_large_images_go_in_smaller_batches(run: Run, batches: list[int], monkey
     allow(monkeypatch, 7, run)
     batches.clear()
     np.testing.assert_allclose(run.scores(pixels), whole, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(run.judge(pixels, rows)[0], whole[rows], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(run.scores_and_distances(pixels, rows)[0], whole[rows], rtol=1e-5, atol=1e-7)
     told = run.predict(list(pixels[..., 0]))
     np.testing.assert_allclose([list(each.scores.values()) for each in told], whole, rtol=1e-5, atol=1e-7)
     assert max(batches) == 7

@@ -45,7 +45,7 @@ from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
-from convoscope.training.run import glance
+from convoscope.training.run import read_summary
 from convoscope.training.strangers import distances, learn_strangers
 from convoscope.training.variation import own_images, variation_of
 
@@ -230,17 +230,17 @@ def test_it_is_a_run_like_any_other(relearned: Run) -> None:
     assert (opened.scores(prepared.pixels[rows]).argmax(1) == prepared.dataset.targets[rows]).mean() >= 0.6
     names = {entry.name for entry in relearned.folder.iterdir()}
     assert {"run.toml", "split.csv", "events.jsonl", "metrics.csv", "best.safetensors", "last.safetensors"} <= names
-    from convoscope.training import glance
+    from convoscope.training import read_summary
 
-    assert glance(relearned.folder)[0].relearned == relearned.settings.relearned
+    assert read_summary(relearned.folder)[0].relearned == relearned.settings.relearned
 
 
 def test_the_kept_features_give_the_networks_numbers(relearned: Run) -> None:
     prepared = relearned.prepared()
     rows = prepared.dataset.indices("test")
     assert relearned._features is not None
-    quick, near = relearned.judge(prepared.pixels, rows)
-    slow, far = Run.open(relearned.folder).judge(prepared.pixels[rows])
+    quick, near = relearned.scores_and_distances(prepared.pixels, rows)
+    slow, far = Run.open(relearned.folder).scores_and_distances(prepared.pixels[rows])
     np.testing.assert_allclose(quick, slow, atol=2e-5)
     np.testing.assert_allclose(near, far, atol=2e-5)
 
@@ -298,7 +298,9 @@ def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     assert scores.unknown is not None
     assert scores.unknown["refused"] == sum(
         far > scores.unknown["threshold"]
-        for far in relearned.judge(relearned.prepared().pixels, relearned.prepared().dataset.indices("test"))[1]
+        for far in relearned.scores_and_distances(
+            relearned.prepared().pixels, relearned.prepared().dataset.indices("test")
+        )[1]
     )
     assert sum(scores.unknown["right"]) == round(scores.accuracy * scores.images)
     page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
@@ -605,7 +607,7 @@ def test_a_stranger_is_unknown(backbone: Run, capsysbinary: pytest.CaptureFixtur
     prepared = made.prepared()
     rows = prepared.dataset.indices("validation")
     opened = Run.open(made.folder)
-    _, far = opened.judge(prepared.pixels[rows])
+    _, far = opened.scores_and_distances(prepared.pixels[rows])
     strangers = opened.strangers()
     assert far is not None and strangers is not None
     order = rows[np.argsort(far)]
@@ -1058,7 +1060,7 @@ def test_the_backbone_learns_too(backbone: Run, tmp_path: Path) -> None:
     strangers = made.strangers()
     assert strangers is not None
     prepared = made.prepared()
-    _, far = Run.open(made.folder).judge(prepared.pixels, prepared.dataset.indices("validation"))
+    _, far = Run.open(made.folder).scores_and_distances(prepared.pixels, prepared.dataset.indices("validation"))
     assert far is not None
     assert (far <= strangers.threshold).mean() >= 0.95
 
@@ -1133,7 +1135,7 @@ def test_a_stop_at_the_edges_is_heard_and_loses_nothing(backbone: Run, tmp_path:
     assert settings.relearned == straight.settings.relearned
     # What stands in run.toml is the best weights' threshold, also after another start.
     resume(tmp_path / "run")
-    assert glance(tmp_path / "run")[0].relearned == straight.settings.relearned
+    assert read_summary(tmp_path / "run")[0].relearned == straight.settings.relearned
 
 
 def test_a_stop_while_the_head_is_written_leaves_a_whole_run(backbone: Run, tmp_path: Path) -> None:
@@ -1169,8 +1171,8 @@ def test_what_is_remembered_is_what_the_network_answers(backbone: Run, tmp_path:
     assert made._features is not None
     for part in ("train", "test"):
         rows = prepared.dataset.indices(part)
-        answers, distances = made.judge(prepared.pixels, rows)
-        plain, far = Run.open(made.folder).judge(prepared.pixels[rows])
+        answers, distances = made.scores_and_distances(prepared.pixels, rows)
+        plain, far = Run.open(made.folder).scores_and_distances(prepared.pixels[rows])
         np.testing.assert_allclose(answers, plain, atol=1e-5)
         np.testing.assert_allclose(distances, far, atol=1e-5)
 

@@ -15,7 +15,7 @@ from torch import nn
 from convoscope import models
 from convoscope.data import from_arrays
 from convoscope.errors import DataError, ModelFileError
-from convoscope.training import Recipe, Run, checkpoint, glance, resume, train
+from convoscope.training import Recipe, Run, checkpoint, read_summary, resume, train
 from convoscope.training.loop import read_progress
 from convoscope.training.optimizer import Optimizer
 from convoscope.training.run import read_history
@@ -72,7 +72,7 @@ def test_a_run_toml_of_too_many_bytes_is_told_with_the_limit(lines: Path, tmp_pa
     (tmp_path / "best.safetensors").touch()
     (tmp_path / "run.toml").write_text("#" * 1_000_001)
     with pytest.raises(ModelFileError, match=r"more than 1\.0 MB"):
-        glance(tmp_path)
+        read_summary(tmp_path)
 
 
 @pytest.mark.parametrize(

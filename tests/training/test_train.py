@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
-from convoscope.training import EpochMetrics, Recipe, Reporter, Run, glance, resume, train
+from convoscope.training import EpochMetrics, Recipe, Reporter, Run, read_summary, resume, train
 from convoscope.training.journal import read_events
 from convoscope.training.run import read_history
 
@@ -700,7 +700,7 @@ def test_thirty_bad_files_among_three_hundred(tmp_path: Path) -> None:
 
 
 def test_a_glance_sees_what_opening_sees(run: Run) -> None:
-    assert glance(run.folder) == (run.settings, run.history)
+    assert read_summary(run.folder) == (run.settings, run.history)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"size = 3", b"\xff", b"a = " + b"[" * 50_000, b"#" * 10_000_001])
@@ -709,13 +709,13 @@ def test_a_glance_at_settings_that_cannot_be_read(run: Run, tmp_path: Path, cont
     if content is not None:
         (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(ModelFileError, match="its settings cannot be read") as caught:
-        glance(tmp_path)
+        read_summary(tmp_path)
     assert caught.value.code == "settings-unreadable"
 
 
 def test_a_glance_at_no_run(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no checkpoint in this folder"):
-        glance(tmp_path)
+        read_summary(tmp_path)
 
 
 def test_with_class_weights_the_validation_loss_does_not_depend_on_batches(

@@ -444,7 +444,7 @@ def test_cats_and_dogs_and_what_is_neither(shared_data: Path, tmp_path: Path) ->
     made = relearn("imagenet", dataset.select(np.sort(rows)), output=tmp_path / "run")
     prepared = made.prepared()
     test = prepared.dataset.indices("test")
-    answers, _ = made.judge(prepared.pixels, test)
+    answers, _ = made.scores_and_distances(prepared.pixels, test)
     assert (answers.argmax(1) == prepared.dataset.targets[test]).mean() >= 0.95
     strangers = data.load(shared_data / "imagenette224")
     chosen = strangers.select(strangers.indices("test")[::10])

@@ -341,7 +341,7 @@ def _answers(
     parts, distances = [], []
     total = len(images.rows)
     for start in range(0, total, batch):
-        answers, far = run.judge(images.pixels, images.rows[start : start + batch])
+        answers, far = run.scores_and_distances(images.pixels, images.rows[start : start + batch])
         parts.append(answers)
         if far is not None:
             distances.append(far)

@@ -226,7 +226,7 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
         notes.append(
             f"the image has {size[0]}x{size[1]} pixels; the network gets {form.height}x{form.width}, {how}, as in training"
         )
-    scores, distances = opened.judge(pixels[None])
+    scores, distances = opened.scores_and_distances(pixels[None])
     prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
     settings = opened.settings

@@ -10,7 +10,7 @@ from typing import Final
 from .. import evaluation
 from ..data import PadForm, pad_form
 from ..errors import printable
-from ..training import Settings, glance
+from ..training import Settings, read_summary
 from .messages import PadModel
 from .run_folders import Stamps, Unreadable, read_runs, stamps
 
@@ -64,7 +64,7 @@ def _drawable(folder: Path) -> Drawable | None:
 
 @lru_cache(maxsize=4096)
 def _settings(folder: Path, _: Stamps) -> Settings:
-    return glance(folder)[0]
+    return read_summary(folder)[0]
 
 
 def form_of(settings: Settings) -> PadForm | None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from ..data import pad_form
 from ..errors import ConvoscopeError, UsageError
 from ..evaluation import read_scores
-from ..training import Run, best_epoch, glance
+from ..training import Run, best_epoch, read_summary
 from .messages import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
 from .run_folders import FIGURES, WEIGHTS, Stamps, find_run, read_runs, stamps
 from .state import RequestRefused, Studio
@@ -64,7 +64,7 @@ def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
 @lru_cache(maxsize=1000)
 def _summary(folder: Path, _: Stamps) -> RunSummary:
     """What is said of a run; read again only when its files have changed."""
-    settings, history = glance(folder)
+    settings, history = read_summary(folder)
     form = settings.input
     scores = read_scores(folder)
     best = next((row for row in history if row["epoch"] == best_epoch(history)), None)

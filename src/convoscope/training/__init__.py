@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from .recipe import Recipe
 from .report import EpochMetrics, Reporter, best_epoch
-from .run import Prediction, Run, Settings, glance
+from .run import Prediction, Run, Settings, read_summary
 
 if TYPE_CHECKING:
     from .relearning import relearn
@@ -18,7 +18,7 @@ __all__ = [
     "Run",
     "Settings",
     "best_epoch",
-    "glance",
+    "read_summary",
     "relearn",
     "resume",
     "train",

@@ -213,7 +213,7 @@ def relearn(
     if wish.unfreeze:
         return start.go_on(folder, reporter=reporter, prepared=prepared)
     run = Run.open(folder)
-    run.remember(prepared, lesson.features, exact=lesson.exact)
+    run.cache_features(prepared, lesson.features, exact=lesson.exact)
     return run
 
 

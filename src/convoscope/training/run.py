@@ -387,7 +387,7 @@ class Run:
         sizes = [math.prod(shape), *(math.prod(row.output) for row in rows)]
         return 4 * max(map(sum, pairwise(sizes)))
 
-    def judge(
+    def scores_and_distances(
         self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """The answers as in `scores`, and of a run that knows strangers each image's distance from the training images.
@@ -411,7 +411,7 @@ class Run:
             features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
         return answers, None if strangers is None else strangers.distances(features)
 
-    def remember(
+    def cache_features(
         self,
         prepared: Prepared,
         features: NDArray[np.float32] | None = None,
@@ -532,7 +532,7 @@ class Run:
 
         def answer() -> None:
             if batch:
-                scores, distances = self.judge(np.stack(batch))
+                scores, distances = self.scores_and_distances(np.stack(batch))
                 far: Sequence[float | None] = [None] * len(names) if distances is None else distances.tolist()
                 predictions.extend(map(self.prediction, names, scores, far))
             names.clear()
@@ -559,7 +559,7 @@ class Run:
         return predictions
 
     def prediction(self, path: str, scores: NDArray[np.float32], distance: float | None = None) -> Prediction:
-        """One row of `scores` in words; with its `distance` of `judge` it may be unknown."""
+        """One row of `scores` in words; with its `distance` of `scores_and_distances` it may be unknown."""
         named = {name: float(score) for name, score in zip(self.classes, scores, strict=True)}
         if self.task == "numbers":
             return Prediction(path, ", ".join(f"{name} {value:.4g}" for name, value in named.items()), None, named)
@@ -712,7 +712,7 @@ def blank_network(
     return network
 
 
-def glance(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
+def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
     """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
 
     Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.

@@ -145,7 +145,7 @@ def train(
             raise
     run = Run.open(folder, model=None if isinstance(text, str) else text)
     if isinstance(source, Dataset):
-        run.remember(prepared)
+        run.cache_features(prepared)
     return run
 
 
@@ -261,7 +261,7 @@ def go_on(
                 raise stopped(job, signals.number, ended=True)
     run = Run.open(place, model=model)
     if at_hand:
-        run.remember(prepared)
+        run.cache_features(prepared)
     return run
 
 
