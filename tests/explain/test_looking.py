@@ -81,7 +81,7 @@ def test_a_run_by_itself(run: Run) -> None:
     inside = explain.Inside.of(run, at_most=20)
     assert inside is not None
     assert inside.depths(3) == ["conv1", "conv2"]
-    best = inside.exciting("conv2", channels=2, top=3)
+    best = inside.top_activating_examples("conv2", channels=2, top=3)
     assert len(best) == 2 and all(len(examples) == 3 for examples in best.values())
     for examples in best.values():
         assert [each.value for each in examples] == sorted((each.value for each in examples), reverse=True)

@@ -14,7 +14,7 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain.features import feature_vectors
-from convoscope.explain.seeking import exciting, grown
+from convoscope.explain.seeking import maximise_activation, top_activating_examples
 from convoscope.models.footprint import Footprint, footprint
 
 
@@ -30,7 +30,7 @@ def test_the_most_exciting_images_by_plain_loops():
     images = pictures(23)
     with torch.no_grad():
         maps = model.relu1(model.conv1(images))
-    found = exciting(model, images, "relu1", channels=[5, 2], top=4, batch_size=6)
+    found = top_activating_examples(model, images, "relu1", channels=[5, 2], top=4, batch_size=6)
     assert list(found) == [5, 2]
     for channel, examples in found.items():
         order = sorted(range(23), key=lambda n: -maps[n, channel].max().item())
@@ -47,7 +47,7 @@ def test_the_most_exciting_images_by_plain_loops():
 
 def test_all_channels_and_no_more_images_than_there_are():
     model, _ = network("text")
-    found = exciting(model, pictures(3), "conv2", top=9)
+    found = top_activating_examples(model, pictures(3), "conv2", top=9)
     assert list(found) == list(range(16))
     assert all(sorted(example.image for example in examples) == [0, 1, 2] for examples in found.values())
 
@@ -64,9 +64,9 @@ def test_any_form_of_the_images_gives_the_same(tmp_path):
         "generator of arrays": (batch.numpy() for batch in images.split(7)),
         "float64": images.double().numpy(),
     }
-    wanted = exciting(model, images, "conv2", [1, 3], top=5)
+    wanted = top_activating_examples(model, images, "conv2", [1, 3], top=5)
     for name, form in forms.items():
-        for channel, examples in exciting(model, form, "conv2", [1, 3], top=5, batch_size=4).items():
+        for channel, examples in top_activating_examples(model, form, "conv2", [1, 3], top=5, batch_size=4).items():
             for a, b in zip(wanted[channel], examples, strict=True):
                 assert (a.image, a.position, a.box, a.exact) == (b.image, b.position, b.box, b.exact), name
                 assert a.value == pytest.approx(b.value, rel=1e-5) and torch.equal(a.patch, b.patch)
@@ -78,13 +78,13 @@ def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size):
     nn.init.ones_(model[0].weight)
     images = torch.zeros(5, 1, 4, 4)
     images[1:, 0, 1, 2] = images[1:, 0, 3, 0] = 2
-    found = exciting(model, images, "0", top=3, batch_size=batch_size)[0]
+    found = top_activating_examples(model, images, "0", top=3, batch_size=batch_size)[0]
     assert [(example.image, example.position) for example in found] == [(1, (1, 2)), (2, (1, 2)), (3, (1, 2))]
 
 
 def test_of_many_equal_images_the_first_win():
     model = nn.Sequential(nn.Conv2d(1, 1, 1))
-    found = exciting(model, torch.zeros(3000, 1, 1, 1), "0", top=4, batch_size=2500)[0]
+    found = top_activating_examples(model, torch.zeros(3000, 1, 1, 1), "0", top=4, batch_size=2500)[0]
     assert [example.image for example in found] == [0, 1, 2, 3]
 
 
@@ -92,17 +92,17 @@ def test_what_runs_in_place_changes_neither_images_nor_values():
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(1, 1, 3), nn.ReLU(inplace=True))
     nn.init.constant_(model[1].bias, -100)
     images = pictures(2, side=5)
-    for example in exciting(model, images, "1")[0]:
+    for example in top_activating_examples(model, images, "1")[0]:
         top, left, bottom, right = example.box
         assert torch.equal(example.patch, images[example.image, :, top:bottom, left:right])
         assert example.value < -90
-    assert grown(model, "1", 0, (1, 5, 5), steps=1).before < -90
+    assert maximise_activation(model, "1", 0, (1, 5, 5), steps=1).before < -90
 
 
 def test_silent_filters_have_examples_too():
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
     nn.init.constant_(model[0].bias, -100)
-    found = exciting(model, pictures(3, side=6), "1")[0]
+    found = top_activating_examples(model, pictures(3, side=6), "1")[0]
     assert [(example.image, example.value, example.position) for example in found] == [(n, 0, (0, 0)) for n in range(3)]
 
 
@@ -111,7 +111,7 @@ def test_dense_units_look_at_the_whole_image():
     images = pictures(6)
     with torch.no_grad():
         scores = model(images)
-    found = exciting(model, images, "dense2", [4], top=2)[4]
+    found = top_activating_examples(model, images, "dense2", [4], top=2)[4]
     assert [example.image for example in found] == scores[:, 4].argsort(descending=True)[:2].tolist()
     for example in found:
         assert example.position is None and example.exact and example.box == (0, 0, 28, 28)
@@ -123,7 +123,7 @@ def test_only_the_layers_before_are_run_after_the_first_batch():
     runs = []
     for name in ("conv1", "dense2"):
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: runs.append(name))
-    exciting(model, pictures(12), "conv1", [0], top=1, batch_size=3)
+    top_activating_examples(model, pictures(12), "conv1", [0], top=1, batch_size=3)
     assert runs.count("dense2") == 1 and runs.count("conv1") > 4
 
 
@@ -139,7 +139,7 @@ def test_a_layer_that_runs_twice_counts_by_its_last_run():
     model, images = Twice(), pictures(4, side=9)
     with torch.no_grad():
         maps = model(images)
-    for example in exciting(model, images, "conv", top=4, batch_size=2)[0]:
+    for example in top_activating_examples(model, images, "conv", top=4, batch_size=2)[0]:
         y, x = example.position
         assert example.value == pytest.approx(maps[example.image].max().item())
         assert example.box == (max(y - 2, 0), max(x - 2, 0), min(y + 3, 9), min(x + 3, 9))
@@ -185,7 +185,7 @@ def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed):
             parts += [nn.Conv2d(2, 2, kernel, stride, padding, dilation, groups=2), nn.ReLU(inplace=True)]
     model = nn.Sequential(*parts, nn.Identity())
     images = torch.randn(3, 2, height, width)
-    for examples in exciting(model, images, str(len(parts)), top=3).values():
+    for examples in top_activating_examples(model, images, str(len(parts)), top=3).values():
         for example in examples:
             y, x = example.position
             rows, columns = rows_seen(windows, height, y), rows_seen(windows, width, x)
@@ -202,7 +202,7 @@ def test_boxes_agree_with_the_models_table():
         # A spot in the middle decides where the largest value is.
         images = torch.zeros(1, 1, 96, 96)
         images[..., 44:52, 44:52] = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
-        for (example,) in exciting(model, images, row.name, top=1).values():
+        for (example,) in top_activating_examples(model, images, row.name, top=1).values():
             top, left, bottom, right = example.box
             if top > 0 and left > 0 and bottom < 96 and right < 96:
                 assert (bottom - top, right - left) == (row.receptive_field,) * 2
@@ -215,7 +215,7 @@ def test_each_branch_has_its_own_field():
     )
     images = pictures(1, side=24)
     for channel, reach in enumerate((0, 2, 2)):
-        (example,) = exciting(model, images, "parallel1", [channel])[channel]
+        (example,) = top_activating_examples(model, images, "parallel1", [channel])[channel]
         y, x = example.position
         assert example.box == (max(y - reach, 0), max(x - reach, 0), min(y + reach + 1, 24), min(x + reach + 1, 24))
 
@@ -234,9 +234,9 @@ class Gated(nn.Module):
 
 def test_a_gate_sees_the_whole_image():
     model = nn.Sequential(Gated())
-    examples = exciting(model, pictures(2, side=12), "0", [0])[0]
+    examples = top_activating_examples(model, pictures(2, side=12), "0", [0])[0]
     assert all(example.box == (0, 0, 12, 12) and example.exact for example in examples)
-    inside = exciting(model, pictures(2, side=12), "0.conv", [0])[0]
+    inside = top_activating_examples(model, pictures(2, side=12), "0.conv", [0])[0]
     assert all(example.box[2] - example.box[0] <= 3 and example.exact for example in inside)
 
 
@@ -249,14 +249,14 @@ def test_a_network_that_hides_nan_is_known_approximately(refuses):
             return x.nan_to_num()
 
     model = nn.Sequential(Hides(), nn.Conv2d(1, 1, 3))
-    for example in exciting(model, pictures(2, side=8), "1")[0]:
+    for example in top_activating_examples(model, pictures(2, side=8), "1")[0]:
         assert not example.exact and example.box == (0, 0, 8, 8)
         assert example.patch.shape == (1, 8, 8)
 
 
 def test_a_network_of_a_library():
     model, _ = network("torchvision:resnet18")
-    examples = exciting(model, pictures(4, 3, 64), "layer1.0.conv1", [7], top=2)[7]
+    examples = top_activating_examples(model, pictures(4, 3, 64), "layer1.0.conv1", [7], top=2)[7]
     for example in examples:
         # 7x7 stride 2, 3x3 pooling stride 2, 3x3: 7 + 2 * 2 + 2 * 4 = 19 pixels, cell 0 at pixel 0 -3 -2 -4.
         y, x = (4 * place - 9 for place in example.position)
@@ -272,7 +272,7 @@ def test_a_network_of_a_library():
 )
 def test_a_grown_input_excites_more(name, layer, channel):
     model, image = network(name)
-    found = grown(model, layer, channel, tuple(image.shape), seed=2)
+    found = maximise_activation(model, layer, channel, tuple(image.shape), seed=2)
     assert found.image.shape == image.shape and found.image.abs().max() <= 3
     kept = {}
     handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: kept.update(output=output))
@@ -288,12 +288,12 @@ def test_it_beats_every_image_of_a_set():
     images = pictures(64)
     with torch.no_grad():
         means = model.conv1(images)[:, 2].mean((1, 2))
-    assert grown(model, "conv1", 2, tuple(image.shape)).after > means.max()
+    assert maximise_activation(model, "conv1", 2, tuple(image.shape)).after > means.max()
 
 
 def test_without_steps_it_is_the_seeded_noise():
     model, image = network("text")
-    found = grown(model, "conv1", 0, tuple(image.shape), seed=5, steps=0)
+    found = maximise_activation(model, "conv1", 0, tuple(image.shape), seed=5, steps=0)
     noise = torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(5)) * 0.1
     assert torch.equal(found.image, noise) and found.before == found.after
 
@@ -301,7 +301,7 @@ def test_without_steps_it_is_the_seeded_noise():
 def test_one_step_by_hand():
     """Without blur and jitter: (1 - decay) noise + rate * gradient / its root mean square."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3))
-    found = grown(model, "0", 1, (2, 6, 5), steps=1, rate=0.3, blur=0, jitter=0, decay=0.25)
+    found = maximise_activation(model, "0", 1, (2, 6, 5), steps=1, rate=0.3, blur=0, jitter=0, decay=0.25)
     noise = (torch.randn(1, 2, 6, 5, generator=torch.Generator().manual_seed(0)) * 0.1).requires_grad_()
     gradient = torch.autograd.grad(model(noise)[0, 1].mean(), noise)[0]
     wanted = 0.75 * noise + 0.3 * gradient / gradient.square().mean().sqrt()
@@ -310,7 +310,7 @@ def test_one_step_by_hand():
 
 def test_one_unit_grows_only_what_it_sees():
     model = nn.Sequential(nn.Conv2d(1, 2, 3))
-    found = grown(model, "0", 1, (1, 9, 9), unit=(4, 2), steps=60, jitter=2, blur=0, decay=0.2)
+    found = maximise_activation(model, "0", 1, (1, 9, 9), unit=(4, 2), steps=60, jitter=2, blur=0, decay=0.2)
     outside = found.image[0].abs()
     outside[4:7, 2:5] = 0
     assert outside.max() < 1e-4 < found.image.abs().max()
@@ -320,7 +320,7 @@ def test_jitter_is_taken_back():
     """On a torus it makes no difference where the image is rolled to."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.ReLU()).double()
-    still, rolled = (grown(model, "1", 0, (1, 8, 8), steps=9, jitter=jitter, blur=0) for jitter in (0, 3))
+    still, rolled = (maximise_activation(model, "1", 0, (1, 8, 8), steps=9, jitter=jitter, blur=0) for jitter in (0, 3))
     torch.testing.assert_close(still.image, rolled.image)
     assert still.image.std() > 0.2
 
@@ -328,18 +328,18 @@ def test_jitter_is_taken_back():
 def test_blur_and_limit():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3))
-    rough = grown(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=0, decay=0)
-    smooth = grown(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=1.5, decay=0)
+    rough = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=0, decay=0)
+    smooth = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=1.5, decay=0)
     assert smooth.image.std() < 0.4 * rough.image.std()
     # A Gaussian keeps the sum; the repeated border moves it a little.
     assert smooth.image.mean() == pytest.approx(rough.image.mean().item(), abs=0.02)
-    assert grown(model, "0", 0, (1, 12, 12), limit=0.5).image.abs().max() == 0.5
+    assert maximise_activation(model, "0", 0, (1, 12, 12), limit=0.5).image.abs().max() == 0.5
 
 
 def test_the_same_seed_gives_the_same_image():
     model, image = network("resnet-small")
     shape = tuple(image.shape)
-    first, again, other = (grown(model, "residual1", 3, shape, seed=seed, steps=6) for seed in (1, 1, 2))
+    first, again, other = (maximise_activation(model, "residual1", 3, shape, seed=seed, steps=6) for seed in (1, 1, 2))
     assert torch.equal(first.image, again.image) and first.after == again.after
     assert not torch.equal(first.image, other.image)
 
@@ -347,7 +347,7 @@ def test_the_same_seed_gives_the_same_image():
 def test_a_silent_filter_moves_nothing():
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
     nn.init.constant_(model[0].bias, -100)
-    found = grown(model, "1", 0, (1, 6, 6), steps=5)
+    found = maximise_activation(model, "1", 0, (1, 6, 6), steps=5)
     assert found.before == found.after == 0 and found.image.isfinite().all()
 
 
@@ -360,9 +360,9 @@ def test_everything_is_left_as_found(layer, fails_at):
     images, frozen = torch.randn(9, 2, 8, 8), np.random.default_rng(0).standard_normal((4, 2, 8, 8)).astype(np.float32)
     frozen.flags.writeable = False
     for look in (
-        lambda model: exciting(model, images, layer, top=2, batch_size=4),
-        lambda model: exciting(model, frozen, layer, top=2, batch_size=1),
-        lambda model: grown(model, layer, 1, (2, 8, 8), steps=4),
+        lambda model: top_activating_examples(model, images, layer, top=2, batch_size=4),
+        lambda model: top_activating_examples(model, frozen, layer, top=2, batch_size=1),
+        lambda model: maximise_activation(model, layer, 1, (2, 8, 8), steps=4),
     ):
         model = awkward(fails_at)
         with left_as_found(model, images):
@@ -377,10 +377,10 @@ def test_everything_is_left_as_found(layer, fails_at):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_the_callers_gradient_mode_does_not_matter(mode):
     model, image = network("text")
-    wanted = grown(model, "conv2", 1, tuple(image.shape), steps=3)
+    wanted = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
     with mode(), left_as_found(model, image):
-        found = grown(model, "conv2", 1, tuple(image.shape), steps=3)
-        examples = exciting(model, image[None], "conv2", [1])[1]
+        found = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
+        examples = top_activating_examples(model, image[None], "conv2", [1])[1]
     assert torch.equal(found.image, wanted.image) and not found.image.requires_grad
     assert not examples[0].patch.requires_grad
 
@@ -397,8 +397,8 @@ def test_the_callers_gradient_mode_does_not_matter(mode):
 def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
     model, image = network("text")
     for look in (
-        lambda: exciting(model, image[None], layer, [channel]),
-        lambda: grown(model, layer, channel, tuple(image.shape)),
+        lambda: top_activating_examples(model, image[None], layer, [channel]),
+        lambda: maximise_activation(model, layer, channel, tuple(image.shape)),
     ):
         with pytest.raises(UsageError, match=match) as caught, left_as_found(model, image):
             look()
@@ -431,21 +431,24 @@ def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
 def test_images_that_do_not_fit(images, code, match):
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
-        exciting(model, images, "conv2")
+        top_activating_examples(model, images, "conv2")
     assert caught.value.code == code
 
 
 def test_layers_that_give_no_maps():
     tokens = nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Flatten())
     with pytest.raises(UsageError, match=r"'0' gives \(1, 1, 2, 4, 8\)"):
-        exciting(tokens, torch.zeros(1, 1, 8, 8), "0")
+        top_activating_examples(tokens, torch.zeros(1, 1, 8, 8), "0")
     idle = nn.ModuleDict({"used": nn.Conv2d(1, 2, 3), "idle": nn.Conv2d(1, 2, 3)})
     idle.forward = idle["used"].forward
     with pytest.raises(UsageError, match="'idle' does not run for these images"):
-        exciting(idle, torch.zeros(1, 1, 8, 8), "idle")
+        top_activating_examples(idle, torch.zeros(1, 1, 8, 8), "idle")
     broken = nn.Sequential(nn.Conv2d(1, 2, 3))
     nn.init.constant_(broken[0].weight, math.nan)
-    for look in (lambda: exciting(broken, pictures(2, side=6), "0"), lambda: grown(broken, "0", 0, (1, 6, 6), steps=2)):
+    for look in (
+        lambda: top_activating_examples(broken, pictures(2, side=6), "0"),
+        lambda: maximise_activation(broken, "0", 0, (1, 6, 6), steps=2),
+    ):
         with pytest.raises(UsageError, match="the maps of 0 are not finite") as caught:
             look()
         assert caught.value.code == "maps-not-finite"
@@ -467,7 +470,7 @@ def test_layers_that_give_no_maps():
 def test_options_that_do_not_fit(options, code, match):
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
-        grown(model, "conv1", 0, **{"shape": (1, 28, 28)} | options)
+        maximise_activation(model, "conv1", 0, **{"shape": (1, 28, 28)} | options)
     assert caught.value.code == code
 
 
@@ -475,7 +478,7 @@ def test_top_and_batch_size_are_numbers():
     model, image = network("text")
     for options in ({"top": 0}, {"batch_size": 0}):
         with pytest.raises(UsageError, match="expected a whole number from 1"):
-            exciting(model, image[None], "conv1", **options)
+            top_activating_examples(model, image[None], "conv1", **options)
 
 
 def test_a_layer_without_gradient_cannot_be_grown():
@@ -484,7 +487,7 @@ def test_a_layer_without_gradient_cannot_be_grown():
             return x.detach().sign()
 
     with pytest.raises(UsageError, match="no gradient comes back from 0") as caught:
-        grown(nn.Sequential(Sign()), "0", 0, (1, 4, 4))
+        maximise_activation(nn.Sequential(Sign()), "0", 0, (1, 4, 4))
     assert caught.value.code == "no-gradient"
 
 
@@ -493,12 +496,12 @@ def test_large_images_go_in_smaller_batches(monkeypatch):
     model = models.build("conv(4) relu conv(4) globalavg dense", (12, 12, 1), 2)
     images, seen = pictures(80, side=12), []
     model.conv1.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    whole = exciting(model, images, "conv2", top=3)
+    whole = top_activating_examples(model, images, "conv2", top=3)
     assert max(seen) == 64
     budget = 6 * footprint(model, (1, 12, 12)).answering
     monkeypatch.setattr(Footprint.at_once, "__kwdefaults__", {"most": 256, "budget": budget})
     seen.clear()
-    found = exciting(model, images, "conv2", top=3)
+    found = top_activating_examples(model, images, "conv2", top=3)
     assert max(seen) == 6
     assert [[each.image for each in found[channel]] for channel in found] == [
         [each.image for each in whole[channel]] for channel in whole

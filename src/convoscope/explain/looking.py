@@ -23,7 +23,7 @@ from .attribution import METHODS, Attribution, attribute, shuffled
 from .blocks import column
 from .features import feature_vectors, pca
 from .moving import MovedScores, moved_scores
-from .seeking import Example, exciting, grown
+from .seeking import Example, maximise_activation, top_activating_examples
 from .tracing import Normalisation, Step, Trace, trace
 from .why import Why
 
@@ -333,9 +333,9 @@ class Inside:
     def _trace(self) -> Trace:
         return trace(self.run.network(), self.run.input_tensor(self.pixels[:1]))
 
-    def exciting(self, layer: str, channels: int = 4, top: int = 7) -> dict[int, tuple[Example, ...]]:
+    def top_activating_examples(self, layer: str, channels: int = 4, top: int = 7) -> dict[int, tuple[Example, ...]]:
         """The channels that answer most, and the images, with the patches in them, that excite each most."""
-        found = exciting(self.run.network(), self.batches(), layer, top=top)
+        found = top_activating_examples(self.run.network(), self.batches(), layer, top=top)
         strongest = sorted(found, key=lambda channel: -found[channel][0].value)[:channels]
         return {channel: found[channel] for channel in sorted(strongest)}
 
@@ -345,11 +345,11 @@ class Inside:
         network = self.run.network()
         shape = (self.pixels.shape[3], *self.pixels.shape[1:3])
         for layer in self.depths(depths):
-            for channel, examples in self.exciting(layer, channels).items():
+            for channel, examples in self.top_activating_examples(layer, channels).items():
                 patches = [(self.to_pixels(each.patch), each.value) for each in examples]
                 rows.append((f"{layer} · {channel}", patches))
                 if grow:
-                    made = grown(network, layer, channel, shape, steps=64)
+                    made = maximise_activation(network, layer, channel, shape, steps=64)
                     inputs.append((f"{layer} · {channel}", made))
         if not rows:
             return None

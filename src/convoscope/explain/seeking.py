@@ -65,7 +65,7 @@ class Grown:
     after: float
 
 
-def exciting(
+def top_activating_examples(
     model: nn.Module,
     images: Images,
     layer: str,
@@ -144,7 +144,7 @@ def exciting(
         }
 
 
-def grown(
+def maximise_activation(
     model: nn.Module,
     layer: str,
     channel: int,
