@@ -787,7 +787,7 @@ def look(
                 hint="convoscope look --help",
                 code="picture-missing",
             )
-        inside = explain.Inside.of(opened)
+        inside = explain.RunInspection.of(opened)
         sheets = explain.filter_sheets(opened.network()) if inside is None else inside.sheets()
         files = save_sheets(sheets, folder)
         if json:

@@ -50,7 +50,7 @@ INSIDE = {"text": "conv1", "resnet-small": "residual2.body.norm1", "torchvision:
 @pytest.mark.parametrize("target", [None, 2])
 @pytest.mark.parametrize("inside", [False, True])
 def test_grad_cam_agrees_with_captum(both, target, inside):
-    """Inside: layers that an activation follows, in resnet18 an in-place one."""
+    """RunInspection: layers that an activation follows, in resnet18 an in-place one."""
     name, model, image = both
     found = room.grad_cam(model, image, target, INSIDE[name] if inside else None)
     assert found.layer == (INSIDE if inside else CHOSEN)[name]

@@ -14,7 +14,7 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.features import feature_vectors, pca, umap
+from convoscope.explain.features import embeddings, pca, umap
 
 LAST = {"text": "dense2", "resnet-small": "dense1", "torchvision:resnet18": "fc"}
 
@@ -23,7 +23,7 @@ LAST = {"text": "dense2", "resnet-small": "dense1", "torchvision:resnet18": "fc"
 def test_the_vectors_are_what_the_last_layer_takes(name):
     model, image = network(name)
     images = torch.randn(7, *image.shape)
-    found = feature_vectors(model, images, batch_size=3)
+    found = embeddings(model, images, batch_size=3)
     assert found.layer == LAST[name] and found.vectors.dtype == torch.float32
     last = model.get_submodule(found.layer)
     with torch.no_grad():
@@ -34,9 +34,9 @@ def test_the_vectors_are_what_the_last_layer_takes(name):
 def test_any_form_of_the_images_gives_the_same():
     model, _ = network("text")
     images = torch.randn(9, 1, 28, 28)
-    wanted = feature_vectors(model, images, batch_size=9).vectors
+    wanted = embeddings(model, images, batch_size=9).vectors
     for form in (images.numpy(), iter(images.split(4)), [batch.numpy() for batch in images.split(2)]):
-        torch.testing.assert_close(feature_vectors(model, form).vectors, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(embeddings(model, form).vectors, wanted, rtol=1e-5, atol=1e-5)
 
 
 class Backwards(nn.Module):
@@ -56,7 +56,7 @@ class Backwards(nn.Module):
 
 def test_the_last_layer_is_the_one_that_runs_last():
     model, images = Backwards(), torch.randn(4, 1, 6, 6)
-    found = feature_vectors(model, images)
+    found = embeddings(model, images)
     assert found.layer == "a"
     with torch.no_grad():
         torch.testing.assert_close(found.vectors, model.b(images).mean((2, 3)))
@@ -78,7 +78,7 @@ def test_classifiers_of_all_kinds(model, size, layer, length):
     if layer is None:
         layer, length = "conv2", 4 * 64
     built = models.build(model, size, 3 if isinstance(model, str) else 2)
-    found = feature_vectors(built, torch.randn(2, size[2], *size[:2]))
+    found = embeddings(built, torch.randn(2, size[2], *size[:2]))
     assert (found.layer, found.vectors.shape) == (layer, (2, length))
 
 
@@ -88,9 +88,9 @@ def test_everything_is_left_as_found(fails_at):
     with left_as_found(model, images):
         if fails_at:
             with pytest.raises(UsageError, match="the fuse has blown"):
-                feature_vectors(model, images, batch_size=2)
+                embeddings(model, images, batch_size=2)
         else:
-            assert feature_vectors(model, images, batch_size=2).layer == "last"
+            assert embeddings(model, images, batch_size=2).layer == "last"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_everything_is_left_as_found(fails_at):
 )
 def test_what_does_not_fit(model, images, code, match):
     with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
-        feature_vectors(model, images)
+        embeddings(model, images)
     assert caught.value.code == code
 
 

@@ -78,7 +78,7 @@ def test_the_attributions_have_their_controls(run: Run, photo: Path) -> None:
 
 
 def test_a_run_by_itself(run: Run) -> None:
-    inside = explain.Inside.of(run, at_most=20)
+    inside = explain.RunInspection.of(run, at_most=20)
     assert inside is not None
     assert inside.depths(3) == ["conv1", "conv2"]
     best = inside.top_activating_examples("conv2", channels=2, top=3)
@@ -212,9 +212,9 @@ def test_a_picture_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
 
 
 def test_of_very_large_images_fewer_are_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = explain.Inside.of(run)
+    inside = explain.RunInspection.of(run)
     assert inside is not None and len(inside.pixels) > 10
     monkeypatch.setattr("convoscope.explain.looking._MOST_BYTES", 10 * 28 * 28 + 5)
-    fewer = explain.Inside.of(run)
+    fewer = explain.RunInspection.of(run)
     assert fewer is not None and len(fewer.pixels) == 10
     assert [len(batch) for batch in fewer.batches()] == [10]

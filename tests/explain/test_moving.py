@@ -8,7 +8,7 @@ from as_found import left_as_found, network
 from convoscope import geometry
 from convoscope.errors import UsageError
 from convoscope.evaluation import invariance
-from convoscope.explain.moving import moved_scores
+from convoscope.explain.moving import transform_sensitivity
 
 
 def picture(height, width, channels, seed=0):
@@ -33,7 +33,7 @@ def mean_colour(pixels):
 def test_each_row_belongs_to_its_place(size):
     image = picture(*size)
     before = image.copy()
-    found = moved_scores(mean_colour, image)
+    found = transform_sensitivity(mean_colour, image)
     points = geometry.grid(*size[:2])
     assert found.points == points
     moves = {
@@ -56,7 +56,7 @@ def test_the_answers_are_those_of_the_invariance_curves():
     model, _ = network("text")
     image = picture(28, 28, 1)
     with left_as_found(model):
-        found = moved_scores(answers(model), image)
+        found = transform_sensitivity(answers(model), image)
     truth = found.untouched.argmax()
     curves = invariance.curves(
         lambda move: float((answers(model)(move(image[None])).argmax(1) == truth).mean()), 1, found.points, chance=0.2
@@ -69,7 +69,7 @@ def test_the_answers_are_those_of_the_invariance_curves():
 
 def test_the_untouched_image_is_among_the_points():
     model, _ = network("text")
-    found = moved_scores(answers(model), picture(28, 28, 1))
+    found = transform_sensitivity(answers(model), picture(28, 28, 1))
     places = found.points
     # Batches of another size may round otherwise.
     for rows, place in (
@@ -83,7 +83,7 @@ def test_the_untouched_image_is_among_the_points():
 
 
 def test_points_of_ones_own():
-    found = moved_scores(mean_colour, picture(6, 6, 1), geometry.Grid((-2, 0), (), (1.0,)))
+    found = transform_sensitivity(mean_colour, picture(6, 6, 1), geometry.Grid((-2, 0), (), (1.0,)))
     assert [len(rows) for rows in (found.right, found.down, found.turned, found.scaled)] == [2, 2, 0, 1]
     assert found.turned.shape == (0, 2)
 
@@ -96,7 +96,7 @@ def test_a_judge_that_changes_its_images_changes_only_its_own():
         return np.zeros((len(pixels), 2))
 
     before = image.copy()
-    moved_scores(careless, image)
+    transform_sensitivity(careless, image)
     assert np.array_equal(image, before)
 
 
@@ -111,7 +111,7 @@ def test_a_judge_that_changes_its_images_changes_only_its_own():
 )
 def test_images_that_do_not_fit(image, match):
     with pytest.raises(UsageError, match=match) as caught:
-        moved_scores(mean_colour, image)
+        transform_sensitivity(mean_colour, image)
     assert caught.value.code == "image-shape"
 
 
@@ -125,7 +125,7 @@ def test_images_that_do_not_fit(image, match):
 )
 def test_scores_that_do_not_fit(scores, match):
     with pytest.raises(UsageError, match=match) as caught:
-        moved_scores(scores, picture(4, 4, 1))
+        transform_sensitivity(scores, picture(4, 4, 1))
     assert caught.value.code == "scores-shape"
 
 
@@ -137,9 +137,9 @@ def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch
         return mean_colour(pixels)
 
     image = picture(9, 7, 3)
-    whole = moved_scores(mean_colour, image)
+    whole = transform_sensitivity(mean_colour, image)
     monkeypatch.setattr("convoscope.explain.moving._MOST_BYTES", 4 * image.nbytes)
-    found = moved_scores(scores, image)
+    found = transform_sensitivity(scores, image)
     assert max(asked) == 4
     for name in ("untouched", "right", "down", "turned", "scaled"):
         assert np.array_equal(getattr(found, name), getattr(whole, name))

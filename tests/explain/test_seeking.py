@@ -13,7 +13,7 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.features import feature_vectors
+from convoscope.explain.features import embeddings
 from convoscope.explain.seeking import maximise_activation, top_activating_examples
 from convoscope.models.footprint import Footprint, footprint
 
@@ -507,5 +507,5 @@ def test_large_images_go_in_smaller_batches(monkeypatch):
         [each.image for each in whole[channel]] for channel in whole
     ]
     seen.clear()
-    feature_vectors(model, images)
+    embeddings(model, images)
     assert max(seen) == 6

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .features import (
         Features,
         Projection,
-        feature_vectors,
+        embeddings,
         pca,
         umap,
     )
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
         training_step,
     )
     from .looking import (
-        Inside,
         Look,
+        RunInspection,
         chapters,
         filter_sheets,
         look,
     )
     from .moving import (
         MovedScores,
-        moved_scores,
+        transform_sensitivity,
     )
     from .seeking import (
         Example,
@@ -102,7 +102,7 @@ __all__ = [
     "border_cells",
     "chapters",
     "convolve",
-    "feature_vectors",
+    "embeddings",
     "filter_sheet",
     "filter_sheets",
     "filters",
@@ -113,7 +113,6 @@ __all__ = [
     "map_sheet",
     "map_statistics",
     "maximise_activation",
-    "moved_scores",
     "occlusion",
     "output_size",
     "output_size_text",
@@ -131,6 +130,7 @@ __all__ = [
     "top_activating_examples",
     "trace",
     "training_step",
+    "transform_sensitivity",
     "umap",
     "why_figure",
 ]
@@ -149,7 +149,7 @@ _LATER = {
     "similarity": "attribution",
     "Features": "features",
     "Projection": "features",
-    "feature_vectors": "features",
+    "embeddings": "features",
     "pca": "features",
     "umap": "features",
     "attribution_sheet": "figures",
@@ -172,7 +172,7 @@ _LATER = {
     "filter_sheets": "looking",
     "look": "looking",
     "MovedScores": "moving",
-    "moved_scores": "moving",
+    "transform_sensitivity": "moving",
     "Example": "seeking",
     "Grown": "seeking",
     "top_activating_examples": "seeking",

@@ -40,7 +40,7 @@ class Projection:
     shares: Tensor
 
 
-def feature_vectors(model: nn.Module, images: Images, batch_size: int | None = None) -> Features:
+def embeddings(model: nn.Module, images: Images, batch_size: int | None = None) -> Features:
     """What goes into the last layer with weights: the last `nn.Linear` or `nn.Conv2d` that runs, whatever its name.
 
     Maps that go into a convolution, and tokens, are flattened. A layer that runs several times counts by its last run. The network runs

@@ -21,8 +21,8 @@ from ..training import Prediction, Run
 from . import figures
 from .attribution import METHODS, Attribution, attribute, shuffled
 from .blocks import column
-from .features import feature_vectors, pca
-from .moving import MovedScores, moved_scores
+from .features import embeddings, pca
+from .moving import MovedScores, transform_sensitivity
 from .seeking import Example, maximise_activation, top_activating_examples
 from .tracing import Normalisation, Step, Trace, trace
 from .why import Why
@@ -89,7 +89,7 @@ class Look:
 
     def moved(self) -> MovedScores:
         """The scores while the image is shifted, turned and scaled."""
-        return moved_scores(self.run.scores, self.pixels)
+        return transform_sensitivity(self.run.scores, self.pixels)
 
     # --- as pictures ---
 
@@ -283,7 +283,7 @@ def filter_sheets(network: nn.Module) -> Iterator[tuple[str, Image.Image]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
+class RunInspection:
     """A run's network by itself, and what the images of its own set do in it.
 
     Attributes:
@@ -297,7 +297,7 @@ class Inside:
     targets: NDArray[Any]
 
     @classmethod
-    def of(cls, run: Run, *, at_most: int = 500) -> Inside | None:
+    def of(cls, run: Run, *, at_most: int = 500) -> RunInspection | None:
         """With up to so many of the run's own images, fewer of very large ones; None where it has none."""
         prepared = run.prepared()
         at_most = max(1, min(at_most, _MOST_BYTES // max(prepared.pixels[:1].nbytes, 1)))
@@ -373,7 +373,7 @@ class Inside:
         """The inputs of the last layer in two dimensions, coloured by class; None where an image has no single class."""
         if self.run.task != "classes" or len(self.pixels) < 3:
             return None
-        found = feature_vectors(self.run.network(), self.batches())
+        found = embeddings(self.run.network(), self.batches())
         flat = pca(found.vectors)
         return figures.scatter(
             flat.coordinates,
@@ -399,7 +399,7 @@ def chapters(run: Run) -> list[Section]:
     from ..errors import ConvoscopeError
 
     try:
-        inside = Inside.of(run, at_most=300)
+        inside = RunInspection.of(run, at_most=300)
         network = run.network()
     except ConvoscopeError:
         return []

@@ -38,7 +38,7 @@ class MovedScores:
     scaled: NDArray[np.float32]
 
 
-def moved_scores(scores: Scores, image: Pixels, points: Grid | None = None) -> MovedScores:
+def transform_sensitivity(scores: Scores, image: Pixels, points: Grid | None = None) -> MovedScores:
     """Ask for the scores of one image in every position.
 
     `scores` is called once for each of the five fields, or more often where a field's images would take much memory.
