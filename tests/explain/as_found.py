@@ -97,7 +97,7 @@ def _numbers(model, tensors):
 
 
 @contextlib.contextmanager
-def left_as_found(model, *tensors):
+def preserve_state(model, *tensors):
     state, numbers = _state(model), _numbers(model, tensors)
     asked = [tensor.requires_grad for tensor in tensors]
     try:

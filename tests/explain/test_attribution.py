@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from as_found import NETWORKS, awkward, left_as_found, network
+from as_found import NETWORKS, awkward, network, preserve_state
 from captum.attr import FeatureAblation, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
 from hypothesis import given
 from hypothesis import strategies as st
@@ -279,7 +279,7 @@ def test_similarity_of_large_maps():
 
 def test_shuffling_keeps_each_tensors_numbers_and_moves_them():
     model, _ = network("resnet-small")
-    with left_as_found(model):
+    with preserve_state(model):
         first, again, other = shuffled(model, 4), shuffled(model, 4), shuffled(model, 5)
     for name, weight in model.named_parameters():
         here = first.get_parameter(name)
@@ -379,7 +379,7 @@ def test_everything_is_left_as_found(method, fails_at, monkeypatch):
     monkeypatch.setattr(room, "_MOST_AT_ONCE", 2)
     model = awkward(fails_at)
     image = torch.randn(2, 8, 8)
-    with left_as_found(model, image):
+    with preserve_state(model, image):
         if 0 < fails_at <= {"saliency": 1, "grad_cam": 2}.get(method, 3):
             with pytest.raises(UsageError, match="it fails on an image of 8x8x2: the fuse has blown") as caught:
                 attribute(method, model, image, control=False, **OPTIONS.get(method, {}))
@@ -406,7 +406,7 @@ def test_the_callers_gradient_mode_does_not_matter(method):
     model, image = network("text")
     wanted = attribute(method, model, image, 1)
     for mode in (torch.no_grad, torch.inference_mode):
-        with mode(), left_as_found(model, image):
+        with mode(), preserve_state(model, image):
             found = attribute(method, model, image, 1)
         assert torch.equal(found.map, wanted.map) and not found.map.is_inference()
         assert found.similarity == pytest.approx(wanted.similarity, nan_ok=True)
@@ -416,7 +416,7 @@ def test_the_callers_gradient_mode_does_not_matter(method):
 def test_an_image_that_asks_for_gradients_gets_none(method):
     model, image = network("text")
     image.requires_grad_()
-    with left_as_found(model, image):
+    with preserve_state(model, image):
         found = attribute(method, model, image)
     assert image.grad is None and not found.map.requires_grad
 
@@ -468,7 +468,7 @@ def test_training_noise_is_off():
 )
 def test_images_and_targets_that_do_not_fit(method, image, target, code, match):
     model, _ = network("text")
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         attribute(method, model, image, target)
     assert caught.value.code == code
 
@@ -497,7 +497,7 @@ def test_a_network_without_gradient(method):
             return self.conv(x).detach().sign().sum((2, 3))
 
     model, image = Steps(), torch.rand(1, 6, 6)
-    with pytest.raises(UsageError, match="no gradient comes back from the score") as caught, left_as_found(model):
+    with pytest.raises(UsageError, match="no gradient comes back from the score") as caught, preserve_state(model):
         attribute(method, model, image)
     assert caught.value.code == "no-gradient"
     assert attribute("occlusion", model, image).map.shape == (6, 6)
@@ -513,7 +513,7 @@ def test_a_network_without_gradient(method):
 )
 def test_layers_that_do_not_fit(layer, code, match, hint):
     model, image = network("text")
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model, image):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
         attribute("grad_cam", model, image, layer=layer)
     assert caught.value.code == code and caught.value.hint.startswith(hint)
 
@@ -547,7 +547,7 @@ def test_networks_without_a_layer_for_grad_cam():
 )
 def test_options_that_do_not_fit(method, options, code, match):
     model, image = network("text")
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model, image):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
         attribute(method, model, image, **options)
     assert caught.value.code == code
 

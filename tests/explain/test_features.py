@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from as_found import NETWORKS, awkward, left_as_found, network
+from as_found import NETWORKS, awkward, network, preserve_state
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -85,7 +85,7 @@ def test_classifiers_of_all_kinds(model, size, layer, length):
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
 def test_everything_is_left_as_found(fails_at):
     model, images = awkward(fails_at), torch.randn(5, 2, 8, 8)
-    with left_as_found(model, images):
+    with preserve_state(model, images):
         if fails_at:
             with pytest.raises(UsageError, match="the fuse has blown"):
                 embeddings(model, images, batch_size=2)
@@ -105,7 +105,7 @@ def test_everything_is_left_as_found(fails_at):
     ],
 )
 def test_what_does_not_fit(model, images, code, match):
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         embeddings(model, images)
     assert caught.value.code == code
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from as_found import left_as_found, network
+from as_found import network, preserve_state
 
 from convoscope import geometry
 from convoscope.errors import UsageError
@@ -55,7 +55,7 @@ def test_the_answers_are_those_of_the_invariance_curves():
     """The curves of a set of one image: right or wrong at each point."""
     model, _ = network("text")
     image = picture(28, 28, 1)
-    with left_as_found(model):
+    with preserve_state(model):
         found = transform_sensitivity(answers(model), image)
     truth = found.untouched.argmax()
     curves = invariance.curves(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from as_found import awkward, left_as_found, network
+from as_found import awkward, network, preserve_state
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
@@ -365,7 +365,7 @@ def test_everything_is_left_as_found(layer, fails_at):
         lambda model: maximise_activation(model, layer, 1, (2, 8, 8), steps=4),
     ):
         model = awkward(fails_at)
-        with left_as_found(model, images):
+        with preserve_state(model, images):
             # A network that stops at conv has no chance to fail behind it.
             if fails_at == 1 or (fails_at and layer == "last"):
                 with pytest.raises(UsageError, match="the fuse has blown"):
@@ -378,7 +378,7 @@ def test_everything_is_left_as_found(layer, fails_at):
 def test_the_callers_gradient_mode_does_not_matter(mode):
     model, image = network("text")
     wanted = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
-    with mode(), left_as_found(model, image):
+    with mode(), preserve_state(model, image):
         found = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
         examples = top_activating_examples(model, image[None], "conv2", [1])[1]
     assert torch.equal(found.image, wanted.image) and not found.image.requires_grad
@@ -400,7 +400,7 @@ def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
         lambda: top_activating_examples(model, image[None], layer, [channel]),
         lambda: maximise_activation(model, layer, channel, tuple(image.shape)),
     ):
-        with pytest.raises(UsageError, match=match) as caught, left_as_found(model, image):
+        with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
             look()
         assert caught.value.code == code
     assert "conv1" in caught.value.hint or code != "layer-unknown"
@@ -430,7 +430,7 @@ def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
 )
 def test_images_that_do_not_fit(images, code, match):
     model, _ = network("text")
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         top_activating_examples(model, images, "conv2")
     assert caught.value.code == code
 
@@ -469,7 +469,7 @@ def test_layers_that_give_no_maps():
 )
 def test_options_that_do_not_fit(options, code, match):
     model, _ = network("text")
-    with pytest.raises(UsageError, match=match) as caught, left_as_found(model):
+    with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         maximise_activation(model, "conv1", 0, **{"shape": (1, 28, 28)} | options)
     assert caught.value.code == code
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError, printable
-from .running import first_line, left_as_found, nearest, probabilities, quiet
+from .running import first_line, nearest, preserve_state, probabilities, quiet
 from .tracing import Trace
 from .why import Unit
 
@@ -538,6 +538,6 @@ def training_step(
             if name in found.gradients:
                 parameter.sub_(found.gradients[name], alpha=learning_rate)
             after[name] = parameter.detach().clone()
-    with left_as_found(moved), torch.no_grad():
+    with preserve_state(moved), torch.no_grad():
         loss_after = float(_cross_entropy(targets)(moved(images)))
     return TrainingStep(before, found, learning_rate, after, probabilities(found.scores), loss_after)

@@ -18,7 +18,7 @@ from ..models.footprint import footprint
 
 
 @contextlib.contextmanager
-def left_as_found(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """Eval mode and plain attention inside; on the way out modes, buffers, the state of chance and torch's switches as before."""
     modes = {part: part.training for part in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -47,8 +47,8 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """`left_as_found`, with gradients inside, whatever the caller has switched off."""
-    with left_as_found(model), torch.inference_mode(False), torch.enable_grad():
+    """`preserve_state`, with gradients inside, whatever the caller has switched off."""
+    with preserve_state(model), torch.inference_mode(False), torch.enable_grad():
         yield
 
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import UsageError, printable
 from ..models.network import Parallel, Residual
-from .running import left_as_found, nearest, run
+from .running import nearest, preserve_state, run
 
 if TYPE_CHECKING:
     from .why import Why
@@ -247,7 +247,7 @@ def trace(
         watcher.normalised(image, normalisation)
     else:
         watcher.begin(IMAGE, image)
-    with left_as_found(model), torch.no_grad(), watcher.hooks(), watcher:
+    with preserve_state(model), torch.no_grad(), watcher.hooks(), watcher:
         output = run(model, image)
     watcher.finish(output)
     return Trace(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
