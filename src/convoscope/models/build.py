@@ -12,7 +12,7 @@ from ..errors import UsageError, printable
 from ..free_memory import ran_out
 from .grammar import nearest, parse
 from .layers import LAYERS
-from .plan import Plan, Step, check_input, make_plan
+from .plan import Plan, PlannedLayer, check_input, make_plan
 from .presets import PRESETS
 
 if TYPE_CHECKING:
@@ -141,11 +141,11 @@ def head_layers(text: str, features: int, outputs: int) -> nn.Module:
     return chain
 
 
-def _children(steps: Sequence[Step]) -> OrderedDict[str, nn.Module]:
+def _children(steps: Sequence[PlannedLayer]) -> OrderedDict[str, nn.Module]:
     return OrderedDict((step.name.rpartition(".")[2], _module(step)) for step in steps)
 
 
-def _module(step: Step) -> nn.Module:
+def _module(step: PlannedLayer) -> nn.Module:
     from .network import Chain, Parallel, Residual
 
     branches = [Chain(_children(branch)) for branch in step.branches]

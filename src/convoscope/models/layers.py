@@ -31,7 +31,7 @@ LARGEST_COUNT = 1_000_000
 LARGEST_KERNEL = 31
 
 
-class Unfit(Exception):  # Never leaves this room; `plan` turns it into a UsageError that names the layer
+class ShapeError(Exception):  # Never leaves this room; `plan` turns it into a UsageError that names the layer
     """A layer cannot take what comes in. `too_small`: a larger image would help."""
 
     def __init__(self, reason: str, hint: str = "", *, too_small: bool = False) -> None:
@@ -142,7 +142,7 @@ class Layer:
     """Whether the first one in a chain is called `conv1` (or only `flatten`)."""
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
-        """The shape that comes out. Raises Unfit."""
+        """The shape that comes out. Raises ShapeError."""
         return shape
 
     def weights(self, arguments: Arguments, shape: Shape) -> tuple[tuple[int, ...], ...]:
@@ -178,21 +178,21 @@ def layer(definition: type[Layer]) -> type[Layer]:
 
 def need_maps(shape: Shape) -> None:
     if len(shape) != 3:
-        raise Unfit(
+        raise ShapeError(
             f"needs feature maps, but a vector of {shape[0]} numbers comes in",
             "put it before flatten, globalavg and dense",
         )
 
 
 def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> tuple[int, int]:
-    """The number of places of a window on a map, downwards and across. Raises Unfit where there is none."""
+    """The number of places of a window on a map, downwards and across. Raises ShapeError where there is none."""
     top, bottom, left, right = padding
     frame = shape[0] + top + bottom, shape[1] + left + right
     reach = tuple((k - 1) * d + 1 for k, d in zip(window.size, window.dilation, strict=True))
     if reach[0] > frame[0] or reach[1] > frame[1]:
         spread = f" spread over {size_text(reach)}" if window.dilation != (1, 1) else ""
         padded = " with its padding" if any(padding) else ""
-        raise Unfit(
+        raise ShapeError(
             f"a {size_text(window.size)} window{spread} does not fit into {size_text(shape[:2])}{padded}",
             "drop a pooling layer or make the window smaller",
             too_small=True,
@@ -204,7 +204,7 @@ def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> t
 # Layers with weights.
 
 
-class Sliding(Layer):
+class Windowed(Layer):
     """What convolutions share, whether their numbers are learned or given."""
 
     def padding(self, arguments: Arguments) -> tuple[int, int, int, int]:
@@ -222,11 +222,11 @@ class Sliding(Layer):
         return rows, rows, columns, columns
 
     def places(self, arguments: Arguments, shape: Shape) -> tuple[int, int]:
-        """Height and width that come out. Raises Unfit."""
+        """Height and width that come out. Raises ShapeError."""
         padding, window = self.padding(arguments), self.window(arguments, shape)
         assert window is not None
         if arguments["border"] == "reflect" and (max(padding[:2]) >= shape[0] or max(padding[2:]) >= shape[1]):
-            raise Unfit(
+            raise ShapeError(
                 f"a reflected border of {max(padding)} needs a larger map than {size_text(shape[:2])}",
                 "use border=replicate or border=zeros",
                 too_small=True,
@@ -253,7 +253,7 @@ _BORDER = Argument(
 
 
 @layer
-class Conv(Sliding):
+class Conv(Windowed):
     """2-D convolution (cross-correlation, as everywhere in deep learning)."""
 
     kind = "conv"
@@ -287,7 +287,7 @@ class Conv(Sliding):
         filters, groups = arguments["filters"], arguments["groups"]
         assert isinstance(filters, int) and isinstance(groups, int)
         if shape[2] % groups or filters % groups:
-            raise Unfit(
+            raise ShapeError(
                 f"groups must divide the channels that come in and the filters; received groups={groups}, "
                 f"{shape[2]} channels, {filters} filters"
             )
@@ -341,7 +341,9 @@ class Dense(Layer):
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
         if len(shape) != 1:
-            raise Unfit(f"needs a vector, but maps of {size_text(shape)} come in", "put flatten or globalavg before it")
+            raise ShapeError(
+                f"needs a vector, but maps of {size_text(shape)} come in", "put flatten or globalavg before it"
+            )
         units = arguments["n"]
         assert isinstance(units, int)
         return (units,)
@@ -382,7 +384,7 @@ class Norm(Layer):
 
 
 @layer
-class GivenKernel(Sliding):
+class GivenKernel(Windowed):
     """One kernel over every channel by itself. Its numbers stand in the text and training leaves them alone."""
 
     kind = "kernel"
@@ -474,7 +476,7 @@ class Pool(Layer):
         need_maps(shape)
         window, padding = self.window(arguments, shape), self.padding(arguments)
         if 2 * padding[0] > window.size[0] or 2 * padding[2] > window.size[1]:
-            raise Unfit(
+            raise ShapeError(
                 f"padding may be at most half the size; received size {size_text(window.size)}, "
                 f"padding {size_text((padding[0], padding[2]))}"
             )

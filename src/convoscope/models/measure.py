@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .layers import Window
 from .network import FixedKernel, GlobalAverage, Parallel, Residual
-from .plan import Field
+from .plan import ReceptiveField
 from .table import LayerRow, formula, side
 
 _KINDS: dict[type[nn.Module], str] = {
@@ -71,7 +71,7 @@ def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, .
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the matrix products of attention
         module.eval()
         watcher.attach()
-        watcher.follow(image, Field())
+        watcher.follow(image, ReceptiveField())
         with torch.no_grad(), torch.random.fork_rng(devices=[]), watcher:
             module(image)
     finally:
@@ -90,7 +90,7 @@ class _Watcher(TorchDispatchMode):
         self.work: list[int] = []
         self.counted: set[int] = set()
         # By identity; the tensors are kept so that no identity is used twice. None: cannot be followed.
-        self.fields: dict[int, tuple[Field | None, Tensor]] = {}
+        self.fields: dict[int, tuple[ReceptiveField | None, Tensor]] = {}
         self.hooks: list[Any] = []
 
     def attach(self) -> None:
@@ -102,7 +102,7 @@ class _Watcher(TorchDispatchMode):
         for hook in self.hooks:
             hook.remove()
 
-    def follow(self, tensor: Tensor, field: Field | None) -> None:
+    def follow(self, tensor: Tensor, field: ReceptiveField | None) -> None:
         self.fields[id(tensor)] = (field, tensor)
 
     def _enter(self, part: nn.Module, _: object) -> None:
@@ -156,7 +156,9 @@ class _Watcher(TorchDispatchMode):
         return result
 
 
-def _after(name: str, args: Sequence[Any], taken: Tensor, made: Tensor, fields: Sequence[Field]) -> Field | None:
+def _after(
+    name: str, args: Sequence[Any], taken: Tensor, made: Tensor, fields: Sequence[ReceptiveField]
+) -> ReceptiveField | None:
     """The receptive field after one operation, or None where this is not known.
 
     `taken`: the first input that depends on the image; `made`: the first output.
@@ -202,7 +204,7 @@ def _after(name: str, args: Sequence[Any], taken: Tensor, made: Tensor, fields: 
     return None
 
 
-def _adaptive(field: Field, before: Iterable[int], after: Iterable[int]) -> Field | None:
+def _adaptive(field: ReceptiveField, before: Iterable[int], after: Iterable[int]) -> ReceptiveField | None:
     size, stride = [], []
     for cells, wanted in zip(before, after, strict=True):
         if cells % wanted:

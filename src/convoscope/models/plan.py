@@ -13,14 +13,14 @@ from typing import NoReturn, Protocol
 
 from ..errors import UsageError, printable
 from .grammar import Item
-from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, Sliding, Unfit, Value, Window, size_text
+from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, ShapeError, Value, Window, Windowed, size_text
 
 MOST_PARAMETERS = 2_000_000_000
 MOST_CELLS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """The receptive field of one unit, each as (height, width) in pixels of the input.
 
     Attributes:
@@ -33,26 +33,26 @@ class Field:
     jump: tuple[int, int] = (1, 1)
     spread: tuple[int, int] = (0, 0)
 
-    def through(self, window: Window) -> Field:
+    def through(self, window: Window) -> ReceptiveField:
         """The field of a unit that looks at this one's maps through `window`."""
         height, width = (
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, window.size, window.dilation, self.jump, strict=True)
         )
         down, across = (j * s for j, s in zip(self.jump, window.stride, strict=True))
-        return Field((height, width), (down, across))
+        return ReceptiveField((height, width), (down, across))
 
-    def flattened(self, shape: Shape) -> Field:
+    def flattened(self, shape: Shape) -> ReceptiveField:
         """The field of one number of the flattened maps."""
         spread = ((shape[0] - 1) * self.jump[0], (shape[1] - 1) * self.jump[1])
-        return Field(self.size, self.jump, spread)
+        return ReceptiveField(self.size, self.jump, spread)
 
-    def over_all(self) -> Field:
+    def over_all(self) -> ReceptiveField:
         """The field of a unit that sees the whole vector."""
-        return Field((self.size[0] + self.spread[0], self.size[1] + self.spread[1]), self.jump)
+        return ReceptiveField((self.size[0] + self.spread[0], self.size[1] + self.spread[1]), self.jump)
 
-    def beside(self, other: Field) -> Field:
+    def beside(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a unit that sees both."""
-        return Field(*(tuple(map(max, a, b)) for a, b in zip(self.parts, other.parts, strict=True)))  # type: ignore[arg-type]
+        return ReceptiveField(*(tuple(map(max, a, b)) for a, b in zip(self.parts, other.parts, strict=True)))  # type: ignore[arg-type]
 
     @property
     def parts(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -60,7 +60,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedLayer:
     """One layer in its place.
 
     Attributes:
@@ -81,8 +81,8 @@ class Step:
     output: Shape
     weights: tuple[tuple[int, ...], ...]
     multiply_adds: int
-    field: Field
-    branches: tuple[tuple[Step, ...], ...] = ()
+    field: ReceptiveField
+    branches: tuple[tuple[PlannedLayer, ...], ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -93,17 +93,17 @@ class Step:
 class Plan:
     """A whole model in its place."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedLayer, ...]
     input: tuple[int, int, int]
     outputs: int
     """The scores for each image: as asked, or 1 where two classes share one."""
 
-    def rows(self) -> Iterator[Step]:
+    def rows(self) -> Iterator[PlannedLayer]:
         """Every step in the order of execution; the layers inside a residual or parallel come before it."""
         yield from _rows(self.steps)
 
 
-def _rows(steps: Sequence[Step]) -> Iterator[Step]:
+def _rows(steps: Sequence[PlannedLayer]) -> Iterator[PlannedLayer]:
     for step in steps:
         for branch in step.branches:
             yield from _rows(branch)
@@ -230,7 +230,7 @@ class _Planner:
         if LAYERS[last.kind].activation or last.kind == "dropout":
             reason = "a model ends with raw scores, from which the loss makes probabilities itself"
             raise _Problem(_place(last.kind, last, number), reason, "model-end", f"drop the last {last.kind}", False)
-        steps, shape, _ = self.chain(self.items, self.input, Field(), "", 1, top=True)
+        steps, shape, _ = self.chain(self.items, self.input, ReceptiveField(), "", 1, top=True)
         place = _place(steps[-1].name, last, number)
         if shape != (self.outputs,) and not (shape == (1,) and self.outputs == 2):
             raise _Problem(
@@ -244,10 +244,10 @@ class _Planner:
         return Plan(steps, self.input, shape[0])
 
     def chain(
-        self, items: Sequence[Item], shape: Shape, field: Field, path: str, number: int, *, top: bool = False
-    ) -> tuple[tuple[Step, ...], Shape, Field]:
+        self, items: Sequence[Item], shape: Shape, field: ReceptiveField, path: str, number: int, *, top: bool = False
+    ) -> tuple[tuple[PlannedLayer, ...], Shape, ReceptiveField]:
         """Steps for `items`; `number` is the first one's place in the text, counting every layer written."""
-        steps: list[Step] = []
+        steps: list[PlannedLayer] = []
         counts: Counter[str] = Counter()
 
         def walk(items: Sequence[Item], number: int, *, top: bool) -> None:
@@ -270,8 +270,8 @@ class _Planner:
         return tuple(steps), shape, field
 
     def steps(
-        self, item: Item, shape: Shape, field: Field, path: str, counts: Counter[str], number: int, last: bool
-    ) -> Iterator[Step]:
+        self, item: Item, shape: Shape, field: ReceptiveField, path: str, counts: Counter[str], number: int, last: bool
+    ) -> Iterator[PlannedLayer]:
         layer, arguments = LAYERS[item.kind], item.arguments()
         counts[item.kind] += 1
         count = counts[item.kind]
@@ -295,14 +295,14 @@ class _Planner:
             arguments["n"] = self.outputs
         try:
             output, window = layer.output(arguments, shape), layer.window(arguments, shape)
-            if isinstance(layer, Sliding):
+            if isinstance(layer, Windowed):
                 top, bottom, left, right = layer.padding(arguments)
                 if (top, left) != (bottom, right):
                     counts["pad"] += 1
                     assert window is not None
                     given = {**arguments, "size": window.size, "dilation": window.dilation}
                     padded = PAD.output(given, shape)
-                    yield Step(f"{path}pad{counts['pad']}", PAD, given, shape, padded, (), 0, field)
+                    yield PlannedLayer(f"{path}pad{counts['pad']}", PAD, given, shape, padded, (), 0, field)
                     shape, arguments = padded, {**arguments, "padding": "valid"}
             weights = layer.weights(arguments, shape)
             if window is not None:
@@ -311,8 +311,10 @@ class _Planner:
                 after = field.flattened(shape)
             else:
                 after = field.over_all() if item.kind == "dense" else field
-            step = Step(name, layer, arguments, shape, output, weights, layer.multiply_adds(arguments, shape), after)
-        except Unfit as problem:
+            step = PlannedLayer(
+                name, layer, arguments, shape, output, weights, layer.multiply_adds(arguments, shape), after
+            )
+        except ShapeError as problem:
             code = "model-size" if problem.too_small else "model-shape"
             fail(problem.reason, problem.hint, code=code, too_small=problem.too_small)
         self.parameters += step.parameters
@@ -330,14 +332,16 @@ class _Planner:
             )
         yield step
 
-    def residual(self, name: str, item: Item, shape: Shape, field: Field, number: int, fail: _Fail) -> Step:
+    def residual(
+        self, name: str, item: Item, shape: Shape, field: ReceptiveField, number: int, fail: _Fail
+    ) -> PlannedLayer:
         body, output, inside = self.chain(item.branches[0], shape, field, f"{name}.body.", number + 1)
         if len(output) != len(shape):
             fail(
                 "the layers inside turn maps into a vector, which cannot be added to the maps",
                 "put flatten or globalavg after it",
             )
-        shortcut: tuple[Step, ...] = ()
+        shortcut: tuple[PlannedLayer, ...] = ()
         outside = field
         if output != shape:
             norm = _has_norm(item.branches[0])
@@ -357,9 +361,13 @@ class _Planner:
                 first = Item("conv", (*given, ("padding", "valid"), bias))
             items = (first, Item("norm")) if norm else (first,)
             shortcut, _, outside = self.chain(items, shape, field, f"{name}.shortcut.", number)
-        return Step(name, LAYERS["residual"], {}, shape, output, (), 0, inside.beside(outside), (body, shortcut))
+        return PlannedLayer(
+            name, LAYERS["residual"], {}, shape, output, (), 0, inside.beside(outside), (body, shortcut)
+        )
 
-    def parallel(self, name: str, item: Item, shape: Shape, field: Field, number: int, fail: _Fail) -> Step:
+    def parallel(
+        self, name: str, item: Item, shape: Shape, field: ReceptiveField, number: int, fail: _Fail
+    ) -> PlannedLayer:
         branches, outputs, fields = [], [], []
         number += 1
         for position, items in enumerate(item.branches, 1):
@@ -378,7 +386,7 @@ class _Planner:
         for other in fields[1:]:
             total = total.beside(other)
         output = (*outputs[0][:-1], sum(shape[-1] for shape in outputs))
-        return Step(name, LAYERS["parallel"], {}, shape, output, (), 0, total, tuple(branches))
+        return PlannedLayer(name, LAYERS["parallel"], {}, shape, output, (), 0, total, tuple(branches))
 
 
 def _place(name: str, item: Item, number: int) -> str:

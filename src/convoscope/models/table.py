@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .build import library_name, model_text
 from .grammar import parse
 from .layers import size_text
-from .plan import Plan, Step, check_input, make_plan
+from .plan import Plan, PlannedLayer, check_input, make_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,7 +128,7 @@ def _table_of_plan(plan: Plan, text: str) -> ModelTable:
     )
 
 
-def _row(step: Step) -> LayerRow:
+def _row(step: PlannedLayer) -> LayerRow:
     return LayerRow(
         name=step.name,
         kind=step.layer.kind,
