@@ -154,7 +154,7 @@ def unfreeze(source: str, folder: Path, seeds: int, epochs: int) -> None:
         )
 
 
-def strangers(source: str, others: str, folder: Path, seeds: int) -> None:
+def ood_detector(source: str, others: str, folder: Path, seeds: int) -> None:
     """At the threshold that accepts 95 % of the validation images; beside it the classifier's own confidence at the same share."""
     for seed in range(seeds):
         made = relearn("imagenet", source, output=folder / f"known-{seed}", seed=seed)
@@ -163,10 +163,10 @@ def strangers(source: str, others: str, folder: Path, seeds: int) -> None:
         found, near = made.scores_and_distances(foreign.pixels, foreign.dataset.indices("test"))
         known, far = made.scores_and_distances(prepared.pixels, prepared.dataset.indices("test"))
         validation, _ = made.scores_and_distances(prepared.pixels, prepared.dataset.indices("validation"))
-        limit = made.strangers().threshold
+        limit = made.ood_detector().threshold
         sure = np.sort(validation.max(1))[int(0.05 * len(validation))]
         print(
-            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} strangers, {(far <= limit).mean():.4f} of the known test images accepted; "
+            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} detector, {(far <= limit).mean():.4f} of the known test images accepted; "
             f"by confidence {(found.max(1) < sure).mean():.4f}, {(known.max(1) >= sure).mean():.4f}",
             flush=True,
         )

@@ -59,9 +59,9 @@ def print_look(console: Console, errors: Console, seen: Look, folder: Path, file
     _say(errors, seen)
     answer = seen.prediction
     sure = "" if answer.confidence is None else f" ({100 * answer.confidence:.1f} %)"
-    strangers = seen.run.strangers()
-    if answer.confidence is None and answer.distance is not None and strangers is not None:
-        sure = f" (its distance {answer.distance:.3f} is above the threshold {strangers.threshold:.3f})"
+    detector = seen.run.ood_detector()
+    if answer.confidence is None and answer.distance is not None and detector is not None:
+        sure = f" (its distance {answer.distance:.3f} is above the threshold {detector.threshold:.3f})"
     console.print(
         f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}", markup=False, highlight=False
     )

@@ -74,9 +74,9 @@ def print_predictions(
     elif form == "csv":
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        strangers = any(each.distance is not None for each in predictions)
+        detector = any(each.distance is not None for each in predictions)
         writer.writerow(
-            ["path", "label", "confidence", *(["distance"] if strangers else []), *map(escape_cell, run.classes)]
+            ["path", "label", "confidence", *(["distance"] if detector else []), *map(escape_cell, run.classes)]
         )
         for each in predictions:
             numbers = [f"{value:.6g}" for value in each.scores.values()]

@@ -176,14 +176,14 @@ def print_prediction_table(console: Console, predictions: Sequence[Prediction]) 
     """Labels of images, with the two next most likely."""
     from .evaluation.scores import percent
 
-    strangers = any(each.distance is not None for each in predictions)
+    detector = any(each.distance is not None for each in predictions)
     table = _table(
         "image",
         "label",
         "confidence",
-        *(("distance",) if strangers else ()),
+        *(("distance",) if detector else ()),
         "next",
-        right=(2, 3) if strangers else (2,),
+        right=(2, 3) if detector else (2,),
     )
     for each in predictions:
         others = sorted(((value, name) for name, value in each.scores.items() if name != each.label), reverse=True)[:2]

@@ -1,4 +1,4 @@
-"""Relearning: a new head on a frozen backbone, kept features, strangers, added classes, and the backbone that learns too."""
+"""Relearning: a new head on a frozen backbone, kept features, detector, added classes, and the backbone that learns too."""
 
 import contextlib
 import csv
@@ -43,10 +43,10 @@ from convoscope.training.cutting import cut_at
 from convoscope.training.defaults import view_recipe
 from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
+from convoscope.training.ood import distances, fit_ood_detector
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
 from convoscope.training.run import read_summary
-from convoscope.training.strangers import distances, learn_strangers
 from convoscope.training.variation import own_images, variation_of
 
 BACKBONE = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
@@ -377,8 +377,8 @@ def test_predict_test_and_look_agree_on_what_is_unknown(
     with open(relearned.folder / "test" / "predictions.csv", encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
     assert [line["path"] for line in written] == [prepared.dataset.names[row] for row in rows]
-    strangers = relearned.strangers()
-    assert strangers is not None
+    detector = relearned.ood_detector()
+    assert detector is not None
     opened = Run.open(relearned.folder)
     refused = 0
     for row, line in zip(rows.tolist(), written, strict=True):
@@ -565,9 +565,9 @@ def test_the_threshold_accepts_the_share_asked_for_of_new_images(accept: float) 
     shares = []
     for _ in range(300):
         features = rng.normal(size=(280, 8)).astype(np.float32)
-        strangers = learn_strangers(features[:80], targets, np.arange(60), np.arange(60, 80), accept)
-        assert strangers is not None
-        shares.append((strangers.distances(features[80:]) <= strangers.threshold).mean())
+        detector = fit_ood_detector(features[:80], targets, np.arange(60), np.arange(60, 80), accept)
+        assert detector is not None
+        shares.append((detector.distances(features[80:]) <= detector.threshold).mean())
     wanted = min(20, np.ceil(accept * 21)) / 21
     assert np.mean(shares) == pytest.approx(wanted, abs=4 * np.std(shares) / 300**0.5)
 
@@ -576,16 +576,16 @@ def test_of_many_training_images_some_of_each_class_are_kept() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5000, 4)).astype(np.float32)
     targets = np.where(np.arange(5000) < 4000, 0, 1)
-    strangers = learn_strangers(features, targets, np.arange(4900), np.arange(4900, 5000), 0.95)
-    assert strangers is not None
-    assert strangers.features.shape == (2000, 4) and strangers.features.dtype == torch.float16
+    detector = fit_ood_detector(features, targets, np.arange(4900), np.arange(4900, 5000), 0.95)
+    assert detector is not None
+    assert ood.features.shape == (2000, 4) and ood.features.dtype == torch.float16
 
 
-def test_too_few_validation_images_know_no_strangers(backbone: Run, tmp_path: Path) -> None:
+def test_too_few_validation_images_know_no_ood_detector(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
     made = taught(backbone, OTHERS, output=tmp_path / "run", validation=0.02, reporter=listener)
     assert listener.told("too few to tell strangers")
-    assert made.strangers() is None and Run.open(made.folder).strangers() is None
+    assert made.ood_detector() is None and Run.open(made.folder).ood_detector() is None
     assert made.predict(np.zeros((28, 28), np.uint8))[0].distance is None
     none = taught(backbone, OTHERS, output=tmp_path / "none", validation=0.0, reporter=listener)
     assert listener.told("there is no validation part")
@@ -602,20 +602,20 @@ def test_a_share_that_so_few_images_cannot_keep_is_said(backbone: Run, tmp_path:
 
 
 def test_a_stranger_is_unknown(backbone: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
-    """At a threshold that accepts half of the validation images, the farthest of them are strangers."""
+    """At a threshold that accepts half of the validation images, the farthest of them are detector."""
     made = taught(backbone, OTHERS, output=tmp_path / "run", accept=0.5)
     prepared = made.prepared()
     rows = prepared.dataset.indices("validation")
     opened = Run.open(made.folder)
     _, far = opened.scores_and_distances(prepared.pixels[rows])
-    strangers = opened.strangers()
-    assert far is not None and strangers is not None
+    detector = opened.ood_detector()
+    assert far is not None and detector is not None
     order = rows[np.argsort(far)]
     near, stranger = (prepared.pixels[row][:, :, 0] for row in (order[0], order[-1]))
     one, other = opened.predict([near, stranger])
     assert one.label in opened.classes and one.confidence is not None and one.distance is not None
     assert other.label == "unknown" and other.confidence is None and other.distance is not None
-    assert one.distance <= strangers.threshold < other.distance
+    assert one.distance <= detector.threshold < other.distance
     assert sum(other.scores.values()) == pytest.approx(1, abs=1e-4)
     Image.fromarray(stranger).save(tmp_path / "stranger.png")
     asked = ["predict", str(made.folder), str(tmp_path / "stranger.png")]
@@ -624,7 +624,7 @@ def test_a_stranger_is_unknown(backbone: Run, capsysbinary: pytest.CaptureFixtur
     assert answer["label"] == "unknown" and answer["distance"] == pytest.approx(other.distance, abs=1e-5)
     assert command([*asked, "--format", "csv"]) == 0
     lines = list(csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode())))
-    assert lines[0]["label"] == "unknown" and float(lines[0]["distance"]) > strangers.threshold
+    assert lines[0]["label"] == "unknown" and float(lines[0]["distance"]) > detector.threshold
     assert command(asked) == 0
     shown = capsysbinary.readouterr().out.decode()
     assert "unknown" in shown and "distance" in shown
@@ -1057,12 +1057,12 @@ def test_the_backbone_learns_too(backbone: Run, tmp_path: Path) -> None:
     }
     assert changed == {"dense1", "conv2", "norm2"}  # the last two blocks of the backbone
     assert all(torch.equal(before[name], after[f"model.{name}"]) for name in before if "running" in name)
-    strangers = made.strangers()
-    assert strangers is not None
+    detector = made.ood_detector()
+    assert detector is not None
     prepared = made.prepared()
     _, far = Run.open(made.folder).scores_and_distances(prepared.pixels, prepared.dataset.indices("validation"))
     assert far is not None
-    assert (far <= strangers.threshold).mean() >= 0.95
+    assert (far <= detector.threshold).mean() >= 0.95
 
 
 def test_all_of_the_backbone_learns(backbone: Run, tmp_path: Path) -> None:

@@ -446,7 +446,7 @@ def test_cats_and_dogs_and_what_is_neither(shared_data: Path, tmp_path: Path) ->
     test = prepared.dataset.indices("test")
     answers, _ = made.scores_and_distances(prepared.pixels, test)
     assert (answers.argmax(1) == prepared.dataset.targets[test]).mean() >= 0.95
-    strangers = data.load(shared_data / "imagenette224")
-    chosen = strangers.select(strangers.indices("test")[::10])
+    detector = data.load(shared_data / "imagenette224")
+    chosen = detector.select(detector.indices("test")[::10])
     found = [made.predict(chosen.images.path(row))[0].label == "unknown" for row in range(len(chosen))]  # type: ignore[attr-defined]
     assert np.mean(found) >= 0.7

@@ -57,7 +57,7 @@ class Scores:
         calibration: `ece` (expected calibration error) and its `bins`.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
-        unknown: of a run that knows strangers: its `threshold`, the share it was to `accept`, how many of these images it would call
+        unknown: of a run that has an out-of-distribution detector: its `threshold`, the share it was to `accept`, how many of these images it would call
             unknown (`refused`), how many of those it has right (`refused_right`), the accuracy on the others, and counts of distances.
         worst: the surest mistakes, worst first: `path`, `label`, `predicted`, `confidence`, `image`.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.

@@ -337,7 +337,7 @@ def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
 def _answers(
     run: Run, images: _Images, count: Callable[[int], None], batch: int = 1024
 ) -> tuple[Floats, Floats | None]:
-    """The answers, and of a run that knows strangers the images' distances."""
+    """The answers, and of a run that has an out-of-distribution detector the images' distances."""
     parts, distances = [], []
     total = len(images.rows)
     for start in range(0, total, batch):
@@ -362,9 +362,9 @@ def _far(run: Run, distances: Floats | None) -> NDArray[np.bool_] | None:
     """Which images `predict` calls unknown."""
     if distances is None:
         return None
-    strangers = run.strangers()
-    assert strangers is not None
-    return distances > strangers.threshold
+    detector = run.ood_detector()
+    assert detector is not None
+    return distances > detector.threshold
 
 
 DISTANCE_BINS = 40
@@ -372,17 +372,17 @@ DISTANCE_BINS = 40
 
 def _unknown(run: Run, answers: Floats, truth: NDArray[Any], distances: Floats) -> dict[str, Any]:
     """What it costs to call far images unknown: all of these are known, so each one refused is a loss."""
-    strangers, refused = run.strangers(), _far(run, distances)
-    assert strangers is not None
+    detector, refused = run.ood_detector(), _far(run, distances)
+    assert detector is not None
     assert refused is not None
     assert run.settings.relearned is not None
     right = answers.argmax(axis=1) == truth
-    top = max(float(distances.max()), strangers.threshold) * 1.05 or 1.0
+    top = max(float(distances.max()), detector.threshold) * 1.05 or 1.0
     edges = np.linspace(0, top, DISTANCE_BINS + 1)
     kept = int((~refused).sum())
     return {
         "accept": run.settings.relearned.accept,
-        "threshold": strangers.threshold,
+        "threshold": detector.threshold,
         "refused": int(refused.sum()),
         "refused_right": int((refused & right).sum()),
         "accuracy_accepted": float(right[~refused].mean()) if kept else None,
@@ -584,7 +584,7 @@ def _staged(target: Path) -> Iterator[Path]:
 
 
 def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any], distances: Floats | None) -> str:
-    """As CSV. Of a run that knows strangers also each image's distance, and whether `predict` says `unknown`."""
+    """As CSV. Of a run that has an out-of-distribution detector also each image's distance, and whether `predict` says `unknown`."""
     far = _far(run, distances)
     more: tuple[str, ...] = ()
     buffer = io.StringIO()

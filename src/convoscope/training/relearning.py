@@ -37,12 +37,12 @@ from .journal import Journal
 from .loop import Job, Progress, Split, load_batch, stopped
 from .memory import StepMemory, freed_memory_kept
 from .objective import Objective, balanced_weights
+from .ood import OodDetector, fit_ood_detector
 from .optimizer import freeze
 from .recipe import Recipe
 from .report import EpochMetrics, Reporter, value_of_row
 from .run import Relearned, Run, Settings, read_settings, settling
 from .signals import StopSignals
-from .strangers import Strangers, learn_strangers
 from .variation import Variation, own_images, variation_of
 
 HeadKind = Literal["linear", "mean", "mlp"]
@@ -380,7 +380,7 @@ class HeadFit:
     features: NDArray[np.float32]
     exact: NDArray[np.bool_]
     """Which of these are as the run's network gives them."""
-    strangers: Strangers | None
+    detector: OodDetector | None
     row: EpochMetrics
     way: ComputeMode
     views: int
@@ -449,9 +449,9 @@ def _learn(
         head = linear(examples, classes)
     elif wish.head == "mlp":
         head = mlp(examples, classes, seed)
-    strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, wish.accept)
-    if strangers is None and len(validation):
-        reporter.warn(f"{len(validation)} validation images are too few to tell strangers: no image will be unknown")
+    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, wish.accept)
+    if detector is None and len(validation):
+        reporter.warn(f"{len(validation)} validation images are too few to tell detector: no image will be unknown")
     elif len(validation) and wish.accept * (len(validation) + 1) > len(validation):
         most = len(validation) / (len(validation) + 1)
         reporter.warn(
@@ -481,7 +481,7 @@ def _learn(
     )
     as_given = np.ones(len(dataset), bool)
     as_given[train] = source.way.precision == "float32"
-    return HeadFit(head, features, as_given, strangers, row, source.way, views, notes)
+    return HeadFit(head, features, as_given, detector, row, source.way, views, notes)
 
 
 def _check_features(
@@ -520,7 +520,7 @@ def _settings(
         recipe = asked.model_copy(update={"epochs": 1, "trained_blocks": len(layers), "freeze_norm": True})
     parameters = sum(value.numel() for name, value in backbone.tensors.items() if not _is_buffer(name))
     parameters += sum(value.numel() for pair in lesson.head.layers for value in pair)
-    strangers = lesson.strangers
+    detector = lesson.detector
     with settling(dataset.source):
         return Settings(
             source=start.recorded(own),
@@ -555,8 +555,8 @@ def _settings(
                 views=lesson.views,
                 l2=lesson.head.l2,
                 accept=wish.accept,
-                threshold=None if strangers is None else strangers.threshold,
-                neighbours=1 if strangers is None else strangers.neighbours,
+                threshold=None if detector is None else detector.threshold,
+                neighbours=1 if detector is None else detector.neighbours,
             ),
         )
 
@@ -646,7 +646,7 @@ def _write(
             journal.event("end", epoch=1, best_epoch=1)
         progress = Progress(epoch=1, best_value=value_of_row(row), history=[row], events_bytes=journal.bytes_written)
     tensors = {f"model.{name}": value for name, value in weights.items()}
-    known = {} if lesson.strangers is None else lesson.strangers.tensors()
+    known = {} if lesson.detector is None else lesson.detector.tensors()
     checkpoint.save(folder / "best.safetensors", tensors | known, {"settings": content, "epoch": row})
     if settings.recipe.ema:
         tensors |= {f"average.{name}": value.clone() for name, value in weights.items()}
@@ -665,7 +665,7 @@ def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporte
     relearned = settings.relearned
     if relearned is None:
         return
-    if any(name.startswith("strangers.") for name in tensors):
+    if any(name.startswith("ood.") for name in tensors):
         start.write_toml(job.folder, job.settings | {"relearned": state["settings"]["relearned"]})
         return
 
@@ -682,11 +682,11 @@ def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporte
     for rows in (train, validation):
         features[rows] = source.of(prepared, rows, exact=rows is validation, progress=progress)
     reporter.end()
-    strangers = learn_strangers(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
-    if strangers is None:
+    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
+    if detector is None:
         return
-    update = {"threshold": strangers.threshold, "neighbours": strangers.neighbours}
+    update = {"threshold": detector.threshold, "neighbours": detector.neighbours}
     settings = settings.model_copy(update={"relearned": relearned.model_copy(update=update)})
     content = settings.model_dump(mode="json", exclude_none=True)
-    checkpoint.save(best, tensors | strangers.tensors(), state | {"settings": content})
+    checkpoint.save(best, tensors | detector.tensors(), state | {"settings": content})
     start.write_toml(job.folder, job.settings | {"relearned": content["relearned"]})

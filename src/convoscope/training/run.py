@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..models.footprint import Footprint
     from .engine import Engine
-    from .strangers import Strangers
+    from .ood import OodDetector
 
 
 UNKNOWN = "unknown"
@@ -73,7 +73,7 @@ class Relearned(BaseModel):
         views: how often each training image was looked at, the first time as it is.
         l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
         accept: the share of known images that the threshold accepts.
-        threshold: images farther than this from all training images are unknown; None: the run knows no strangers.
+        threshold: images farther than this from all training images are unknown; None: the run has no out-of-distribution detector.
         neighbours: the distance is that to the training image of this rank.
     """
 
@@ -200,10 +200,10 @@ class Prediction:
     Attributes:
         path: the image's path, or its position in the list if it was given as an array.
         label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers. `unknown` if the run
-            knows strangers (it was relearned) and this image's distance is above the threshold.
+            has an out-of-distribution detector (it was relearned) and this image's distance is above the threshold.
         confidence: the label's probability; for labels the least sure decision's; for numbers and for `unknown` None.
         scores: class or number name to probability or number.
-        distance: of a run that knows strangers: how far the image is from the training images, 0..2, see `Strangers`; else None.
+        distance: of a run that has an out-of-distribution detector: how far the image is from the training images, 0..2, see `OodDetector`; else None.
     """
 
     path: str
@@ -213,7 +213,7 @@ class Prediction:
     distance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that know no strangers have no distance."""
+        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that has no out-of-distribution detector have no distance."""
         scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
         sure = self.confidence if self.confidence is not None and math.isfinite(self.confidence) else None
         content = {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
@@ -238,7 +238,7 @@ class Run:
         self._footprint: Footprint | None = None
         self._custom: nn.Module | None = None
         self._prepared: Prepared | None = None
-        self._strangers: Strangers | None = None
+        self._ood_detector: OodDetector | None = None
         # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once more.
         self._features: NDArray[np.float32] | None = None
         self._exact: NDArray[np.bool_] = np.zeros(0, bool)
@@ -390,16 +390,16 @@ class Run:
     def scores_and_distances(
         self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The answers as in `scores`, and of a run that knows strangers each image's distance from the training images.
+        """The answers as in `scores`, and of a run that has an out-of-distribution detector each image's distance from the training images.
 
         Args:
             pixels: uint8 `(N, H, W, C)`.
             rows: which of them; None: all.
 
         Returns:
-            The answers `(n, K)`, and the distances `(n,)`, or None where the run knows no strangers.
+            The answers `(n, K)`, and the distances `(n,)`, or None where the run has no out-of-distribution detector.
         """
-        strangers = self.strangers()
+        detector = self.ood_detector()
         kept_from_before = self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
         if kept_from_before and (self._exact if rows is None else self._exact[rows]).all():
             assert self._features is not None
@@ -407,9 +407,9 @@ class Run:
             answers = self._answer_features(features)
         else:
             kept: list[NDArray[np.float32]] = []
-            answers = self._answer(pixels, rows, None, kept if strangers is not None else None)
+            answers = self._answer(pixels, rows, None, kept if detector is not None else None)
             features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
-        return answers, None if strangers is None else strangers.distances(features)
+        return answers, None if detector is None else detector.distances(features)
 
     def cache_features(
         self,
@@ -425,14 +425,14 @@ class Run:
         self._prepared, self._features = prepared, features
         self._exact = np.ones(len(prepared.dataset), bool) if exact is None else exact
 
-    def strangers(self) -> Strangers | None:
+    def ood_detector(self) -> OodDetector | None:
         """How the run tells images of none of its classes; None where it cannot. The same object each time."""
-        if self._strangers is None and self.settings.relearned is not None:
+        if self._ood_detector is None and self.settings.relearned is not None:
             from . import checkpoint
-            from .strangers import Strangers
+            from .ood import OodDetector
 
-            self._strangers = Strangers.read(self.settings.relearned, checkpoint.load(self._weights)[0])
-        return self._strangers
+            self._ood_detector = OodDetector.read(self.settings.relearned, checkpoint.load(self._weights)[0])
+        return self._ood_detector
 
     def _answer(
         self,
@@ -566,8 +566,8 @@ class Run:
         if self.task == "labels":
             chosen = [name for name, value in named.items() if value >= 0.5]
             return Prediction(path, ";".join(chosen), min(max(value, 1 - value) for value in named.values()), named)
-        strangers = self.strangers() if distance is not None else None
-        if strangers is not None and distance is not None and distance > strangers.threshold:
+        detector = self.ood_detector() if distance is not None else None
+        if detector is not None and distance is not None and distance > detector.threshold:
             return Prediction(path, UNKNOWN, None, named, distance)
         label = max(named, key=lambda name: named[name])
         return Prediction(path, label, named[label], named, distance)
@@ -643,12 +643,12 @@ def settling(source: str) -> Iterator[None]:
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a relearned run whose head, or the features by which it tells strangers, are not what its settings say.
+    """Refuse a relearned run whose head, or the features by which it tells detector, are not what its settings say.
 
     Raises:
         ModelFileError: `settings-unreadable`.
     """
-    from .strangers import Strangers
+    from .ood import OodDetector
 
     width = None
     for layer in relearned.layers:
@@ -660,11 +660,11 @@ def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) 
         if width is not None and weight.shape[1] != width:
             raise _impossible(path, "the layers that its settings call its head do not follow each other")
         width = weight.shape[0]
-    strangers = Strangers.read(relearned, tensors)
-    if strangers is not None:
-        known, features = strangers.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
+    detector = OodDetector.read(relearned, tensors)
+    if detector is not None:
+        known, features = ood.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
         sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
-        if not sound or strangers.neighbours > len(known) or not bool(known.float().isfinite().all()):
+        if not sound or detector.neighbours > len(known) or not bool(known.float().isfinite().all()):
             raise _impossible(path, "the features by which it tells strangers do not suit its head")
 
 

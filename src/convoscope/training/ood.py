@@ -28,11 +28,11 @@ FEWEST = 20
 """Fewer validation images say nothing about a threshold."""
 _HAIR = 1e-5
 """A cosine in float32 is exact to about 1e-6."""
-_TENSOR = "strangers.features"
+_TENSOR = "ood.features"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strangers:
+class OodDetector:
     """What a run knows of its own images.
 
     Attributes:
@@ -46,7 +46,7 @@ class Strangers:
     threshold: float
 
     @classmethod
-    def read(cls, settings: Relearned, tensors: Mapping[str, Tensor]) -> Strangers | None:
+    def read(cls, settings: Relearned, tensors: Mapping[str, Tensor]) -> OodDetector | None:
         """What stands in a checkpoint; None where there is nothing of the kind."""
         if settings.threshold is None or _TENSOR not in tensors:
             return None
@@ -72,13 +72,13 @@ def distances(known: Tensor, features: NDArray[np.float32], neighbours: int) -> 
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def learn_strangers(
+def fit_ood_detector(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
     train: NDArray[np.int64],
     validation: NDArray[np.int64],
     accept: float,
-) -> Strangers | None:
+) -> OodDetector | None:
     """Keep training images, and set the threshold by the validation images so that this share of new known images is accepted.
 
     Args:
@@ -99,7 +99,7 @@ def learn_strangers(
     # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
     # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the mean.
     accepted = min(len(far), max(1, math.ceil(accept * (len(far) + 1) - 1e-9))) - 1
-    return Strangers(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
+    return OodDetector(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
 
 
 def _just_above(far: NDArray[np.float32], place: int) -> float:
