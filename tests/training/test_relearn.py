@@ -47,7 +47,7 @@ from convoscope.training.ood import distances, fit_ood_detector
 from convoscope.training.optimizer import Optimizer, freeze, training_mode
 from convoscope.training.recipe import Recipe
 from convoscope.training.run import read_summary
-from convoscope.training.variation import own_images, variation_of
+from convoscope.training.whitening import own_images, whitening_of
 
 BACKBONE = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
 OTHERS = "builtin:drawings/star,house,umbrella"
@@ -119,9 +119,9 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     own, _ = own_images(whole)
     for cut in whole.cuts():
         features = torch.from_numpy(Features(whole.until(cut)).of(prepared, rows, exact=True))
-        variation = variation_of(whole.until(cut), own, "cpu")
-        assert variation is not None
-        features = variation.quieted(features)
+        whitening = whitening_of(whole.until(cut), own, "cpu")
+        assert whitening is not None
+        features = whitening.whitened(features)
         assert losses.pop(cut.layers[-1]) == pytest.approx(cross_validated(features, targets, 3, seed=0), abs=2e-3)
     assert not losses
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}

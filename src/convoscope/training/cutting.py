@@ -16,7 +16,7 @@ from .backbone import Backbone
 from .features import Features, Precision
 from .head import cross_validated
 from .report import Reporter
-from .variation import variation_of
+from .whitening import whitening_of
 
 _WIDEST = 4_096
 """So many numbers an image at most; more would make the run's files large for little."""
@@ -95,9 +95,9 @@ def choose_cut(
                 features[inside] = source.of(prepared, rows[inside], exact=exact)
         sources.append(source)
         vectors = torch.from_numpy(features)
-        variation = variation_of(source.backbone, own, device)
-        quieted = vectors if variation is None else variation.quieted(vectors)
-        losses.append(cross_validated(quieted, targets, classes, seed))
+        whitening = whitening_of(source.backbone, own, device)
+        whitened = vectors if whitening is None else whitening.whitened(vectors)
+        losses.append(cross_validated(whitened, targets, classes, seed))
     reporter.progress("places", len(fits), len(fits))
     best = losses.index(min(losses))
     told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))

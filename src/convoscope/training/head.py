@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .optimizer import plain_step, spare_compiler
-from .variation import Variation
+from .whitening import Whitening
 
 HIDDEN = 64
 """Units of the small network's hidden layer."""
@@ -75,7 +75,7 @@ class Examples:
     mean: Tensor
     factor: float
     weights: Tensor | None
-    variation: Variation | None
+    whitening: Whitening | None
 
     @classmethod
     def of(
@@ -85,7 +85,7 @@ class Examples:
         validation: Tensor,
         validation_targets: Tensor,
         weights: Tensor | None = None,
-        variation: Variation | None = None,
+        whitening: Whitening | None = None,
     ) -> Examples:
         """Centre and scale features `(N, D)` by the training part.
 
@@ -93,10 +93,10 @@ class Examples:
             train, validation: the parts' features.
             train_targets, validation_targets: their classes `(N,)`.
             weights: `(K,)`, how much a mistake counts in each class.
-            variation: what of the features counts less.
+            whitening: what of the features counts less.
         """
-        if variation is not None:
-            train, validation = variation.quieted(train), variation.quieted(validation)
+        if whitening is not None:
+            train, validation = whitening.whitened(train), whitening.whitened(validation)
         mean = train.double().mean(0).float()
         spread = float((train - mean).double().square().mean().sqrt())
         factor = 1 / spread if spread > 0 else 1.0
@@ -108,7 +108,7 @@ class Examples:
             mean,
             factor,
             weights,
-            variation,
+            whitening,
         )
 
     def along(self, basis: Tensor) -> Examples:
@@ -120,8 +120,8 @@ class Examples:
         (weight, bias), *rest = layers
         first = weight.double() * self.factor
         moved = bias.double() - first @ self.mean.double()
-        if self.variation is not None:
-            first = self.variation.quieted(first)
+        if self.whitening is not None:
+            first = self.whitening.whitened(first)
         made = [(first.float(), moved.float()), *rest]
         return Head(tuple((w.detach().contiguous(), b.detach().contiguous()) for w, b in made), l2)
 

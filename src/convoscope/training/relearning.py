@@ -43,7 +43,7 @@ from .recipe import Recipe
 from .report import EpochMetrics, Reporter, value_of_row
 from .run import Relearned, Run, Settings, read_settings, settling
 from .signals import StopSignals
-from .variation import Variation, own_images, variation_of
+from .whitening import Whitening, own_images, whitening_of
 
 HeadKind = Literal["linear", "mean", "mlp"]
 _KINDS = ("linear", "mean", "mlp")
@@ -182,8 +182,8 @@ def relearn(
             notes += found
         else:
             source = Features(taken, device=device, precision=asked.precision)
-        variation = variation_of(source.backbone, own, device)
-        lesson = _learn(source, prepared, variation, wish, views, asked, seed, reporter)
+        whitening = whitening_of(source.backbone, own, device)
+        lesson = _learn(source, prepared, whitening, wish, views, asked, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         try:
             with FolderLock(folder):
@@ -390,7 +390,7 @@ class HeadFit:
 def _learn(
     source: Features,
     prepared: Prepared,
-    variation: Variation | None,
+    whitening: Whitening | None,
     wish: TransferOptions,
     views: int,
     asked: Recipe,
@@ -435,7 +435,7 @@ def _learn(
     if asked.class_weights == "balanced":
         weights = torch.tensor(balanced_weights(dataset.targets[train], classes))
     examples = Examples.of(
-        torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights, variation
+        torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights, whitening
     )
     objective = Objective(task="classes", outputs=classes)
     mean = nearest_mean(examples, classes)

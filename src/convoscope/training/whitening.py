@@ -39,7 +39,7 @@ _NOTHING = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variation:
+class Whitening:
     """The directions in which images of one class differ most, D features long.
 
     Attributes:
@@ -50,16 +50,16 @@ class Variation:
     directions: Tensor
     kept: Tensor
 
-    def quieted(self, vectors: Tensor) -> Tensor:
+    def whitened(self, vectors: Tensor) -> Tensor:
         """Vectors `(N, D)` with less of what varies within a class: `(N, D)`.
 
-        The map is symmetric: scores `w . quieted(f)` are `quieted(w) . f`.
+        The map is symmetric: scores `w . whitened(f)` are `whitened(w) . f`.
         """
         directions, kept = self.directions.to(vectors), self.kept.to(vectors)
         return vectors - ((vectors @ directions) * (1 - kept)) @ directions.T
 
 
-def learn_variation(features: Tensor, targets: Tensor) -> Variation | None:
+def fit_whitening(features: Tensor, targets: Tensor) -> Whitening | None:
     """The variation of features `(N, D)` of images of classes `targets` `(N,)`, or None where images of a class do not differ."""
     present, targets = targets.unique(return_inverse=True)
     means = torch.zeros(len(present), features.shape[1]).index_add_(0, targets, features)
@@ -73,7 +73,7 @@ def learn_variation(features: Tensor, targets: Tensor) -> Variation | None:
         _, lengths, directions = torch.svd_lowrank(rest, q=min(most, DIRECTIONS + _SPARE), niter=4)
     shares = (lengths[:DIRECTIONS].double().square() / (len(rest) * mean)).float()
     some = shares > _NOTHING * shares[0]
-    return Variation(directions=directions[:, : len(shares)][:, some].contiguous(), kept=(1 + shares[some]).rsqrt())
+    return Whitening(directions=directions[:, : len(shares)][:, some].contiguous(), kept=(1 + shares[some]).rsqrt())
 
 
 def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
@@ -124,7 +124,7 @@ def _taught(backbone: Backbone) -> Run | None:
     return run
 
 
-def variation_of(backbone: Backbone, own: Prepared | None, device: str) -> Variation | None:
+def whitening_of(backbone: Backbone, own: Prepared | None, device: str) -> Whitening | None:
     """What differs within the classes of these images in the eyes of this backbone, which may be cut."""
     if own is None:
         return None
@@ -135,4 +135,4 @@ def variation_of(backbone: Backbone, own: Prepared | None, device: str) -> Varia
         recipe = view_recipe(own)
         features += [source.of(own, rows, exact=True, views=recipe, view=view) for view in range(1, _VIEWS)]
     targets = torch.from_numpy(own.dataset.targets.astype(np.int64))
-    return learn_variation(torch.from_numpy(np.concatenate(features)), targets.repeat(len(features)))
+    return fit_whitening(torch.from_numpy(np.concatenate(features)), targets.repeat(len(features)))

@@ -15,14 +15,14 @@ from convoscope.training import Reporter, Run, relearn, train
 from convoscope.training.backbone import open_backbone
 from convoscope.training.features import Features
 from convoscope.training.head import Examples, linear, nearest_mean
-from convoscope.training.variation import (
+from convoscope.training.whitening import (
     DIRECTIONS,
     IMAGES,
-    Variation,
+    Whitening,
     _taught,
-    learn_variation,
+    fit_whitening,
     own_images,
-    variation_of,
+    whitening_of,
 )
 
 BACKBONE = "conv(8) norm relu maxpool conv(12) norm relu maxpool flatten dense"
@@ -94,26 +94,26 @@ def whitened(features: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize(("count", "width"), [(60, 30), (8, 90)])
 def test_it_is_within_class_covariance_normalisation(count: int, width: int) -> None:
     features, targets = spread(4, count, width)
-    variation = learn_variation(features, targets)
-    assert variation is not None
+    whitening = fit_whitening(features, targets)
+    assert whitening is not None
     others = torch.randn(20, width, generator=torch.Generator().manual_seed(1))
     wanted = others.numpy().astype(np.float64) @ whitened(features, targets)
-    np.testing.assert_allclose(variation.quieted(others).numpy(), wanted, atol=1e-4)
-    assert variation.directions.shape[1] <= min(width, 4 * count)
-    assert variation.kept.min() > 0 and variation.kept.max() <= 1
+    np.testing.assert_allclose(whitening.whitened(others).numpy(), wanted, atol=1e-4)
+    assert whitening.directions.shape[1] <= min(width, 4 * count)
+    assert whitening.kept.min() > 0 and whitening.kept.max() <= 1
 
 
 def test_of_many_features_the_first_directions_count() -> None:
     features, targets = spread(5, 120, 700)
-    variation = learn_variation(features, targets)
-    assert variation is not None and variation.directions.shape == (700, DIRECTIONS)
-    torch.testing.assert_close(variation.directions.T @ variation.directions, torch.eye(DIRECTIONS), atol=1e-4, rtol=0)
+    whitening = fit_whitening(features, targets)
+    assert whitening is not None and whitening.directions.shape == (700, DIRECTIONS)
+    torch.testing.assert_close(whitening.directions.T @ whitening.directions, torch.eye(DIRECTIONS), atol=1e-4, rtol=0)
     exact = whitened(features, targets)
     # The rest of the directions, which vary little, stays as it is.
     values, vectors = np.linalg.eigh(exact)
     values[DIRECTIONS:] = 1
     wanted = (vectors * values) @ vectors.T
-    own = variation.quieted(torch.eye(700)).numpy()
+    own = whitening.whitened(torch.eye(700)).numpy()
     assert np.linalg.norm(own - wanted) < 0.02 * np.linalg.norm(wanted - np.eye(700))
 
 
@@ -121,31 +121,31 @@ def test_it_takes_no_chance_from_outside() -> None:
     features, targets = spread(5, 120, 700)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    one, two = learn_variation(features, targets), learn_variation(features, targets)
+    one, two = fit_whitening(features, targets), fit_whitening(features, targets)
     assert one is not None and two is not None and one.directions.equal(two.directions)
     assert torch.random.get_rng_state().equal(before)
 
 
 def test_where_nothing_differs_there_is_nothing_to_learn() -> None:
     targets = torch.arange(200) % 2
-    assert learn_variation(targets[:, None].repeat(1, 5).float(), targets) is None
-    assert learn_variation(torch.full((200, 5), torch.nan), targets) is None
+    assert fit_whitening(targets[:, None].repeat(1, 5).float(), targets) is None
+    assert fit_whitening(torch.full((200, 5), torch.nan), targets) is None
 
 
 def test_heads_answer_on_the_features_as_they_are() -> None:
-    """A head made with the variation gives features the scores of one made without it on quieted features."""
-    variation = learn_variation(*spread(4, 60, 30))
-    assert variation is not None
+    """A head made with the variation gives features the scores of one made without it on whitened features."""
+    whitening = fit_whitening(*spread(4, 60, 30))
+    assert whitening is not None
     features, targets = spread(3, 20, 30, seed=1)
     validation, truth = spread(3, 20, 30, seed=1)
     validation = validation + 0.5 * torch.randn(60, 30, generator=torch.Generator().manual_seed(5))
-    known = Examples.of(features, targets, validation, truth, None, variation)
-    plain = Examples.of(variation.quieted(features), targets, variation.quieted(validation), truth)
+    known = Examples.of(features, targets, validation, truth, None, whitening)
+    plain = Examples.of(whitening.whitened(features), targets, whitening.whitened(validation), truth)
     others, _ = spread(3, 30, 30, seed=7)
     for make in (nearest_mean, linear):
         one, two = make(known, 3), make(plain, 3)
         assert one.l2 == two.l2
-        wanted = two.scores(variation.quieted(others))
+        wanted = two.scores(whitening.whitened(others))
         torch.testing.assert_close(one.scores(others), wanted, atol=2e-4 * float(wanted.abs().max()), rtol=0)
     assert not torch.allclose(linear(Examples.of(features, targets, validation, truth), 3).scores(others), wanted, 0.1)
 
@@ -164,12 +164,12 @@ def test_it_asks_the_images_that_the_backbone_learned_from(backbone: Run, tmp_pa
     prepared = made.prepared()
     taken = open_backbone(backbone, say=print)
     taken = taken.until(next(cut for cut in taken.cuts() if cut.layers[-1] == "maxpool1"))
-    variation = variation_of(taken, own, "cpu")
+    whitening = whitening_of(taken, own, "cpu")
     source = Features(taken)
     parts = [prepared.dataset.indices(part) for part in ("train", "validation")]
     vectors = [torch.from_numpy(source.of(prepared, rows, exact=True)) for rows in parts]
     targets = [torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64)) for rows in parts]
-    head = linear(Examples.of(vectors[0], targets[0], vectors[1], targets[1], None, variation), 2)
+    head = linear(Examples.of(vectors[0], targets[0], vectors[1], targets[1], None, whitening), 2)
     weight = made.weights()["dense1.weight"]
     torch.testing.assert_close(weight, head.layers[0][0], atol=1e-3 * float(weight.abs().max()), rtol=0)
 
@@ -179,8 +179,8 @@ def test_small_images_are_looked_at_several_times(backbone: Run) -> None:
     own, _ = own_images(taken)
     assert own is not None
     targets = torch.from_numpy(own.dataset.targets.astype(np.int64))
-    once = learn_variation(torch.from_numpy(Features(taken).of(own, np.arange(192), exact=True)), targets)
-    several = variation_of(taken, own, "cpu")
+    once = fit_whitening(torch.from_numpy(Features(taken).of(own, np.arange(192), exact=True)), targets)
+    several = whitening_of(taken, own, "cpu")
     assert once is not None and several is not None
     assert not torch.allclose(once.kept[:20], several.kept[:20], rtol=1e-3)
 
@@ -252,12 +252,12 @@ def test_some_backbones_have_no_images_to_ask(backbone: Run, tmp_path: Path) -> 
         epochs=1,
     )
     assert own_images(open_backbone(numbers, say=print)) == (None, "")
-    assert variation_of(library, None, "cpu") is None
+    assert whitening_of(library, None, "cpu") is None
 
 
 def test_quieting_is_symmetric() -> None:
     directions = torch.linalg.qr(torch.randn(9, 4, generator=torch.Generator().manual_seed(0))).Q
-    variation = Variation(directions=directions, kept=torch.tensor([0.1, 0.5, 0.9, 1.0]))
+    whitening = Whitening(directions=directions, kept=torch.tensor([0.1, 0.5, 0.9, 1.0]))
     one, two = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(variation.quieted(one) @ two.T, one @ variation.quieted(two).T)
-    torch.testing.assert_close(variation.quieted(directions.T), directions.T * variation.kept[:, None])
+    torch.testing.assert_close(whitening.whitened(one) @ two.T, one @ whitening.whitened(two).T)
+    torch.testing.assert_close(whitening.whitened(directions.T), directions.T * whitening.kept[:, None])
