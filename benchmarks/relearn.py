@@ -118,16 +118,18 @@ def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
     results: dict[str, list[float]] = {
         name: [] for name in ("backbone with turns", "backbone", "backbone at its end", "imagenet", "from scratch")
     }
-    end = open_backbone(backbone, say=print).cuts()[-1].layers[-1]
+    end = open_backbone(backbone, say=print).feature_layers()[-1].layers[-1]
     for seed in range(seeds):
         parts = {"seed": seed, "validation": 0.05, "test": 0.75}
-        for name, taken, cut in (
+        for name, taken, feature_layer in (
             ("backbone with turns", turned, None),
             ("backbone", backbone, None),
             ("backbone at its end", backbone, end),
             ("imagenet", None, None),
         ):
-            made = relearn(taken or "imagenet", others, output=folder / f"{name} {seed}", cut=cut, **parts, **ENGINE)
+            made = relearn(
+                taken or "imagenet", others, output=folder / f"{name} {seed}", feature_layer=cut, **parts, **ENGINE
+            )
             if taken is not None:
                 learned = taken.weights()
                 kept = {key: value for key, value in made.weights().items() if not key.startswith("dense")}

@@ -507,7 +507,7 @@ def relearn(
             help="Look at each training image so often, each time a little different; if not given, 8 for few small images, else 1."
         ),
     ] = None,
-    cut: Annotated[
+    feature_layer: Annotated[
         str | None,
         Parameter(
             help="A run's layer behind which the backbone ends; if not given, the one that does best in cross-validation."
@@ -573,7 +573,7 @@ def relearn(
         output=output,
         head=head,
         views=views,
-        cut=cut,
+        feature_layer=feature_layer,
         unfreeze=blocks,
         accept=accept,
         add=add,

@@ -9,7 +9,7 @@ from convoscope.models import (
     backbone_text,
     blocks,
     build,
-    cuts,
+    feature_layers,
     head_path,
     library_name,
     pretrained,
@@ -57,7 +57,9 @@ def test_a_new_head() -> None:
     ],
 )  # fmt: skip
 def test_where_a_backbone_may_end(backbone: str, places: list[tuple[str, int]]) -> None:
-    assert [(cut.layers[-1], cut.width) for cut in cuts(backbone, (8, 8, 1))] == places
+    assert [
+        (feature_layer.layers[-1], feature_layer.width) for feature_layer in feature_layers(backbone, (8, 8, 1))
+    ] == places
 
 
 @pytest.mark.parametrize("backbone", ["vgg-small", "resnet-small", "inception-small", "lenet", "quickdraw"])
@@ -65,20 +67,22 @@ def test_a_shortened_backbone_gives_what_the_whole_one_has_there(backbone: str) 
     torch.manual_seed(0)
     whole = build(backbone, (28, 28, 1), 3).eval()
     images = torch.randn(2, 1, 28, 28)
-    for cut in cuts(backbone_text(backbone), (28, 28, 1)):
-        short = build(with_head(cut.text), (28, 28, 1), 3).eval()
+    for feature_layer in feature_layers(backbone_text(backbone), (28, 28, 1)):
+        short = build(with_head(feature_layer.text), (28, 28, 1), 3).eval()
         weights = whole.state_dict()
-        kept = {name for name in weights if name.startswith(tuple(f"{layer}." for layer in cut.layers))}
+        kept = {name for name in weights if name.startswith(tuple(f"{layer}." for layer in feature_layer.layers))}
         head = {name for name in short.state_dict() if name not in kept}
         assert len(head) == 2 and all("dense" in name for name in head)
         short.load_state_dict({name: weights[name] for name in kept}, strict=False)
         there: list[torch.Tensor] = []
-        whole.get_submodule(cut.layers[-1]).register_forward_hook(lambda _, __, out, there=there: there.append(out))
+        whole.get_submodule(feature_layer.layers[-1]).register_forward_hook(
+            lambda _, __, out, there=there: there.append(out)
+        )
         replace_part(short, next(iter(head)).rpartition(".")[0], nn.Identity())
         with torch.no_grad():
             whole(images)
             features = short(images)
-        assert features.shape == (2, cut.width)
+        assert features.shape == (2, feature_layer.width)
         assert features.equal(there[0].flatten(1))
 
 

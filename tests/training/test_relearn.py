@@ -39,8 +39,8 @@ from convoscope.errors import (
 )
 from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
 from convoscope.training.backbone import open_backbone
-from convoscope.training.cutting import cut_at
 from convoscope.training.defaults import view_recipe
+from convoscope.training.feature_layer import cut_at
 from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.ood import distances, fit_ood_detector
@@ -72,7 +72,7 @@ class Listener(Reporter):
 
 def taught(backbone: Run | Path, images: Any, **options: Any) -> Run:
     """Relearned on all of `BACKBONE`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
-    usual = {"views": 1} if options.get("add") else {"cut": "relu3", "views": 1}
+    usual = {"views": 1} if options.get("add") else {"feature_layer": "relu3", "views": 1}
     return relearn(backbone, images, **usual | options)
 
 
@@ -117,12 +117,14 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     rows = np.flatnonzero(prepared.dataset.splits != 2)
     targets = torch.from_numpy(prepared.dataset.targets[rows].astype(np.int64))
     own, _ = own_images(whole)
-    for cut in whole.cuts():
-        features = torch.from_numpy(Features(whole.until(cut)).of(prepared, rows, exact=True))
-        whitening = whitening_of(whole.until(cut), own, "cpu")
+    for feature_layer in whole.feature_layers():
+        features = torch.from_numpy(Features(whole.until(feature_layer)).of(prepared, rows, exact=True))
+        whitening = whitening_of(whole.until(feature_layer), own, "cpu")
         assert whitening is not None
         features = whitening.whitened(features)
-        assert losses.pop(cut.layers[-1]) == pytest.approx(cross_validated(features, targets, 3, seed=0), abs=2e-3)
+        assert losses.pop(feature_layer.layers[-1]) == pytest.approx(
+            cross_validated(features, targets, 3, seed=0), abs=2e-3
+        )
     assert not losses
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
     best = min(losses, key=lambda name: losses[name])
@@ -136,7 +138,7 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     assert made.settings.relearned is not None
     assert made.settings.relearned.views == 8
     assert listener.told("each training image is looked at 8 times")
-    again = relearn(backbone, OTHERS, output=tmp_path / "again", cut=best)
+    again = relearn(backbone, OTHERS, output=tmp_path / "again", feature_layer=best)
     assert fingerprint(again.folder) == fingerprint(made.folder)
     with_more = relearn(made, "builtin:drawings/snail", add=True, output=tmp_path / "more")
     assert with_more.settings.model == made.settings.model
@@ -145,13 +147,15 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
 
 
 def test_a_place_that_is_asked_for(backbone: Run, tmp_path: Path) -> None:
-    made = relearn(backbone, OTHERS, output=tmp_path / "run", cut="maxpool1")
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", feature_layer="maxpool1")
     assert made.settings.model == "conv(12) norm relu maxpool flatten dense"
     assert made.weights()["dense1.weight"].shape == (
         3,
         12 * 14 * 14,
     )
-    shorter = relearn(backbone, OTHERS, output=tmp_path / "two", cut="maxpool2", head="mlp", unfreeze=1, epochs=1)
+    shorter = relearn(
+        backbone, OTHERS, output=tmp_path / "two", feature_layer="maxpool2", head="mlp", unfreeze=1, epochs=1
+    )
     assert (
         shorter.settings.model == "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(64) relu dense"
     )
@@ -189,16 +193,16 @@ def test_what_the_comparison_computed_was_not_kept_from_before(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
     found = next(note for note in made.settings.notes if note.startswith("the backbone ends behind "))
     place = found.removeprefix("the backbone ends behind ").partition(":")[0]
-    again = relearn(backbone, OTHERS, output=tmp_path / "again", cut=place)
+    again = relearn(backbone, OTHERS, output=tmp_path / "again", feature_layer=place)
     assert fingerprint(again.folder) == fingerprint(made.folder)
 
 
 def test_only_a_backbone_with_a_text_has_places(backbone: Run) -> None:
     whole = dataclasses.replace(open_backbone(backbone, say=print), head="fc")
-    assert whole.cuts() == ()
+    assert whole.feature_layers() == ()
     with pytest.raises(UsageError) as caught:
         cut_at(whole, "relu1")
-    assert caught.value.code == "relearn-cut"
+    assert caught.value.code == "relearn-feature-layer"
     assert "can only be taken whole" in caught.value.reason
 
 
@@ -966,7 +970,7 @@ class At(Reporter):
         if what == "features" and done >= 64:
             os.kill(os.getpid(), signal.SIGKILL)
 
-relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], cut="relu3", views=1, reporter=At())
+relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], feature_layer="relu3", views=1, reporter=At())
 """
 
 
@@ -1244,9 +1248,9 @@ def test_killed_before_the_threshold_is_set_anew(
         ({"accept": 1.5}, "relearn-accept"),
         ({"unfreeze": "some"}, "relearn-unfreeze"),
         ({"unfreeze": -1}, "relearn-unfreeze"),
-        ({"cut": "conv1"}, "relearn-cut"),
+        ({"feature_layer": "conv1"}, "relearn-feature-layer"),
         ({"unfreeze": 4}, "relearn-unfreeze"),
-        ({"add": True, "cut": "relu3"}, "relearn-cut"),
+        ({"add": True, "feature_layer": "relu3"}, "relearn-feature-layer"),
         ({"epochs": 3}, "relearn-idle"),
         ({"sampling": "balanced"}, "relearn-idle"),
         ({"unfreeze": 1, "trained_blocks": 5}, "option-twice"),
@@ -1288,7 +1292,7 @@ def test_backbones_that_are_none(backbone: Run, pictures: Path, tmp_path: Path) 
 def test_the_hint_fits_where_the_place_is_not_chosen(backbone: Run, pictures: Path, tmp_path: Path) -> None:
     for unfreeze, words in ((0, "chosen by cross-validation"), (1, "is taken whole")):
         with pytest.raises(UsageError) as caught:
-            relearn(backbone, pictures, output=tmp_path / "run", cut="relu9", unfreeze=unfreeze)
+            relearn(backbone, pictures, output=tmp_path / "run", feature_layer="relu9", unfreeze=unfreeze)
         assert words in caught.value.hint
 
 
@@ -1300,7 +1304,7 @@ def broken(backbone: Run, folder: Path, change: Callable[[torch.Tensor], torch.T
     return folder / "mine.safetensors"
 
 
-@pytest.mark.parametrize("options", [{}, {"cut": "relu3"}, {"unfreeze": 1}])
+@pytest.mark.parametrize("options", [{}, {"feature_layer": "relu3"}, {"unfreeze": 1}])
 @pytest.mark.parametrize(
     ("factor", "code"), [(float("nan"), "backbone-not-finite"), (1e30, "backbone-not-finite"), (0.0, "backbone-blind")]
 )
@@ -1380,11 +1384,13 @@ def test_a_run_of_a_module_of_ones_own_has_no_known_head(pictures: Path, tmp_pat
 
 def test_a_model_that_ends_without_a_dense_layer_gets_one(pictures: Path, tmp_path: Path) -> None:
     made = train(pictures, "conv(8) relu conv(3) globalavg", output=tmp_path / "own", epochs=1, precision="float32")
-    again = relearn(made, "builtin:drawings/star,house", output=tmp_path / "run", cut="globalavg")
+    again = relearn(made, "builtin:drawings/star,house", output=tmp_path / "run", feature_layer="globalavg")
     assert again.settings.model == "conv(8) relu conv(3) globalavg dense"
     one = train(pictures, "conv(8) relu globalavg dense", output=tmp_path / "one", epochs=1, precision="float32")
     assert (
-        relearn(one, "builtin:drawings/star,house", output=tmp_path / "two", head="mlp", cut="globalavg").settings.model
+        relearn(
+            one, "builtin:drawings/star,house", output=tmp_path / "two", head="mlp", feature_layer="globalavg"
+        ).settings.model
         == "conv(8) relu globalavg dense(64) relu dense"
     )
 
@@ -1403,10 +1409,10 @@ def test_the_runs_folder_must_be_new(backbone: Run, relearned: Run) -> None:
     assert caught.value.code == "output-exists"
 
 
-@pytest.mark.parametrize("cut", [0, 4, 100, -1])
-def test_damaged_runs_are_no_backbones(backbone: Run, pictures: Path, tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize("feature_layer", [0, 4, 100, -1])
+def test_damaged_runs_are_no_backbones(backbone: Run, pictures: Path, tmp_path: Path, feature_layer: int) -> None:
     file = tmp_path / "best.safetensors"
-    file.write_bytes((backbone.folder / "best.safetensors").read_bytes()[:cut])
+    file.write_bytes((backbone.folder / "best.safetensors").read_bytes()[:feature_layer])
     with pytest.raises(ModelFileError):
         relearn(file, pictures, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -158,12 +158,14 @@ def test_it_asks_the_images_that_the_backbone_learned_from(backbone: Run, tmp_pa
     assert own is not None and told == LESS
     dataset = backbone.prepared().dataset
     assert set(own.dataset.names) == {dataset.names[row] for row in dataset.indices("train")}
-    made, said = taught(backbone, OTHERS, tmp_path / "run", cut="maxpool1")
+    made, said = taught(backbone, OTHERS, tmp_path / "run", feature_layer="maxpool1")
     assert told in said and told in made.settings.notes
     # What its head was made of, put together by hand.
     prepared = made.prepared()
     taken = open_backbone(backbone, say=print)
-    taken = taken.until(next(cut for cut in taken.cuts() if cut.layers[-1] == "maxpool1"))
+    taken = taken.until(
+        next(feature_layer for feature_layer in taken.feature_layers() if feature_layer.layers[-1] == "maxpool1")
+    )
     whitening = whitening_of(taken, own, "cpu")
     source = Features(taken)
     parts = [prepared.dataset.indices(part) for part in ("train", "validation")]

@@ -3,7 +3,17 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
-from .backbones import Cut, Pretrained, backbone_text, blocks, cuts, head_path, pretrained, replace_part, with_head
+from .backbones import (
+    FeatureLayer,
+    Pretrained,
+    backbone_text,
+    blocks,
+    feature_layers,
+    head_path,
+    pretrained,
+    replace_part,
+    with_head,
+)
 from .build import build, check, count_parameters, library_name, model_text, pool_first
 from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
 from .kernels import KERNELS, Kernel
@@ -16,7 +26,7 @@ __all__ = [
     "KERNELS",
     "LAYERS",
     "PRESETS",
-    "Cut",
+    "FeatureLayer",
     "Item",
     "Kernel",
     "LayerRow",
@@ -28,7 +38,7 @@ __all__ = [
     "build",
     "check",
     "count_parameters",
-    "cuts",
+    "feature_layers",
     "from_json",
     "head_path",
     "kernel_text",

@@ -63,7 +63,7 @@ def with_head(backbone: str, head: Sequence[int] = ()) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class FeatureLayer:
     """A place where a backbone may end.
 
     Attributes:
@@ -80,19 +80,19 @@ class Cut:
 _TAKES_UP = ("conv", "dense", "residual", "parallel", "globalavg")
 
 
-def cuts(backbone: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
+def feature_layers(backbone: str, input: tuple[int, int, int]) -> tuple[FeatureLayer, ...]:
     """Where the text of a backbone may end: before each layer that learns or averages whole maps, and where it ends. From the input on.
 
     A library's network can only be taken whole, so it has none.
 
-    >>> [(cut.layers[-1], cut.width) for cut in cuts("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
+    >>> [(feature_layer.layers[-1], feature_layer.width) for feature_layer in feature_layers("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
     [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
     """
     if library_name(backbone) is not None:
         return ()
     items = written_out(parse(backbone))
     steps = [step for step in make_plan((*items, *parse("dense")), input, 2).steps if step.layer is not PAD]
-    found: dict[int, Cut] = {}
+    found: dict[int, FeatureLayer] = {}
     for end in [place for place, item in enumerate(items) if place and item.kind in _TAKES_UP] + [len(items)]:
         kept = end
         while kept and items[kept - 1].kind in ("flatten", "dropout"):
@@ -101,7 +101,7 @@ def cuts(backbone: str, input: tuple[int, int, int]) -> tuple[Cut, ...]:
             continue
         output = steps[kept - 1].output
         text = backbone if end == len(items) else to_text(items[:kept]) + (" flatten" if len(output) == 3 else "")
-        found[kept] = Cut(text=text, layers=tuple(step.name for step in steps[:kept]), width=math.prod(output))
+        found[kept] = FeatureLayer(text=text, layers=tuple(step.name for step in steps[:kept]), width=math.prod(output))
     return tuple(found.values())
 
 

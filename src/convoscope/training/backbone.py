@@ -89,14 +89,14 @@ class Backbone:
             raise
         return network.eval()
 
-    def cuts(self) -> tuple[models.Cut, ...]:
+    def feature_layers(self) -> tuple[models.FeatureLayer, ...]:
         """Where the backbone may end, from the input on; none where it can only be taken whole."""
-        return models.cuts(self.text, self.input) if not self.head else ()
+        return models.feature_layers(self.text, self.input) if not self.head else ()
 
-    def until(self, cut: models.Cut) -> Backbone:
+    def until(self, feature_layer: models.FeatureLayer) -> Backbone:
         """The backbone up to a place."""
-        tensors = {name: value for name, value in self.tensors.items() if belongs(name, cut.layers)}
-        return replace(self, text=cut.text, tensors=tensors, width=cut.width)
+        tensors = {name: value for name, value in self.tensors.items() if belongs(name, feature_layer.layers)}
+        return replace(self, text=feature_layer.text, tensors=tensors, width=feature_layer.width)
 
     def without_head(self) -> nn.Module:
         """The network that gives features instead of scores: `(N, C, H, W)` to `(N, features)`, in eval mode."""

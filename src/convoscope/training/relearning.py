@@ -28,9 +28,9 @@ from ..files import FolderLock, clear_leftovers
 from ..free_memory import memory_for
 from . import checkpoint, start
 from .backbone import Backbone, adapted, open_backbone
-from .cutting import choose_cut, cut_at
 from .defaults import small, view_recipe
 from .engine import Engine, all_threads, choose_engine, pick_device
+from .feature_layer import choose_cut, cut_at
 from .features import ComputeMode, Features
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
@@ -65,7 +65,7 @@ def relearn(
     output: str | os.PathLike[str] | None = None,
     head: HeadKind | None = None,
     views: int | None = None,
-    cut: str | None = None,
+    feature_layer: str | None = None,
     unfreeze: int | Literal["all"] = 0,
     accept: float | None = None,
     add: bool = False,
@@ -87,7 +87,7 @@ def relearn(
         head: `linear` (logistic regression), `mean` (the nearest class mean) or `mlp` (one hidden layer of 64 units).
         views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently. By default 8
             times for up to 2,000 small images (40 pixels), else once.
-        cut: the layer behind which a backbone with a text ends; by default the one that does best in cross-validation on training and
+        feature_layer: the layer behind which a backbone with a text ends; by default the one that does best in cross-validation on training and
             validation images, or with `unfreeze` and `add` the last one.
         unfreeze: how many of the backbone's last blocks learn too once the head has; `all`: the whole backbone.
         accept: the share of known images that shall not be called unknown; it sets the threshold.
@@ -120,9 +120,9 @@ def relearn(
     begin = time.perf_counter()
     threads = Engine(threads=asked.threads or all_threads())
     with StopSignals() as signals, freed_memory_kept(), threads.thread_count():
-        _check_settings(set(recipe), blocks, add, cut)
+        _check_settings(set(recipe), blocks, add, feature_layer)
         taken = open_backbone(backbone, model=model, say=reporter.say)
-        if cut is not None:
+        if feature_layer is not None:
             taken = cut_at(taken, cut, whole=bool(blocks))
         before = _before(taken, add)
         wish = TransferOptions.of(head, views, accept, blocks, before)
@@ -165,7 +165,7 @@ def relearn(
         if told:
             reporter.say(told)
             notes += (told,)
-        if cut is None and not add and not wish.unfreeze:
+        if feature_layer is None and not add and not wish.unfreeze:
             source, found = choose_cut(
                 taken,
                 prepared,
@@ -270,7 +270,7 @@ class TransferOptions:
         return (HIDDEN,) if self.head == "mlp" else ()
 
 
-def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) -> None:
+def _check_settings(named: set[str], unfreeze: int, add: bool, feature_layer: str | None) -> None:
     """Refuse what would have no effect, or contradicts."""
     idle = sorted(named - set(_FROZEN))
     if idle and not unfreeze:
@@ -284,9 +284,12 @@ def _check_settings(named: set[str], unfreeze: int, add: bool, cut: str | None) 
         raise UsageError(
             "trained_blocks", "is what --unfreeze says; both were given", hint="leave one out", code="option-twice"
         )
-    if add and cut is not None:
+    if add and feature_layer is not None:
         raise UsageError(
-            "cut", "with --add the backbone ends where it does", hint="leave --cut or --add out", code="relearn-cut"
+            "feature_layer",
+            "with --add the backbone ends where it does",
+            hint="leave --feature-layer or --add out",
+            code="relearn-feature-layer",
         )
 
 

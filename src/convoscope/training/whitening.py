@@ -117,7 +117,7 @@ def _taught(backbone: Backbone) -> Run | None:
             if error.code == "checkpoint-foreign":
                 return None
             raise
-        places = [earlier, *(earlier.until(cut) for cut in earlier.cuts())]
+        places = [earlier, *(earlier.until(feature_layer) for feature_layer in earlier.feature_layers())]
         if all(place.digest != before.digest for place in places):
             raise ModelFileError(before.backbone, "another network is in its place now", code="backbone-changed")
         run = earlier.run

@@ -32,20 +32,20 @@ def cut_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
     """The backbone up to the layer of this name. `whole`: without a place it would be taken whole.
 
     Raises:
-        UsageError: `relearn-cut`: the backbone does not end there, or it can only be taken whole.
+        UsageError: `relearn-feature-layer`: the backbone does not end there, or it can only be taken whole.
     """
-    cuts = {cut.layers[-1]: cut for cut in backbone.cuts()}
-    if not cuts:
+    feature_layers = {feature_layer.layers[-1]: feature_layer for feature_layer in backbone.feature_layers()}
+    if not feature_layers:
         reason = f"{printable(backbone.name)} can only be taken whole"
-        raise UsageError("cut", reason, hint="leave --cut out", code="relearn-cut")
-    if layer not in cuts:
+        raise UsageError("feature_layer", reason, hint="leave --feature-layer out", code="relearn-feature-layer")
+    if layer not in feature_layers:
         raise UsageError(
-            "cut",
-            f"the backbone may end behind {', '.join(cuts)}; received {printable(layer)[:80]!r}",
-            hint=f"leave --cut out, and {'the backbone is taken whole' if whole else 'the place is chosen by cross-validation'}",
-            code="relearn-cut",
+            "feature_layer",
+            f"the backbone may end behind {', '.join(feature_layers)}; received {printable(layer)[:80]!r}",
+            hint=f"leave --feature-layer out, and {'the backbone is taken whole' if whole else 'the place is chosen by cross-validation'}",
+            code="relearn-feature-layer",
         )
-    return backbone.until(cuts[layer])
+    return backbone.until(feature_layers[layer])
 
 
 def choose_cut(
@@ -78,17 +78,26 @@ def choose_cut(
     dataset = prepared.dataset
     train, validation = dataset.indices("train"), dataset.indices("validation")
     used, classes = np.concatenate([train, validation]), len(dataset.classes)
-    fits = [cut for cut in backbone.cuts() if cut.width <= _WIDEST and cut.width * len(dataset) * views <= _MOST]
+    fits = [
+        feature_layer
+        for feature_layer in backbone.feature_layers()
+        if feature_layer.width <= _WIDEST and feature_layer.width * len(dataset) * views <= _MOST
+    ]
     counts = np.bincount(dataset.targets[used], minlength=classes)
-    if len(fits) < 2 or fits[-1] != backbone.cuts()[-1] or counts.min() < _FEWEST or classes * _FEWEST > _TRIED:
+    if (
+        len(fits) < 2
+        or fits[-1] != backbone.feature_layers()[-1]
+        or counts.min() < _FEWEST
+        or classes * _FEWEST > _TRIED
+    ):
         return Features(backbone, device=device, precision=precision), ()
     rows = _sample(used, dataset.targets[used], classes, seed)
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets[rows], np.int64))
     sources, losses = [], []
-    for number, cut in enumerate(fits):
+    for number, feature_layer in enumerate(fits):
         reporter.progress("places", number, len(fits))
-        source = Features(backbone.until(cut), device=device, precision=precision)
-        features = np.empty((len(rows), cut.width), np.float32)
+        source = Features(backbone.until(feature_layer), device=device, precision=precision)
+        features = np.empty((len(rows), feature_layer.width), np.float32)
         for part, exact in ((train, False), (validation, True)):
             inside = np.isin(rows, part)
             if inside.any():
@@ -100,7 +109,7 @@ def choose_cut(
         losses.append(cross_validated(whitened, targets, classes, seed))
     reporter.progress("places", len(fits), len(fits))
     best = losses.index(min(losses))
-    told = ", ".join(f"{cut.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))
+    told = ", ".join(f"{feature_layer.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))
     note = f"the backbone ends behind {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; cross-entropy by places: {told}"
     return sources[best], (note,)
 
