@@ -519,7 +519,7 @@ def relearn(
     epochs: Annotated[
         int | None, Parameter(help="With --unfreeze: how often every training image is shown to the backbone.")
     ] = None,
-    accept: Annotated[
+    coverage: Annotated[
         float | None,
         Parameter(help="Share of known images that shall not be called unknown; 0.95 if not given."),
     ] = None,
@@ -575,7 +575,7 @@ def relearn(
         views=views,
         feature_layer=feature_layer,
         unfreeze=blocks,
-        accept=accept,
+        coverage=coverage,
         add=add,
         model=model,
         layout=layout,

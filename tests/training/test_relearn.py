@@ -347,7 +347,7 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
 
 
 def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp_path: Path) -> None:
-    made = taught(backbone, OTHERS, output=tmp_path / "run", views=2, accept=1.0)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", views=2, coverage=1.0)
     assert (
         "each training image is looked at 2 times, turned, slanted, zoomed and shifted a little" in made.settings.notes
     )
@@ -561,15 +561,15 @@ def test_distances_are_those_to_the_k_th_neighbour() -> None:
     np.testing.assert_allclose(distances(torch.from_numpy(unit), asked, 3), wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("accept", [1e-12, 0.5, 0.9, 0.95, 1.0])
-def test_the_threshold_accepts_the_share_asked_for_of_new_images(accept: float) -> None:
+@pytest.mark.parametrize("coverage", [1e-12, 0.5, 0.9, 0.95, 1.0])
+def test_the_threshold_accepts_the_share_asked_for_of_new_images(coverage: float) -> None:
     """In the mean over many draws, with as few as 20 validation images: of 21 images each is the farthest with the same chance."""
     rng = np.random.default_rng(0)
     targets = np.arange(80) % 3
     shares = []
     for _ in range(300):
         features = rng.normal(size=(280, 8)).astype(np.float32)
-        detector = fit_ood_detector(features[:80], targets, np.arange(60), np.arange(60, 80), accept)
+        detector = fit_ood_detector(features[:80], targets, np.arange(60), np.arange(60, 80), coverage)
         assert detector is not None
         shares.append((detector.distances(features[80:]) <= detector.threshold).mean())
     wanted = min(20, np.ceil(accept * 21)) / 21
@@ -598,16 +598,16 @@ def test_too_few_validation_images_know_no_ood_detector(backbone: Run, tmp_path:
 
 def test_a_share_that_so_few_images_cannot_keep_is_said(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
-    taught(backbone, OTHERS, output=tmp_path / "run", accept=0.99, reporter=listener)
+    taught(backbone, OTHERS, output=tmp_path / "run", coverage=0.99, reporter=listener)
     assert listener.told("by 24 validation images no threshold accepts more than 96.0 % of new images, in the mean")
     listener = Listener()
-    taught(backbone, OTHERS, output=tmp_path / "two", accept=0.96, reporter=listener)
+    taught(backbone, OTHERS, output=tmp_path / "two", coverage=0.96, reporter=listener)
     assert not listener.warned
 
 
 def test_a_stranger_is_unknown(backbone: Run, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     """At a threshold that accepts half of the validation images, the farthest of them are detector."""
-    made = taught(backbone, OTHERS, output=tmp_path / "run", accept=0.5)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", coverage=0.5)
     prepared = made.prepared()
     rows = prepared.dataset.indices("validation")
     opened = Run.open(made.folder)
@@ -1236,16 +1236,16 @@ def test_killed_before_the_threshold_is_set_anew(
         ({"head": "tree"}, "relearn-head"),
         ({"head": ""}, "relearn-head"),
         ({"head": False}, "relearn-head"),
-        ({"accept": True}, "relearn-accept"),
-        ({"accept": "0.9"}, "relearn-accept"),
+        ({"coverage": True}, "relearn-coverage"),
+        ({"coverage": "0.9"}, "relearn-coverage"),
         ({"views": 2.0}, "relearn-views"),
         ({"unfreeze": np.array([1, 2])}, "relearn-unfreeze"),
         ({"unfreeze": 1, "epochs": 100_000}, "recipe-invalid"),
         ({"seed": 1.5}, "bad-seed"),
         ({"views": 0}, "relearn-views"),
         ({"views": 1000}, "relearn-views"),
-        ({"accept": 0.0}, "relearn-accept"),
-        ({"accept": 1.5}, "relearn-accept"),
+        ({"coverage": 0.0}, "relearn-coverage"),
+        ({"coverage": 1.5}, "relearn-coverage"),
         ({"unfreeze": "some"}, "relearn-unfreeze"),
         ({"unfreeze": -1}, "relearn-unfreeze"),
         ({"feature_layer": "conv1"}, "relearn-feature-layer"),

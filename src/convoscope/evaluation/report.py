@@ -540,7 +540,7 @@ def _unknown(run: Run, scores: Scores) -> str:
     found = scores.unknown
     accepted = scores.images - found["refused"]
     count = _count(run, "validation")
-    asked, most = found["accept"], count / (count + 1)
+    asked, most = found["coverage"], count / (count + 1)
     promise = f"{100 * asked:.4g} % of new images of the classes are accepted in the mean"
     if asked > most:
         promise = f"at most {percent(most)} of new images of the classes are accepted in the mean, as many as {count:,} images can tell of the {100 * asked:.4g} % asked for"
@@ -711,7 +711,7 @@ def _training(run: Run) -> str:
     used = settings.recipe.model_dump()
     if settings.solved:  # the others have no say where only a head is made
         assert settings.relearned is not None
-        used = {key: getattr(settings.relearned, key) for key in ("head", "views", "l2", "accept", "neighbours")}
+        used = {key: getattr(settings.relearned, key) for key in ("head", "views", "l2", "coverage", "neighbours")}
         used["class_weights"] = settings.recipe.class_weights
     recipe = [(key.replace("_", " "), _plain(value)) for key, value in used.items()]
     notes = "".join(paragraph(sentence, "quiet") for sentence in settings.notes)

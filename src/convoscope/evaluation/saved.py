@@ -113,7 +113,7 @@ class _Invariance(_Saved):
 
 
 class _Unknown(_Saved):
-    accept: Share
+    coverage: Share
     threshold: float = Field(ge=-1, le=3)
     refused: Count
     refused_right: Count

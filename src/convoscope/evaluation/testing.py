@@ -381,7 +381,7 @@ def _unknown(run: Run, answers: Floats, truth: NDArray[Any], distances: Floats) 
     edges = np.linspace(0, top, DISTANCE_BINS + 1)
     kept = int((~refused).sum())
     return {
-        "accept": run.settings.relearned.accept,
+        "coverage": run.settings.relearned.coverage,
         "threshold": detector.threshold,
         "refused": int(refused.sum()),
         "refused_right": int((refused & right).sum()),

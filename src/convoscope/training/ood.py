@@ -77,7 +77,7 @@ def fit_ood_detector(
     targets: NDArray[np.int64],
     train: NDArray[np.int64],
     validation: NDArray[np.int64],
-    accept: float,
+    coverage: float,
 ) -> OodDetector | None:
     """Keep training images, and set the threshold by the validation images so that this share of new known images is accepted.
 
@@ -85,7 +85,7 @@ def fit_ood_detector(
         features: float32 `(N, D)` of all images.
         targets: int64 `(N,)`.
         train, validation: their rows.
-        accept: 0..1.
+        coverage: 0..1.
 
     Returns:
         None if there are too few validation images to set a threshold.

@@ -67,7 +67,7 @@ def relearn(
     views: int | None = None,
     feature_layer: str | None = None,
     unfreeze: int | Literal["all"] = 0,
-    accept: float | None = None,
+    coverage: float | None = None,
     add: bool = False,
     model: str | None = None,
     layout: str = "auto",
@@ -90,7 +90,7 @@ def relearn(
         feature_layer: the layer behind which a backbone with a text ends; by default the one that does best in cross-validation on training and
             validation images, or with `unfreeze` and `add` the last one.
         unfreeze: how many of the backbone's last blocks learn too once the head has; `all`: the whole backbone.
-        accept: the share of known images that shall not be called unknown; it sets the threshold.
+        coverage: the share of known images that shall not be called unknown; it sets the threshold.
         add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's belongs to.
         layout, validation, test, strict: as for `train`.
@@ -125,7 +125,7 @@ def relearn(
         if feature_layer is not None:
             taken = cut_at(taken, cut, whole=bool(blocks))
         before = _before(taken, add)
-        wish = TransferOptions.of(head, views, accept, blocks, before)
+        wish = TransferOptions.of(head, views, coverage, blocks, before)
         _check_blocks(taken, wish)
         dataset = data.load(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
@@ -224,7 +224,7 @@ class TransferOptions:
     head: HeadKind
     views: int | None
     """None: as suits the images."""
-    accept: float
+    coverage: float
     unfreeze: int
     """Blocks of the backbone that learn; -1: all."""
 
@@ -233,7 +233,7 @@ class TransferOptions:
         cls,
         head: HeadKind | None,
         views: int | None,
-        accept: float | None,
+        coverage: float | None,
         unfreeze: int,
         before: Relearned | None,
     ) -> TransferOptions:
@@ -246,13 +246,13 @@ class TransferOptions:
             raise UsageError(
                 "views", f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}", code="relearn-views"
             )
-        share = accept if accept is not None else (before.accept if before else 0.95)
+        share = accept if coverage is not None else (before.coverage if before else 0.95)
         if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
             raise UsageError(
-                "accept",
+                "coverage",
                 f"expected a share above 0, at most 1; received {share}",
                 hint="0.95 lets one known image in twenty be called unknown",
-                code="relearn-accept",
+                code="relearn-coverage",
             )
         return cls(kind, None if looks is None else int(looks), float(share), unfreeze)
 
@@ -452,10 +452,10 @@ def _learn(
         head = linear(examples, classes)
     elif wish.head == "mlp":
         head = mlp(examples, classes, seed)
-    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, wish.accept)
+    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, wish.coverage)
     if detector is None and len(validation):
         reporter.warn(f"{len(validation)} validation images are too few to tell detector: no image will be unknown")
-    elif len(validation) and wish.accept * (len(validation) + 1) > len(validation):
+    elif len(validation) and wish.coverage * (len(validation) + 1) > len(validation):
         most = len(validation) / (len(validation) + 1)
         reporter.warn(
             f"by {len(validation)} validation images no threshold accepts more than {100 * most:.1f} % of new images, in the mean"
@@ -557,7 +557,7 @@ def _settings(
                 layers=tuple(layers),
                 views=lesson.views,
                 l2=lesson.head.l2,
-                accept=wish.accept,
+                coverage=wish.coverage,
                 threshold=None if detector is None else detector.threshold,
                 neighbours=1 if detector is None else detector.neighbours,
             ),
@@ -685,7 +685,7 @@ def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporte
     for rows in (train, validation):
         features[rows] = source.of(prepared, rows, exact=rows is validation, progress=progress)
     reporter.end()
-    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, relearned.accept)
+    detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, relearned.coverage)
     if detector is None:
         return
     update = {"threshold": detector.threshold, "neighbours": detector.neighbours}

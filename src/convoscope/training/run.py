@@ -72,7 +72,7 @@ class Relearned(BaseModel):
         layers: the paths of the head's dense layers in the network.
         views: how often each training image was looked at, the first time as it is.
         l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
-        accept: the share of known images that the threshold accepts.
+        coverage: the share of known images that the threshold accepts.
         threshold: images farther than this from all training images are unknown; None: the run has no out-of-distribution detector.
         neighbours: the distance is that to the training image of this rank.
     """
@@ -85,7 +85,7 @@ class Relearned(BaseModel):
     layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
     views: int = Field(1, ge=1, le=1000)
     l2: float = Field(0.0, ge=0)
-    accept: float = Field(0.95, gt=0, le=1)
+    coverage: float = Field(0.95, gt=0, le=1)
     threshold: float | None = Field(None, ge=-1, le=3)
     neighbours: int = Field(1, ge=1, le=1_000_000)
 
