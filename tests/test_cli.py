@@ -691,7 +691,7 @@ def test_every_command_whose_reader_has_gone_writes_its_files_and_ends_quietly(
         ["test", "run"], ["test", "run", "--json"], ["compare", "run", "run", "--html", "page.html"], ["compare", "run", "run", "--json"],
         *(["predict", "run", picture, picture, "--format", form] for form in ("table", "csv", "json")),
         ["look", "run", picture], ["look", "run", picture, "--json"], ["look", "run", picture, "--why", "conv1:0,1,1", "--out", "why"], ["look", "run"],
-        ["relearn", "run", str(pictures), "--head", "mean", "--views", "1", "--output", "relearned"],
+        ["relearn", "run", str(pictures), "--head", "mean", "--augmented-views", "1", "--output", "relearned"],
         ["train", "--resume", "run", "--json"],
     ]  # fmt: skip
     program = (

@@ -572,7 +572,7 @@ def relearn(
         source,
         output=output,
         head=head,
-        views=views,
+        augmented_views=augmented_views,
         feature_layer=feature_layer,
         unfreeze=blocks,
         coverage=coverage,

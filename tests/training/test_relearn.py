@@ -72,7 +72,7 @@ class Listener(Reporter):
 
 def taught(backbone: Run | Path, images: Any, **options: Any) -> Run:
     """Relearned on all of `BACKBONE`, each image looked at once: where it ends and how often it looks is not what most tests ask."""
-    usual = {"views": 1} if options.get("add") else {"feature_layer": "relu3", "views": 1}
+    usual = {"augmented_views": 1} if options.get("add") else {"feature_layer": "relu3", "augmented_views": 1}
     return relearn(backbone, images, **usual | options)
 
 
@@ -136,14 +136,14 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     }
     assert own and all(kept[name].equal(learned[name]) for name in own)
     assert made.settings.relearned is not None
-    assert made.settings.relearned.views == 8
+    assert made.settings.relearned.augmented_views == 8
     assert listener.told("each training image is looked at 8 times")
     again = relearn(backbone, OTHERS, output=tmp_path / "again", feature_layer=best)
     assert fingerprint(again.folder) == fingerprint(made.folder)
     with_more = relearn(made, "builtin:drawings/snail", add=True, output=tmp_path / "more")
     assert with_more.settings.model == made.settings.model
     assert with_more.settings.relearned is not None
-    assert with_more.settings.relearned.views == 8
+    assert with_more.settings.relearned.augmented_views == 8
 
 
 def test_a_place_that_is_asked_for(backbone: Run, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_is_too_large_to_compare_leaves_the_backbone_whole(
     """The end of `BACKBONE` has 32 numbers; three classes of at least five images are 15."""
     monkeypatch.setattr(f"convoscope.training.cutting.{name}", value)
     listener = Listener()
-    made = relearn(backbone, OTHERS, output=tmp_path / "run", views=1, reporter=listener)
+    made = relearn(backbone, OTHERS, output=tmp_path / "run", augmented_views=1, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
     assert not listener.told("the backbone ends behind")
 
@@ -268,18 +268,18 @@ def test_another_head_and_another_split_compute_nothing(backbone: Run, relearned
 
 def test_views_are_computed_for_training_images_only(backbone: Run, relearned: Run, tmp_path: Path) -> None:
     listener = Listener()
-    made = taught(backbone, OTHERS, output=tmp_path / "run", views=3, reporter=listener)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", augmented_views=3, reporter=listener)
     assert made.settings.relearned is not None
-    assert made.settings.relearned.views == 3
+    assert made.settings.relearned.augmented_views == 3
     assert listener.told("240 of 240 were kept from before")  # as they are; their views come on top
     source = Features(open_backbone(backbone, say=listener.say))
     prepared = made.prepared()
     rows = prepared.dataset.indices("train")
 
     views = view_recipe(prepared)
-    one = source.of(prepared, rows, views=views, view=1)
+    one = source.of(prepared, rows, augmented_views=views, view=1)
     assert source.computed == 0
-    two = source.of(prepared, rows, views=views, view=2)
+    two = source.of(prepared, rows, augmented_views=views, view=2)
     plain = source.of(prepared, rows)
     assert source.computed == 0
     assert not np.allclose(one, two) and not np.allclose(one, plain)
@@ -347,7 +347,7 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
 
 
 def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp_path: Path) -> None:
-    made = taught(backbone, OTHERS, output=tmp_path / "run", views=2, coverage=1.0)
+    made = taught(backbone, OTHERS, output=tmp_path / "run", augmented_views=2, coverage=1.0)
     assert (
         "each training image is looked at 2 times, turned, slanted, zoomed and shifted a little" in made.settings.notes
     )
@@ -970,7 +970,7 @@ class At(Reporter):
         if what == "features" and done >= 64:
             os.kill(os.getpid(), signal.SIGKILL)
 
-relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], feature_layer="relu3", views=1, reporter=At())
+relearn(sys.argv[1], "builtin:drawings/cactus,flower,bicycle", output=sys.argv[2], feature_layer="relu3", augmented_views=1, reporter=At())
 """
 
 
@@ -1238,12 +1238,12 @@ def test_killed_before_the_threshold_is_set_anew(
         ({"head": False}, "relearn-head"),
         ({"coverage": True}, "relearn-coverage"),
         ({"coverage": "0.9"}, "relearn-coverage"),
-        ({"views": 2.0}, "relearn-views"),
+        ({"augmented_views": 2.0}, "relearn-augmented-views"),
         ({"unfreeze": np.array([1, 2])}, "relearn-unfreeze"),
         ({"unfreeze": 1, "epochs": 100_000}, "recipe-invalid"),
         ({"seed": 1.5}, "bad-seed"),
-        ({"views": 0}, "relearn-views"),
-        ({"views": 1000}, "relearn-views"),
+        ({"augmented_views": 0}, "relearn-augmented-views"),
+        ({"augmented_views": 1000}, "relearn-augmented-views"),
         ({"coverage": 0.0}, "relearn-coverage"),
         ({"coverage": 1.5}, "relearn-coverage"),
         ({"unfreeze": "some"}, "relearn-unfreeze"),

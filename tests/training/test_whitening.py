@@ -64,7 +64,7 @@ def taught(
     backbone: Run | Path, images: str | Path | Dataset, output: Path, **options: object
 ) -> tuple[Run, list[str]]:
     listener = Listener()
-    made = relearn(backbone, images, output=output, views=1, reporter=listener, **options)  # type: ignore[arg-type]
+    made = relearn(backbone, images, output=output, augmented_views=1, reporter=listener, **options)  # type: ignore[arg-type]
     return made, listener.said
 
 

@@ -341,7 +341,7 @@ def _taken_over(run: Run) -> str:
         relearned.head, relearned.head
     )
     pull = f", its weights pulled towards zero by {relearned.l2:.2g}" if relearned.l2 else ""
-    views = f", each looked at {relearned.views} times" if relearned.views > 1 else ""
+    views = f", each looked at {relearned.augmented_views} times" if relearned.augmented_views > 1 else ""
     learned = ""
     if run.settings.backbone_learns:
         learned = " That was the first epoch; from the second on the backbone learned too."
@@ -711,7 +711,9 @@ def _training(run: Run) -> str:
     used = settings.recipe.model_dump()
     if settings.solved:  # the others have no say where only a head is made
         assert settings.relearned is not None
-        used = {key: getattr(settings.relearned, key) for key in ("head", "views", "l2", "coverage", "neighbours")}
+        used = {
+            key: getattr(settings.relearned, key) for key in ("head", "augmented_views", "l2", "coverage", "neighbours")
+        }
         used["class_weights"] = settings.recipe.class_weights
     recipe = [(key.replace("_", " "), _plain(value)) for key, value in used.items()]
     notes = "".join(paragraph(sentence, "quiet") for sentence in settings.notes)

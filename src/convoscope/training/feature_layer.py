@@ -53,7 +53,7 @@ def choose_cut(
     prepared: Prepared,
     *,
     own: Prepared | None,
-    views: int,
+    augmented_views: int,
     device: str,
     precision: Precision | Literal["auto"],
     seed: int,

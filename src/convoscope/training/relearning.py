@@ -64,7 +64,7 @@ def relearn(
     *,
     output: str | os.PathLike[str] | None = None,
     head: HeadKind | None = None,
-    views: int | None = None,
+    augmented_views: int | None = None,
     feature_layer: str | None = None,
     unfreeze: int | Literal["all"] = 0,
     coverage: float | None = None,
@@ -160,7 +160,9 @@ def relearn(
             _compare(taken.run, prepared, added[-1][0], reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
-        views = wish.views or (_VIEWS if small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1)
+        views = wish.augmented_views or (
+            _VIEWS if small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1
+        )
         own, told = own_images(taken)
         if told:
             reporter.say(told)
@@ -170,7 +172,7 @@ def relearn(
                 taken,
                 prepared,
                 own=own,
-                views=views,
+                augmented_views=augmented_views,
                 device=device,
                 precision=asked.precision,
                 seed=seed,
@@ -222,7 +224,7 @@ class TransferOptions:
     """What was asked for, resolved."""
 
     head: HeadKind
-    views: int | None
+    augmented_views: int | None
     """None: as suits the images."""
     coverage: float
     unfreeze: int
@@ -232,7 +234,7 @@ class TransferOptions:
     def of(
         cls,
         head: HeadKind | None,
-        views: int | None,
+        augmented_views: int | None,
         coverage: float | None,
         unfreeze: int,
         before: Relearned | None,
@@ -241,10 +243,12 @@ class TransferOptions:
         kind = head if head is not None else before.head if before else "linear"
         if kind not in _KINDS:
             raise UsageError("head", f"expected linear, mean or mlp; received {printable(kind)!r}", code="relearn-head")
-        looks = views if views is not None or before is None else before.views
+        looks = augmented_views if augmented_views is not None or before is None else before.views
         if looks is not None and (not _whole(looks) or not 1 <= looks <= _MOST_VIEWS):
             raise UsageError(
-                "views", f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}", code="relearn-views"
+                "augmented_views",
+                f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}",
+                code="relearn-augmented-views",
             )
         share = accept if coverage is not None else (before.coverage if before else 0.95)
         if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
@@ -386,7 +390,7 @@ class HeadFit:
     detector: OodDetector | None
     row: EpochMetrics
     way: ComputeMode
-    views: int
+    augmented_views: int
     notes: tuple[str, ...]
 
 
@@ -395,7 +399,7 @@ def _learn(
     prepared: Prepared,
     whitening: Whitening | None,
     wish: TransferOptions,
-    views: int,
+    augmented_views: int,
     asked: Recipe,
     seed: int,
     reporter: Reporter,
@@ -425,13 +429,13 @@ def _learn(
     every = torch.from_numpy(features)
     looks, labels = [every[train]], [targets[train]]
     notes: tuple[str, ...] = ()
-    if views > 1:
+    if augmented_views > 1:
         recipe = view_recipe(prepared)
         how = "turned, slanted, zoomed and shifted a little" if small(prepared) else "cut and coloured differently"
         notes = (f"each training image is looked at {views} times, {how}",)
         reporter.say(notes[0])
-        for view in range(1, views):
-            more = source.of(prepared, train, views=recipe, view=view, progress=progress)
+        for view in range(1, augmented_views):
+            more = source.of(prepared, train, augmented_views=recipe, view=view, progress=progress)
             looks.append(torch.from_numpy(more))
             labels.append(targets[train])
     weights = None
@@ -555,7 +559,7 @@ def _settings(
                 digest=backbone.digest,
                 head=wish.head,
                 layers=tuple(layers),
-                views=lesson.views,
+                augmented_views=lesson.augmented_views,
                 l2=lesson.head.l2,
                 coverage=wish.coverage,
                 threshold=None if detector is None else detector.threshold,

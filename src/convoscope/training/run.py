@@ -83,7 +83,7 @@ class Relearned(BaseModel):
     digest: Text
     head: Text
     layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
-    views: int = Field(1, ge=1, le=1000)
+    augmented_views: int = Field(1, ge=1, le=1000)
     l2: float = Field(0.0, ge=0)
     coverage: float = Field(0.95, gt=0, le=1)
     threshold: float | None = Field(None, ge=-1, le=3)
