@@ -477,7 +477,7 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
     """The same by scikit-learn: its splitter would divide otherwise, so the folds are taken from ours by what makes them up."""
     from sklearn.linear_model import LogisticRegression
 
-    from convoscope.training.head import STRENGTHS, _folds
+    from convoscope.training.head import L2_PENALTIES, _folds
 
     features, targets = cloud(3, 9, width)
     features[::9] = 0.6 * features[1::9] + 0.4 * features[::9]  # some images look like another class
@@ -487,7 +487,7 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
         assert set(np.bincount(fold[targets.numpy() == label], minlength=5)) <= {1, 2}
     assert not np.array_equal(fold, _folds(targets, 8).numpy())
     losses = []
-    for l2 in STRENGTHS[::2]:
+    for l2 in L2_PENALTIES[::2]:
         total = 0.0
         for number in range(5):
             inside, outside = fold != number, fold == number
@@ -502,21 +502,21 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
 
 
 def test_the_strength_is_the_one_with_the_least_validation_loss() -> None:
-    from convoscope.training.head import STRENGTHS, _minimise
+    from convoscope.training.head import L2_PENALTIES, _minimise
 
     features, targets = cloud(3, 8, 20)
     validation, truth = cloud(3, 60, 20, seed=3)
     examples = Examples.of(features, targets, validation, truth)
     head = linear(examples, 3)
     losses = []
-    for l2 in STRENGTHS:
+    for l2 in L2_PENALTIES:
         weight, bias = torch.zeros(3, 20, requires_grad=True), torch.zeros(3, requires_grad=True)
         _minimise(examples, weight, bias, l2)
         losses.append(
             float(nn.functional.cross_entropy(nn.functional.linear(examples.validation, weight, bias), truth).detach())
         )
-    assert 0 < losses.index(min(losses)) < len(STRENGTHS) - 1  # a real choice
-    assert head.l2 == STRENGTHS[losses.index(min(losses))]
+    assert 0 < losses.index(min(losses)) < len(L2_PENALTIES) - 1  # a real choice
+    assert head.l2 == L2_PENALTIES[losses.index(min(losses))]
 
 
 def test_the_small_network_learns_what_no_line_divides() -> None:

@@ -20,7 +20,7 @@ from .whitening import Whitening
 
 HIDDEN = 64
 """Units of the small network's hidden layer."""
-STRENGTHS = tuple(10.0**exponent for exponent in (1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3, -3.5, -4, -4.5))
+L2_PENALTIES = tuple(10.0**exponent for exponent in (1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3, -3.5, -4, -4.5))
 """The pulls towards zero that are tried, from strong to weak."""
 _PATIENCE = 3
 """So many weaker pulls without a better validation loss end the search."""
@@ -165,7 +165,7 @@ def linear(examples: Examples, classes: int) -> Head:
         return made(_UNHELPED)
     best: tuple[float, Head] | None = None
     worse = 0
-    for l2 in STRENGTHS:
+    for l2 in L2_PENALTIES:
         _minimise(inside, weight, bias, l2)
         loss = inside.validation_loss(lambda features: F.linear(features, weight, bias))
         if best is None or loss < best[0]:
@@ -198,7 +198,7 @@ def cross_validated(features: Tensor, targets: Tensor, classes: int, seed: int) 
         weight = torch.zeros(classes, examples.train.shape[1], requires_grad=True)
         parts.append((examples, weight, torch.zeros(classes, requires_grad=True)))
     best, worse = math.inf, 0
-    for l2 in STRENGTHS[::2]:
+    for l2 in L2_PENALTIES[::2]:
         total = 0.0
         for examples, weight, bias in parts:
             _minimise(examples, weight, bias, l2)
