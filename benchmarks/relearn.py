@@ -3,7 +3,7 @@
     python benchmarks/relearn.py few PHOTOS        # cats and dogs: 10, 20, 50 and 100 images a class
     python benchmarks/relearn.py drawings          # a backbone of 10 kinds of drawings, 5 others with 20 drawings a class
     python benchmarks/relearn.py unfreeze IMAGES   # the frozen backbone, and then all of it
-    python benchmarks/relearn.py strangers PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
+    python benchmarks/relearn.py ood PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
 
 Every number is the share of right answers on images that were neither learned from nor chosen by.
 """
@@ -128,7 +128,12 @@ def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
             ("imagenet", None, None),
         ):
             made = relearn(
-                taken or "imagenet", others, output=folder / f"{name} {seed}", feature_layer=cut, **parts, **ENGINE
+                taken or "imagenet",
+                others,
+                output=folder / f"{name} {seed}",
+                feature_layer=feature_layer,
+                **parts,
+                **ENGINE,
             )
             if taken is not None:
                 learned = taken.weights()
@@ -156,7 +161,7 @@ def unfreeze(source: str, folder: Path, seeds: int, epochs: int) -> None:
         )
 
 
-def ood_detector(source: str, others: str, folder: Path, seeds: int) -> None:
+def ood(source: str, others: str, folder: Path, seeds: int) -> None:
     """At the threshold that accepts 95 % of the validation images; beside it the classifier's own confidence at the same share."""
     for seed in range(seeds):
         made = relearn("imagenet", source, output=folder / f"known-{seed}", seed=seed)
@@ -168,7 +173,7 @@ def ood_detector(source: str, others: str, folder: Path, seeds: int) -> None:
         limit = made.ood_detector().threshold
         sure = np.sort(validation.max(1))[int(0.05 * len(validation))]
         print(
-            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} detector, {(far <= limit).mean():.4f} of the known test images accepted; "
+            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} others, {(far <= limit).mean():.4f} of the known test images accepted; "
             f"by confidence {(found.max(1) < sure).mean():.4f}, {(known.max(1) >= sure).mean():.4f}",
             flush=True,
         )
@@ -176,7 +181,7 @@ def ood_detector(source: str, others: str, folder: Path, seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("few", "drawings", "unfreeze", "strangers"))
+    parser.add_argument("what", choices=("few", "drawings", "unfreeze", "ood"))
     parser.add_argument("source", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
@@ -192,7 +197,7 @@ def main() -> None:
         elif asked.what == "unfreeze":
             unfreeze(asked.source[0], folder, asked.seeds, asked.epochs)
         else:
-            strangers(*asked.source, folder, asked.seeds)
+            ood(*asked.source, folder, asked.seeds)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from PIL import Image
 from convoscope import cli, data, evaluation, explain
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError
-from convoscope.training import Reporter, Run, best_epoch, checkpoint, glance, relearn, resume, train
+from convoscope.training import Reporter, Run, best_epoch, checkpoint, read_summary, relearn, resume, train
 from convoscope.training.backbone import open_backbone
 from convoscope.training.run import start_again
 from convoscope.training.weights import read_foreign
@@ -247,7 +247,7 @@ def test_run_toml(runs: Path, tmp_path: Path) -> None:
             else None
         )
         impossible.write(folder / "run.toml", text if text is not None else impossible.damaged(content, rng))
-        for reader in (glance, start_again, lambda place: read_config(place / "run.toml")):
+        for reader in (read_summary, start_again, lambda place: read_config(place / "run.toml")):
             ruins.attempt(lambda reader=reader, folder=folder: reader(folder))  # type: ignore[misc]
     ruins.end()
 

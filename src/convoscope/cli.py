@@ -501,10 +501,10 @@ def relearn(
             help="linear: logistic regression; mean: the nearest class mean; mlp: one hidden layer. Linear if not given."
         ),
     ] = None,
-    views: Annotated[
+    augmented_views: Annotated[
         int | None,
         Parameter(
-            help="Look at each training image so often, each time a little different; if not given, 8 for few small images, else 1."
+            help="Show each training image to the backbone this many times, each time augmented a little differently; if not given, 8 for few small images, else 1."
         ),
     ] = None,
     feature_layer: Annotated[

@@ -40,7 +40,7 @@ from convoscope.errors import (
 from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
 from convoscope.training.backbone import open_backbone
 from convoscope.training.defaults import view_recipe
-from convoscope.training.feature_layer import cut_at
+from convoscope.training.feature_layer import feature_layer_at
 from convoscope.training.features import Features, _Store, fold_norms
 from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
 from convoscope.training.ood import distances, fit_ood_detector
@@ -201,7 +201,7 @@ def test_only_a_backbone_with_a_text_has_places(backbone: Run) -> None:
     whole = dataclasses.replace(open_backbone(backbone, say=print), head="fc")
     assert whole.feature_layers() == ()
     with pytest.raises(UsageError) as caught:
-        cut_at(whole, "relu1")
+        feature_layer_at(whole, "relu1")
     assert caught.value.code == "relearn-feature-layer"
     assert "can only be taken whole" in caught.value.reason
 
@@ -549,7 +549,7 @@ def test_features_of_one_value_do_no_harm() -> None:
     assert head.scores(features).isfinite().all()
 
 
-# --- strangers ---------------------------------------------------------------------------------------------------------
+# --- out of distribution ---------------------------------------------------------------------------------------------------------
 
 
 def test_distances_are_those_to_the_k_th_neighbour() -> None:
@@ -572,7 +572,7 @@ def test_the_threshold_accepts_the_share_asked_for_of_new_images(coverage: float
         detector = fit_ood_detector(features[:80], targets, np.arange(60), np.arange(60, 80), coverage)
         assert detector is not None
         shares.append((detector.distances(features[80:]) <= detector.threshold).mean())
-    wanted = min(20, np.ceil(accept * 21)) / 21
+    wanted = min(20, np.ceil(coverage * 21)) / 21
     assert np.mean(shares) == pytest.approx(wanted, abs=4 * np.std(shares) / 300**0.5)
 
 
@@ -582,7 +582,7 @@ def test_of_many_training_images_some_of_each_class_are_kept() -> None:
     targets = np.where(np.arange(5000) < 4000, 0, 1)
     detector = fit_ood_detector(features, targets, np.arange(4900), np.arange(4900, 5000), 0.95)
     assert detector is not None
-    assert ood.features.shape == (2000, 4) and ood.features.dtype == torch.float16
+    assert detector.features.shape == (2000, 4) and detector.features.dtype == torch.float16
 
 
 def test_too_few_validation_images_know_no_ood_detector(backbone: Run, tmp_path: Path) -> None:

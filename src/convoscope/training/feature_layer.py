@@ -28,7 +28,7 @@ _FEWEST = 5
 """Images of a class without which nothing is compared."""
 
 
-def cut_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
+def feature_layer_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
     """The backbone up to the layer of this name. `whole`: without a place it would be taken whole.
 
     Raises:
@@ -48,7 +48,7 @@ def cut_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
     return backbone.until(feature_layers[layer])
 
 
-def choose_cut(
+def choose_feature_layer(
     backbone: Backbone,
     prepared: Prepared,
     *,
@@ -67,7 +67,7 @@ def choose_cut(
         backbone: as it is.
         prepared: images in its form.
         own: some of those that it was trained on.
-        views: how often each will be looked at.
+        augmented_views: how many versions of each the head will learn from.
         device, precision: as for `Features`.
         seed: decides which images serve, and the folds.
         reporter: told how far it is.
@@ -81,7 +81,7 @@ def choose_cut(
     fits = [
         feature_layer
         for feature_layer in backbone.feature_layers()
-        if feature_layer.width <= _WIDEST and feature_layer.width * len(dataset) * views <= _MOST
+        if feature_layer.width <= _WIDEST and feature_layer.width * len(dataset) * augmented_views <= _MOST
     ]
     counts = np.bincount(dataset.targets[used], minlength=classes)
     if (

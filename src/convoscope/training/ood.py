@@ -98,7 +98,7 @@ def fit_ood_detector(
     far = np.sort(distances(known, features[validation], neighbours))
     # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
     # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the mean.
-    accepted = min(len(far), max(1, math.ceil(accept * (len(far) + 1) - 1e-9))) - 1
+    accepted = min(len(far), max(1, math.ceil(coverage * (len(far) + 1) - 1e-9))) - 1
     return OodDetector(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
 
 

@@ -30,7 +30,7 @@ from . import checkpoint, start
 from .backbone import Backbone, adapted, open_backbone
 from .defaults import small, view_recipe
 from .engine import Engine, all_threads, choose_engine, pick_device
-from .feature_layer import choose_cut, cut_at
+from .feature_layer import choose_feature_layer, feature_layer_at
 from .features import ComputeMode, Features
 from .head import HIDDEN, Examples, Head, linear, mlp, nearest_mean
 from .journal import Journal
@@ -123,9 +123,9 @@ def relearn(
         _check_settings(set(recipe), blocks, add, feature_layer)
         taken = open_backbone(backbone, model=model, say=reporter.say)
         if feature_layer is not None:
-            taken = cut_at(taken, cut, whole=bool(blocks))
+            taken = feature_layer_at(taken, feature_layer, whole=bool(blocks))
         before = _before(taken, add)
-        wish = TransferOptions.of(head, views, coverage, blocks, before)
+        wish = TransferOptions.of(head, augmented_views, coverage, blocks, before)
         _check_blocks(taken, wish)
         dataset = data.load(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
@@ -160,7 +160,7 @@ def relearn(
             _compare(taken.run, prepared, added[-1][0], reporter)
         for concern in data.concerns(prepared):
             reporter.warn(concern)
-        views = wish.augmented_views or (
+        augmented_views = wish.augmented_views or (
             _VIEWS if small(prepared) and len(prepared.dataset.indices("train")) <= _FEW else 1
         )
         own, told = own_images(taken)
@@ -168,7 +168,7 @@ def relearn(
             reporter.say(told)
             notes += (told,)
         if feature_layer is None and not add and not wish.unfreeze:
-            source, found = choose_cut(
+            source, found = choose_feature_layer(
                 taken,
                 prepared,
                 own=own,
@@ -185,7 +185,7 @@ def relearn(
         else:
             source = Features(taken, device=device, precision=asked.precision)
         whitening = whitening_of(source.backbone, own, device)
-        lesson = _learn(source, prepared, whitening, wish, views, asked, seed, reporter)
+        lesson = _learn(source, prepared, whitening, wish, augmented_views, asked, seed, reporter)
         folder = start.new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         try:
             with FolderLock(folder):
@@ -243,14 +243,14 @@ class TransferOptions:
         kind = head if head is not None else before.head if before else "linear"
         if kind not in _KINDS:
             raise UsageError("head", f"expected linear, mean or mlp; received {printable(kind)!r}", code="relearn-head")
-        looks = augmented_views if augmented_views is not None or before is None else before.views
+        looks = augmented_views if augmented_views is not None or before is None else before.augmented_views
         if looks is not None and (not _whole(looks) or not 1 <= looks <= _MOST_VIEWS):
             raise UsageError(
                 "augmented_views",
                 f"expected a whole number from 1 to {_MOST_VIEWS}; received {looks!r}",
                 code="relearn-augmented-views",
             )
-        share = accept if coverage is not None else (before.coverage if before else 0.95)
+        share = coverage if coverage is not None else (before.coverage if before else 0.95)
         if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
             raise UsageError(
                 "coverage",
@@ -432,10 +432,10 @@ def _learn(
     if augmented_views > 1:
         recipe = view_recipe(prepared)
         how = "turned, slanted, zoomed and shifted a little" if small(prepared) else "cut and coloured differently"
-        notes = (f"each training image is looked at {views} times, {how}",)
+        notes = (f"each training image is looked at {augmented_views} times, {how}",)
         reporter.say(notes[0])
         for view in range(1, augmented_views):
-            more = source.of(prepared, train, augmented_views=recipe, view=view, progress=progress)
+            more = source.of(prepared, train, views=recipe, view=view, progress=progress)
             looks.append(torch.from_numpy(more))
             labels.append(targets[train])
     weights = None
@@ -458,7 +458,9 @@ def _learn(
         head = mlp(examples, classes, seed)
     detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, wish.coverage)
     if detector is None and len(validation):
-        reporter.warn(f"{len(validation)} validation images are too few to tell detector: no image will be unknown")
+        reporter.warn(
+            f"{len(validation)} validation images are too few for an out-of-distribution detector: no image will be unknown"
+        )
     elif len(validation) and wish.coverage * (len(validation) + 1) > len(validation):
         most = len(validation) / (len(validation) + 1)
         reporter.warn(
@@ -488,7 +490,7 @@ def _learn(
     )
     as_given = np.ones(len(dataset), bool)
     as_given[train] = source.way.precision == "float32"
-    return HeadFit(head, features, as_given, detector, row, source.way, views, notes)
+    return HeadFit(head, features, as_given, detector, row, source.way, augmented_views, notes)
 
 
 def _check_features(

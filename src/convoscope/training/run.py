@@ -643,7 +643,7 @@ def settling(source: str) -> Iterator[None]:
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a relearned run whose head, or the features by which it tells detector, are not what its settings say.
+    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings say.
 
     Raises:
         ModelFileError: `settings-unreadable`.
@@ -662,10 +662,10 @@ def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) 
         width = weight.shape[0]
     detector = OodDetector.read(relearned, tensors)
     if detector is not None:
-        known, features = ood.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
+        known, features = detector.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
         sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
         if not sound or detector.neighbours > len(known) or not bool(known.float().isfinite().all()):
-            raise _impossible(path, "the features by which it tells strangers do not suit its head")
+            raise _impossible(path, "the features by which it tells unknown images do not suit its head")
 
 
 def blank_network(

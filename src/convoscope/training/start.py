@@ -640,7 +640,7 @@ def write_toml(folder: Path, settings: dict[str, Any]) -> None:
     write_text(folder / "run.toml", content)
 
 
-def _check_unchanged(folder: Path, prepared: Prepared, coverage: bool, reporter: Reporter) -> Prepared:
+def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> Prepared:
     """Compare the images with those the run began with."""
     new, missing, altered = data.changed(prepared, folder / "split.csv")
     if not (new or missing or altered):
