@@ -1,4 +1,6 @@
-"""`train`, `relearn`, `resume`, `test` and `compare` as the package offers them: the rooms' own functions, with progress shown where somebody looks on."""
+"""`train`, `relearn`, `resume`, `test` and `compare` as the package offers them: the rooms' own functions, with
+progress shown where somebody looks on.
+"""
 
 from __future__ import annotations
 

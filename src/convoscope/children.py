@@ -1,13 +1,15 @@
-"""Where code is taken from: never from the working folder, in which a stranger's pictures may lie beside a stranger's `torch.py`.
+"""Where code is taken from: never from the working folder, in which a stranger's pictures may lie beside a stranger's
+`torch.py`.
 
-Python itself puts that folder on its path for `-m` and `-c`, and for an empty or relative entry in PYTHONPATH (`PYTHONPATH=:/opt/x` is a
-common slip). Here every process of our own is put together, and the command line leaves the folder before it imports anything large.
+Python itself puts that folder on its path for `-m` and `-c`, and for an empty or relative entry in PYTHONPATH
+(`PYTHONPATH=:/opt/x` is a common slip). Here every process of our own is put together, and the command line leaves the
+folder before it imports anything large.
 """
 
 from __future__ import annotations
 
-# Until the folder is left, nothing but what Python has imported when it starts is safe to import; pathlib is not among it.
-# ruff: noqa: PTH100, PTH117, PTH118, PTH120
+# Until the folder is left, nothing but what Python has imported when it starts is safe to import; pathlib is not among
+# it. ruff: noqa: PTH100, PTH117, PTH118, PTH120
 import os
 import site
 import sys
@@ -17,7 +19,8 @@ _OWN = os.path.dirname(os.path.dirname(__file__))
 
 
 def own_process(module: str, *arguments: str, **variables: str) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of `python -m MODULE`, which has its code from where this process has it, but for the working folder.
+    """Command line and environment of `python -m MODULE`, which has its code from where this process has it, but for
+    the working folder.
 
     Not `-I`, unless this process was started so: it would hide what `pip install --user` and PYTHONPATH bring.
     """
@@ -38,7 +41,9 @@ def leave_working_folder() -> None:
 
 
 def _python_variables() -> dict[str, str]:
-    """What Python is told by its environment, without what leads into the working folder. PYTHONSAFEPATH holds for grandchildren, too."""
+    """What Python is told by its environment, without what leads into the working folder. PYTHONSAFEPATH holds for
+    grandchildren, too.
+    """
     told = {"PYTHONSAFEPATH": "1"}
     kept, _ = _python_path()
     if _OWN not in {*kept, *_site_packages()}:
@@ -54,7 +59,9 @@ def _python_variables() -> dict[str, str]:
 
 
 def _python_path() -> tuple[list[str], set[str]]:
-    """PYTHONPATH in absolute paths: what to keep; and what not: the working folder, and folders inside that are named from there."""
+    """PYTHONPATH in absolute paths: what to keep; and what not: the working folder, and folders inside that are named
+    from there.
+    """
     kept, here, folder = [], {_place("")}, _place("")
     for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         place = _place(entry)
@@ -79,9 +86,11 @@ def _site_packages() -> list[str]:
 
 
 def _load_away_from_here() -> None:
-    """Load NVIDIA's libcusparseLt from another folder: it comes with torch, and runs a `libcuda.so.1` that lies in the working folder.
+    """Load NVIDIA's libcusparseLt from another folder: it comes with torch, and runs a `libcuda.so.1` that lies in the
+    working folder.
 
-    Its RUNPATH, `$ORIGIN:`, ends in an empty entry, which to the system's loader is the working folder. What is loaded is not loaded again.
+    Its RUNPATH, `$ORIGIN:`, ends in an empty entry, which to the system's loader is the working folder. What is loaded
+    is not loaded again.
     """
     if not sys.platform.startswith("linux"):
         return

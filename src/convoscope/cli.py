@@ -1,4 +1,6 @@
-"""The command line: arguments to calls, results to text. Heavy imports stand inside the commands, so that --help is quick."""
+"""The command line: arguments to calls, results to text. Heavy imports stand inside the commands, so that --help is
+quick.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,8 @@ def main() -> NoReturn:
         # Python would flush once more on its way out, and fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or MachineError.exit_code
-    # The system takes all memory back at once; looking through every object first, as Python does, takes half a second after torch.
+    # The system takes all memory back at once; looking through every object first, as Python does, takes half a second
+    # after torch.
     gc.freeze()
     sys.exit(code)
 
@@ -119,7 +122,8 @@ def run(arguments: list[str]) -> int:
 class _Stream(io.FileIO):
     """Standard output or standard error. When its reader goes away (`| head`), what is still said to it falls silent.
 
-    A standard output that cannot be written to for another reason, such as a full disk, is a fault; a standard error never is.
+    A standard output that cannot be written to for another reason, such as a full disk, is a fault; a standard error
+    never is.
     """
 
     def write(self, content: ReadableBuffer, /) -> int:
@@ -142,7 +146,8 @@ def _open_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # Whoever closed a stream (`2>&-`) does not want to read. Left closed, the next file would get its number, and the messages.
+            # Whoever closed a stream (`2>&-`) does not want to read. Left closed, the next file would get its number,
+            # and the messages.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, sys.stderr)
@@ -218,7 +223,8 @@ def _command_of(arguments: list[str]) -> str:
 def _wait_quietly() -> None:
     """Let torch's threads spin only briefly while they wait for one another; it must be said before torch is imported.
 
-    By default a waiting thread spins for milliseconds. Where other programs push all threads onto one core, it keeps the one that
+    By default a waiting thread spins for milliseconds. Where other programs push all threads onto one core, it keeps
+    the one that
     it waits for from running: a step of 25 ms then took 310 ms, with a short spin 45 (`benchmarks/busy.py`).
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -226,7 +232,9 @@ def _wait_quietly() -> None:
 
 
 def _use_quick_allocator() -> None:
-    """Start again with tcmalloc where the system has it: training is 1.2 to 1.7 times as fast. It must be there from the start."""
+    """Start again with tcmalloc where the system has it: training is 1.2 to 1.7 times as fast. It must be there from
+    the start.
+    """
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in os.environ or os.environ.get("CONVOSCOPE_ALLOCATOR"):
         return
     for library in _quick_allocators():
@@ -268,10 +276,12 @@ def data(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Say what is in SOURCE: classes, counts, sizes, files that cannot be read, duplicates, leaks; and draw a contact sheet.
+    """Say what is in SOURCE: classes, counts, sizes, files that cannot be read, duplicates, leaks; and draw a contact
+    sheet.
 
-    Nothing of yours is changed. Layouts that are told by themselves: folders (one folder a class, with or without train,
-    val and test folders around them), flat (cat.0.jpg), idx (MNIST's files), arrays (.npy, .npz), quickdraw (one .npy a
+    Nothing of yours is changed. Layouts that are told by themselves: folders (one folder a class, with or without
+    train, val and test folders around them), flat (cat.0.jpg), idx (MNIST's files), arrays (.npy, .npz), quickdraw (one
+    .npy a
     class), csv (path and label, labels or numbers). Names: builtin:lines, builtin:shapes, builtin:fruits,
     builtin:drawings, builtin:drawings/apple,banana, mnist, fashion-mnist, quickdraw:apple,banana.
     """
@@ -331,8 +341,8 @@ def model(
     """Show a network layer by layer: output shape, parameters as a product, multiply-adds, receptive field.
 
     TEXT is a model text such as "conv(32) relu maxpool(2) flatten dense", a preset's name (tiny, mlp, mnist-mlp,
-    fashion-mlp, fashion, quickdraw, lenet, catsdogs, small, vgg-small, resnet-small, inception-small), torchvision:NAME or
-    timm:NAME.
+    fashion-mlp, fashion, quickdraw, lenet, catsdogs, small, vgg-small, resnet-small, inception-small), torchvision:NAME
+    or timm:NAME.
     """
     from . import models
 
@@ -403,7 +413,8 @@ def train(
     no_test: Annotated[bool, Parameter(show_default=False, help="Stop after training: no test, no report.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Train a network on SOURCE, test it on images it has not seen, and write a report. All of it lies in the run's folder.
+    """Train a network on SOURCE, test it on images it has not seen, and write a report. All of it lies in the run's
+    folder.
 
     Ctrl-C saves and stops; --resume RUN goes on to the very same weights.
     """
@@ -547,11 +558,13 @@ def relearn(
     no_test: Annotated[bool, Parameter(show_default=False, help="Stop after learning: no test, no report.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Teach a network that has learned already new classes: the backbone is kept, a new head learns SOURCE's classes in seconds.
+    """Teach a network that has learned already new classes: the backbone is kept, a new head learns SOURCE's classes in
+    seconds.
 
     For instance: convoscope relearn imagenet photos/
 
-    What the backbone makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C loses nothing.
+    What the backbone makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C
+    loses nothing.
     """
     from .config import read_assignments
     from .terminal import TerminalReporter
@@ -611,7 +624,9 @@ def test(
     ] = "test",
     json: JsonFlag = False,
 ) -> None:
-    """Test RUN on its unseen part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes, invariance."""
+    """Test RUN on its unseen part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
+    invariance.
+    """
     from . import evaluation
     from .tables import print_scores
     from .terminal import TerminalReporter
@@ -824,8 +839,8 @@ def studio(
 ) -> None:
     """Open the browser studio: Tiny, Convolve and Draw. Nothing leaves this machine.
 
-    The address holds a token; without it the page does not open. Only this machine can reach it, unless you say --lan: then
-    the class's address and its QR code are printed too. Students see no files and no runs, and change nothing.
+    The address holds a token; without it the page does not open. Only this machine can reach it, unless you say --lan:
+    then the class's address and its QR code are printed too. Students see no files and no runs, and change nothing.
 
     Ctrl-C stops it.
     """

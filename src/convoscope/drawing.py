@@ -1,7 +1,7 @@
 """A drawing made of lines, boxes and words, written as SVG for a page or painted as PNG for a file.
 
-Colours are names from `COLOURS`. In SVG they are CSS variables, so that the same drawing suits light and dark; in PNG they are
-the light ones.
+Colours are names from `COLOURS`. In SVG they are CSS variables, so that the same drawing suits light and dark; in PNG
+they are the light ones.
 """
 
 from __future__ import annotations

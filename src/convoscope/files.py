@@ -3,8 +3,8 @@
 A reader sees the old file or the new one, never a part. An interrupted write leaves the old file and at most
 one `.name.PID.tmp`, which `clear_leftovers` removes.
 
-A run's folder may come from somebody else. Whatever is written takes the place of a plain file or of nothing: links lead out of
-the folder, and pipes and devices are no files of ours, so they are refused and left as they are.
+A run's folder may come from somebody else. Whatever is written takes the place of a plain file or of nothing: links
+lead out of the folder, and pipes and devices are no files of ours, so they are refused and left as they are.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def atomic_write(path: str | os.PathLike[str], *, needed_bytes: int = 0) -> Iter
         needed_bytes: how much will be written, to be told should the disk be full.
 
     Raises:
-        MachineError: the disk is full, the folder may not be written to, the system fails in another way, or what stands at `path` is
-            no plain file (`not-a-plain-file`).
+        MachineError: the disk is full, the folder may not be written to, the system fails in another way, or what
+            stands at `path` is no plain file (`not-a-plain-file`).
     """
     target = Path(path)
     check_plain(target)
@@ -110,7 +110,9 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def json_bytes(content: Any) -> bytes:
-    r"""JSON as UTF-8, for people and programs. Bytes of file names that are no text become `\udcff`, which JSON reads back exactly."""
+    r"""JSON as UTF-8, for people and programs. Bytes of file names that are no text become `\udcff`, which JSON reads
+    back exactly.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace")
 
@@ -182,7 +184,8 @@ def open_at_once(path: str, flags: int) -> int:
 
 
 def open_plain(path: str | os.PathLike[str], flags: int) -> int:
-    """An opener for `open`: a file to read. Links are followed, for weights may lie on another disk; a pipe does not hang.
+    """An opener for `open`: a file to read. Links are followed, for weights may lie on another disk; a pipe does not
+    hang.
 
     Raises:
         MachineError: `not-a-plain-file`.
@@ -263,10 +266,12 @@ _kept: list[object] = []
 
 
 def tell_lost_pages() -> None:
-    """Let this process end with a plain sentence and exit code 5 where a file that is mapped into memory is cut or its disk goes away.
+    """Let this process end with a plain sentence and exit code 5 where a file that is mapped into memory is cut or its
+    disk goes away.
 
-    The system then sends SIGBUS, and nothing can be saved any more: what was saved stays. For Python's own handlers, which run later, the
-    same reading would only fail once more, for ever; so this one is the system's. Does nothing where it cannot be set.
+    The system then sends SIGBUS, and nothing can be saved any more: what was saved stays. For Python's own handlers,
+    which run later, the same reading would only fail once more, for ever; so this one is the system's. Does nothing
+    where it cannot be set.
     """
     import ctypes
 

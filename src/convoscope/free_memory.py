@@ -25,7 +25,8 @@ _HINT = "close other programs, or use smaller images or a smaller model"
 
 
 def free_memory(*, swap: bool = False, root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take: what the machine has available, or less where a limit or a container says so.
+    """Bytes that this process may still take: what the machine has available, or less where a limit or a container says
+    so.
 
     Args:
         swap: count what the machine can move to its disk, too.
@@ -123,7 +124,9 @@ def out_of_memory(
 
 
 def refused(error: BaseException, free: int | None) -> MachineError:
-    """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: at the beginning."""
+    """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: at the
+    beginning.
+    """
     asked, reason = asked_for(error), "it ran out"
     if asked is not None:
         reason += f" when {size_text(asked)} more were needed"

@@ -1,8 +1,8 @@
 """How images are moved: shifted, turned and scaled, and by how much where a curve or a slider asks.
 
-Images are uint8 `(N, H, W, C)`. What moves in from outside is filled with the image's own background: the median of its outermost
-frame of pixels, for each channel. Shifts are by whole pixels and exact. Turns and scalings are about the centre, bilinear, rounded to
-uint8; a turn by a multiple of 90 degrees of a square image is exact.
+Images are uint8 `(N, H, W, C)`. What moves in from outside is filled with the image's own background: the median of its
+outermost frame of pixels, for each channel. Shifts are by whole pixels and exact. Turns and scalings are about the
+centre, bilinear, rounded to uint8; a turn by a multiple of 90 degrees of a square image is exact.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""JSON and TOML from files that anybody may have written: bounded in bytes, values and depth before anything is built of them.
+"""JSON and TOML from files that anybody may have written: bounded in bytes, values and depth before anything is built
+of them.
 
-What cannot be read is a `ValueError` with a plain reason; the reader says of which file, and what follows. What the content means is checked
-where it is used, by pydantic; `faults_of` puts its findings into words.
+What cannot be read is a `ValueError` with a plain reason; the reader says of which file, and what follows. What the
+content means is checked where it is used, by pydantic; `faults_of` puts its findings into words.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ _TOO_DEEP: Final = f"it is nested more than {DEEPEST} levels deep"
 
 
 def _is_deep(content: bytes) -> bool:
-    """Whether brackets outside of strings lie too deep inside each other, told without recursion: the innermost pairs are taken away, level by level."""
+    """Whether brackets outside of strings lie too deep inside each other, told without recursion: the innermost pairs
+    are taken away, level by level.
+    """
     brackets = _STRINGS.sub(b"", content).translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(DEEPEST):
         if not brackets:

@@ -1,4 +1,6 @@
-"""What a person sees while something runs: progress bars on a terminal or in a notebook, one plain line an epoch elsewhere."""
+"""What a person sees while something runs: progress bars on a terminal or in a notebook, one plain line an epoch
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 class TerminalReporter(Reporter):
     """Tells a training's story on a console.
 
-    A console that cannot be written to any more (closed, its reader gone, its disk full) never ends a training: the story just stops.
+    A console that cannot be written to any more (closed, its reader gone, its disk full) never ends a training: the
+    story just stops.
     """
 
     def __init__(self, console: Console) -> None:

@@ -1,4 +1,6 @@
-"""Images in arrays: IDX files as of MNIST, `.npy` and `.npz`, QuickDraw bitmaps. Headers are read here, values when needed."""
+"""Images in arrays: IDX files as of MNIST, `.npy` and `.npz`, QuickDraw bitmaps. Headers are read here, values when
+needed.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,8 @@ def read_idx_header(path: Path, axes: int) -> ArrayFile:
         )
     shape = struct.unpack(f">{axes}I", head[4:])
     array = ArrayFile(path, "", tuple(shape), np.dtype(kind), len(head), packed)
-    # Deflate packs at most 1,032 to 1: a header that claims more than the file can hold is refused before any memory is asked for.
+    # Deflate packs at most 1,032 to 1: a header that claims more than the file can hold is refused before any memory is
+    # asked for.
     if array.size > path.stat().st_size * (1032 if packed else 1):
         raise DataError(path, f"ends early: its header says {' x '.join(map(str, shape))} values", code="array-short")
     return _bounded(array)
@@ -149,7 +152,8 @@ def read_npy_header(path: Path) -> ArrayFile:
     """What a `.npy` file's header says.
 
     Raises:
-        DataError: no such file, one that is shorter than it says, or one that holds other values than numbers and texts.
+        DataError: no such file, one that is shorter than it says, or one that holds other values than numbers and
+            texts.
     """
     check_ordinary(path)
     with path.open("rb") as file:
@@ -191,7 +195,8 @@ def _npy_header(file: IO[bytes], path: Path, member: str, start: int, packed: bo
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, str]:
-    """Shape, order and type of a `.npy` file, found by their names: its header is written in Python, which is not run here, nor parsed.
+    """Shape, order and type of a `.npy` file, found by their names: its header is written in Python, which is not run
+    here, nor parsed.
 
     Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
@@ -244,8 +249,8 @@ _MOST_MEMBERS: Final = 1000
 
 
 def read_npz_headers(path: Path) -> dict[str, ArrayFile | None]:
-    """The arrays of an `.npz` file by name; those whose names say nothing are not looked at. Those stored unpacked can be mapped
-    right where they lie.
+    """The arrays of an `.npz` file by name; those whose names say nothing are not looked at. Those stored unpacked can
+    be mapped right where they lie.
 
     Raises:
         DataError: it is damaged, encrypted, or holds something else than arrays.
@@ -312,7 +317,8 @@ def role_of(name: str) -> tuple[str, int | None] | None:
 
 
 def read_arrays(path: Path) -> Listing:
-    """An `.npz` with images and labels (also `x_train`, `y_train`, `x_test`, `y_test`; `names` for the classes), or such `.npy` files.
+    """An `.npz` with images and labels (also `x_train`, `y_train`, `x_test`, `y_test`; `names` for the classes), or
+    such `.npy` files.
 
     Raises:
         DataError: no images or labels among the names, lengths that differ, or arrays of the wrong shape or type.
@@ -482,7 +488,8 @@ def read_targets(
 
 
 def read_quickdraw(path: Path) -> Listing:
-    """QuickDraw bitmaps: one `.npy` a class, `(N, 784)`, `(N, 1, 784)`, `(N, 28, 28)` or colour images; the class is the file's name.
+    """QuickDraw bitmaps: one `.npy` a class, `(N, 784)`, `(N, 1, 784)`, `(N, 28, 28)` or colour images; the class is
+    the file's name.
 
     Raises:
         DataError: fewer than two such files, or arrays of another shape.

@@ -43,11 +43,12 @@ _STROKE_EDGE = 50  # where the enlarged stroke ends
 def load_builtin(
     name: str, *, seed: int = 0, validation: float | None = None, test: float | None = None, fewest_classes: int = 2
 ) -> Dataset:
-    """The built-in dataset `builtin:lines`, `builtin:shapes`, `builtin:fruits`, `builtin:drawings` or `builtin:drawings/A,B`.
+    """The built-in dataset `builtin:lines`, `builtin:shapes`, `builtin:fruits`, `builtin:drawings` or
+    `builtin:drawings/A,B`.
 
-    Images are grey, 0 for paper and 255 for full ink. `seed` draws the 5x5 images, and which images of each class are held
-    out. `validation` and `test` are shares of each class, 0..1; None: a fifth for the test, and for validation a fifth of
-    the 5x5 images or a tenth of the drawings.
+    Images are grey, 0 for paper and 255 for full ink. `seed` draws the 5x5 images, and which images of each class are
+    held out. `validation` and `test` are shares of each class, 0..1; None: a fifth for the test, and for validation a
+    fifth of the 5x5 images or a tenth of the drawings.
 
     Raises:
         UsageError: no such set (`unknown-builtin`) or no such class of drawings (`unknown-drawing`).
@@ -116,9 +117,9 @@ def _dataset(
     )
 
 
-# --- 5x5 pixels --------------------------------------------------------------------------------------------------------
-# The patterns suit the model of 19 numbers: one 3x3 filter, largest response in each quarter, two sums. Lines keep to the
-# middle rows and columns, where the filter sees both their sides; an apple fills a 3x3 window, a banana never does.
+# --- 5x5 pixels -------------------------------------------------------------------------------------------------------
+# The patterns suit the model of 19 numbers: one 3x3 filter, largest response in each quarter, two sums. Lines keep to
+# the middle rows and columns, where the filter sees both their sides; an apple fills a 3x3 window, a banana never does.
 
 Mask = NDArray[np.bool_]
 
@@ -214,7 +215,7 @@ def _inked(masks: Sequence[Mask], count: int, random: np.random.Generator) -> ND
     return np.stack(list(images.values())[:count])
 
 
-# --- drawings ----------------------------------------------------------------------------------------------------------
+# --- drawings ---------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -267,9 +268,9 @@ def _drawings(name: str, asked: Sequence[str], shares: _Shares, fewest: int) -> 
 def normalise_drawing(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A drawing as the built-in drawings are: strokes in the middle of 28x28 with a margin, of one width, antialiased.
 
-    The box around the strokes is scaled, keeping its aspect, so that the middle line of the strokes is at most 23 pixels
-    long or wide; the strokes become about 2 pixels wide, whatever they were. With these figures the raw drawings come
-    closest to the official 28x28 bitmaps of the same drawings.
+    The box around the strokes is scaled, keeping its aspect, so that the middle line of the strokes is at most 23
+    pixels long or wide; the strokes become about 2 pixels wide, whatever they were. With these figures the raw drawings
+    come closest to the official 28x28 bitmaps of the same drawings.
 
     Args:
         image: uint8 `(H, W)` of any size, 0 for paper and 255 for ink; below 48 counts as paper.
@@ -333,7 +334,9 @@ def _thin_lines(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _thinned(ink: Mask) -> Mask:
-    """Peel strokes from both sides until lines of one pixel are left (Zhang and Suen 1984, doi.org/10.1145/357994.358023)."""
+    """Peel strokes from both sides until lines of one pixel are left (Zhang and Suen 1984,
+    doi.org/10.1145/357994.358023).
+    """
     ink = np.pad(ink, 1)
     while True:
         before = ink

@@ -1,11 +1,13 @@
 """The cache folder: files that can be made again, so it may be deleted at any time, even while a program uses it.
 
-An entry is a folder, built under a temporary name and renamed when complete, so that it is there wholly or not at all. A shared
-lock marks an entry in use; the space of entries not in use is bounded, the longest unused going first. What a killed process
-left unfinished is removed by the next one.
+An entry is a folder, built under a temporary name and renamed when complete, so that it is there wholly or not at all.
+A shared lock marks an entry in use; the space of entries not in use is bounded, the longest unused going first. What a
+killed process left unfinished is removed by the next one.
 
-Disks lose what was written to them, and people what they do not know. So an entry's lock file holds checksums of its other files, and
-whoever finds the entry reads it through first: at about 2 GB/s and core, which is less than reading it from the disk takes, and what is read
+Disks lose what was written to them, and people what they do not know. So an entry's lock file holds checksums of its
+other files, and
+whoever finds the entry reads it through first: at about 2 GB/s and core, which is less than reading it from the disk
+    takes, and what is read
 lies in memory for its use. What is not as it was is removed with a warning, and made anew.
 """
 
@@ -99,7 +101,8 @@ class Lease:
 
 
 def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False) -> Lease | None:
-    """The entry, marked in use, or None if it is not there. One whose files are not as they were is removed, with a warning.
+    """The entry, marked in use, or None if it is not there. One whose files are not as they were is removed, with a
+    warning.
 
     Args:
         kind, key: its name.
@@ -140,7 +143,8 @@ def _is_whole(entry: Path, lock: int) -> bool:
 
 
 def _checksums(path: Path) -> list[int]:
-    """The file's size, and a checksum of each of its blocks. Read, not mapped: a disk's error is then an exception and not the end.
+    """The file's size, and a checksum of each of its blocks. Read, not mapped: a disk's error is then an exception and
+    not the end.
 
     Raises:
         OSError: it is no regular file, or cannot be read.
@@ -243,8 +247,8 @@ def _rename_new(source: Path, target: Path) -> None:
 
 
 def tidy(folder: Path | None = None) -> None:
-    """Remove what killed processes left, then entries not in use until the others of these fit into `cache_limit`: first those that
-    never will, then the longest unused.
+    """Remove what killed processes left, then entries not in use until the others of these fit into `cache_limit`:
+    first those that never will, then the longest unused.
     """
     folder = folder or cache_folder()
     limit = cache_limit(folder)
@@ -302,7 +306,8 @@ def _remove_unused(entry: Path) -> bool:
 
 
 def _take_away(path: Path) -> None:
-    """Remove an entry, or what lies in the place of one. Renamed first: nobody finds half of it, even if this is killed.
+    """Remove an entry, or what lies in the place of one. Renamed first: nobody finds half of it, even if this is
+    killed.
 
     Raises:
         OSError: it cannot be renamed.

@@ -45,9 +45,9 @@ def contact_sheet(
 ) -> Path:
     """Write a PNG: one row for each class with its name, its counts in each split and up to `per_class` images.
 
-    Which images, is drawn by `seed`, training images first. Small images are enlarged by a whole number so that each pixel stays
-    sharp; images larger than 1.5 cells are reduced. For regression, one row for each fifth of the first number; for labels, one for each label.
-    Names that no font at hand can write appear as escapes.
+    Which images, is drawn by `seed`, training images first. Small images are enlarged by a whole number so that each
+    pixel stays sharp; images larger than 1.5 cells are reduced. For regression, one row for each fifth of the first
+    number; for labels, one for each label. Names that no font at hand can write appear as escapes.
 
     Args:
         prepared: what `prepare` gave; 1, 2, 3 or 4 channels (others: the first is shown).
@@ -141,7 +141,9 @@ def _choose(dataset: Dataset, members: NDArray[np.int64], count: int, random: np
 
 
 def _shown_size(height: int, width: int, cell: int) -> tuple[int, int]:
-    """Height and width on the sheet: a whole multiple of small images, large ones reduced so that the longer side is a cell."""
+    """Height and width on the sheet: a whole multiple of small images, large ones reduced so that the longer side is a
+    cell.
+    """
     longest = max(height, width)
     if longest <= cell * 1.5:
         scale = max(1, round(cell / longest))
@@ -165,7 +167,7 @@ def _picture(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
 
 
-# --- text --------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------------------
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -176,7 +178,8 @@ def _fonts(size: int) -> tuple[Font, ...]:
     fonts: list[Font] = [ImageFont.load_default(size)]
     for name in _MORE_FONTS:
         try:
-            # Pillow would take a font of a bare name from the working folder; of a path that is not there it looks for the name in the system's.
+            # Pillow would take a font of a bare name from the working folder; of a path that is not there it looks for
+            # the name in the system's.
             fonts.append(ImageFont.truetype(f"{os.devnull}/{name}", size))
         except OSError:
             continue
@@ -203,7 +206,9 @@ def _has(size: int, number: int, character: str) -> bool:
 
 
 def _writable(text: str, size: int) -> tuple[str, Font]:
-    """The text, and the first font that has all its characters; else with escapes for those that Pillow's own font lacks."""
+    """The text, and the first font that has all its characters; else with escapes for those that Pillow's own font
+    lacks.
+    """
     text = printable(text)
     for number, font in enumerate(_fonts(size)):
         if all(_has(size, number, character) for character in text):

@@ -28,7 +28,8 @@ _MAX_NUMERIC_CLASSES: Final = 20
 def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
     """A CSV (or TSV) with a line for each image: its path, relative to the CSV's folder, and what is to be predicted.
 
-    Columns: one of path, file, filename, image ...; optionally split (train, val, test); and either one of label, labels, class ...
+    Columns: one of path, file, filename, image ...; optionally split (train, val, test); and either one of label,
+        labels, class ...
     or any number of columns with numbers. What the label column means:
 
     - a cell holds several values, as in `red;round`, or is empty in a column called labels or tags: labels
@@ -158,7 +159,9 @@ def _csv_lines(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _csv_files(path: Path, root: str, cells: Sequence[str]) -> tuple[list[int], list[str], list[Skipped]]:
-    """Which lines name a picture that may be read, their paths relative to the CSV's folder, and the others with reasons."""
+    """Which lines name a picture that may be read, their paths relative to the CSV's folder, and the others with
+    reasons.
+    """
     rows, names, skipped = [], [], []
     seen: set[str] = set()
     for row, cell in enumerate(cells):

@@ -21,7 +21,9 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 Resize = Literal["fit", "crop", "stretch"]
-"""`fit`: whole image, rest filled with the background; `crop`: fill the frame, cut what stands out; `stretch`: change the aspect."""
+"""`fit`: whole image, rest filled with the background; `crop`: fill the frame, cut what stands out; `stretch`: change
+the aspect.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,9 @@ class ImageSource(Protocol):
         ...
 
     def in_place(self, form: InputFormat) -> NDArray[np.uint8] | None:
-        """All images `(N, height, width, channels)`, where they lie in this very form in one array in memory or on the disk."""
+        """All images `(N, height, width, channels)`, where they lie in this very form in one array in memory or on the
+        disk.
+        """
         ...
 
 
@@ -156,7 +160,9 @@ class Dataset:
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images of each class (or with each label) in each part: split, then class, to number. Regression counts all as `images`."""
+        """Images of each class (or with each label) in each part: split, then class, to number. Regression counts all
+        as `images`.
+        """
         result: dict[str, dict[str, int]] = {}
         for position, split in enumerate(SPLITS):
             targets = self.targets[self.splits == position]

@@ -1,8 +1,9 @@
-"""From a picture's bytes to the network's uint8 array: the one decode function of training, testing, prediction and studio.
+"""From a picture's bytes to the network's uint8 array: the one decode function of training, testing, prediction and
+studio.
 
-The format is told by the first bytes, never by the name. What Pillow gets to see is a picture of one of five formats whose
-size is known to be sane and whose metadata (text, profiles, previews, further frames) has been cut away.
-The rules of conversion stand in `open_image`.
+The format is told by the first bytes, never by the name. What Pillow gets to see is a picture of one of five formats
+whose size is known to be sane and whose metadata (text, profiles, previews, further frames) has been cut away. The
+rules of conversion stand in `open_image`.
 """
 
 # Paths of pictures are plain strings here: a set may have a million of them.
@@ -48,8 +49,10 @@ DECODE_VERSION: Final = 1
 MAX_INPUT_SIDE: Final = 4_096
 
 MAX_DECODE_BYTES: Final = 300_000_000
-"""Memory for one picture, its file included. JPEGs of 50 million pixels fit, as their pixels take 200 MB if none are left out;
-what takes more beside the pixels (a WEBP's canvases, a large file) is read up to fewer pixels. Grows with CONVOSCOPE_MAX_MEGAPIXELS."""
+"""Memory for one picture, its file included. JPEGs of 50 million pixels fit, as their pixels take 200 MB if none are
+left out; what takes more beside the pixels (a WEBP's canvases, a large file) is read up to fewer pixels. Grows with
+CONVOSCOPE_MAX_MEGAPIXELS.
+"""
 
 _DECODING: Final = Turns(2 * MAX_DECODE_BYTES)
 """However many threads decode, only two of the largest pictures are in memory at once, and many small ones."""
@@ -59,7 +62,9 @@ _READING: Final = Turns(_LARGE_FILE)
 """Files larger than that are read one at a time."""
 
 _STRIP_PIXELS: Final = 1_000_000
-"""Larger pictures are converted and turned in strips of about so many pixels, for the result is smaller than any step on the way."""
+"""Larger pictures are converted and turned in strips of about so many pixels, for the result is smaller than any step
+on the way.
+"""
 
 _REDUCING_GAP: Final = 2.0
 
@@ -112,7 +117,7 @@ def check_format(form: InputFormat) -> None:
         raise UsageError("resize", f"must be fit, crop or stretch; received {form.resize!r}", code="bad-resize")
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_picture(path: str | os.PathLike[str]) -> bytes:
@@ -154,7 +159,7 @@ def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None
     check_file_size(status.st_size, path)
 
 
-# --- pixels ------------------------------------------------------------------------------------------------------------
+# --- pixels -----------------------------------------------------------------------------------------------------------
 
 _TURN: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -184,7 +189,8 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
     """Decode a picture file's bytes by the rules of `open_image`. `path` only names the picture in messages.
 
     Raises:
-        DataError: no picture (`image-foreign`), a damaged one (`image-broken`) or one beyond the limits (`image-over-limit`).
+        DataError: no picture (`image-foreign`), a damaged one (`image-broken`) or one beyond the limits
+            (`image-over-limit`).
     """
     picture = parse_picture(data, path, tiff)
     try:
@@ -279,8 +285,8 @@ def _load(image: Image.Image, picture: Picture, path: str) -> str:
     codec, extents, _, arguments = image.tile[0]
     image.load_prepare()
     image.tile = []
-    # As in `ImageFile.load`. By our own hand because it is silent about what is missing: libjpeg makes up the rest of a scan
-    # when it meets a marker, and zlib's end counts as the picture's.
+    # As in `ImageFile.load`. By our own hand because it is silent about what is missing: libjpeg makes up the rest of a
+    # scan when it meets a marker, and zlib's end counts as the picture's.
     decoder = Image._getdecoder(image.mode, codec, arguments, image.decoderconfig)
     try:
         decoder.setimage(image.im, extents)
@@ -302,7 +308,8 @@ def _unpack_png(decoder: Any, image: Image.Image, picture: Picture, path: str) -
             raise bad_image(path, "the PNG cannot be decoded (its pixels are damaged)")
         if count < 0:
             break
-    # Rows are unpacked in order into an image of zeros: if the last one holds something, all are there. Else they are counted.
+    # Rows are unpacked in order into an image of zeros: if the last one holds something, all are there. Else they are
+    # counted.
     width, height = image.size
     if picture.interlaced or image.crop((0, height - 1, width, height)).getbbox() is None:
         early = early_png(picture.packed, picture.row_bytes, picture.interlaced)
@@ -311,12 +318,15 @@ def _unpack_png(decoder: Any, image: Image.Image, picture: Picture, path: str) -
 
 
 _PADDING: Final = b"\xff\0" * 8
-"""libjpeg looks up to 8 bytes ahead before it gives out a scan's last block. These hold no valid code of any table, so that hardly
-more than a block can be made of them."""
+"""libjpeg looks up to 8 bytes ahead before it gives out a scan's last block. These hold no valid code of any table, so
+that hardly more than a block can be made of them.
+"""
 
 
 def _unpack_jpeg(decoder: Any, image: Image.Image, picture: Picture, path: str) -> None:
-    """Give libjpeg one scan after the other, without the marker behind it: what is missing is then asked for, not made up."""
+    """Give libjpeg one scan after the other, without the marker behind it: what is missing is then asked for, not made
+    up.
+    """
     rest = b""
 
     def feed(piece: bytes | memoryview) -> bool:
@@ -332,7 +342,8 @@ def _unpack_jpeg(decoder: Any, image: Image.Image, picture: Picture, path: str) 
     for number, (tables, pixels) in enumerate(picture.scans, 1):
         if feed(tables):
             return
-        # A whole scan is followed by the search for the next marker, which takes any byte; within one a byte is too little to go on.
+        # A whole scan is followed by the search for the next marker, which takes any byte; within one a byte is too
+        # little to go on.
         if rest:
             raise bad_image(path, "the JPEG cannot be decoded (its tables are damaged)")
         if feed(pixels) or feed(_PADDING):
@@ -422,7 +433,9 @@ def _plain(image: Image.Image, channels: int, path: str) -> Image.Image:
 
 
 class _Shown:
-    """A picture as it is seen, upright and in mode L or RGB, made of the decoded one whole or, where that is large, in strips."""
+    """A picture as it is seen, upright and in mode L or RGB, made of the decoded one whole or, where that is large, in
+    strips.
+    """
 
     def __init__(self, image: Image.Image, channels: int, orientation: int, path: str, inverted: bool = False) -> None:
         self.image = image
@@ -601,15 +614,16 @@ def open_image(
 ) -> Pixels:
     """One picture as the network gets it: uint8 `(form.height, form.width, form.channels)`.
 
-    `source` is a file's path, a file's bytes, an array `(H, W)` or `(H, W, C)`, or a Pillow image. Read are JPEG, PNG, WEBP,
-    BMP and GIF, and TIFF where `tiff` is set. The rules, the same in training, testing and prediction:
+    `source` is a file's path, a file's bytes, an array `(H, W)` or `(H, W, C)`, or a Pillow image. Read are JPEG, PNG,
+    WEBP, BMP and GIF, and TIFF where `tiff` is set. The rules, the same in training, testing and prediction:
 
     - the EXIF orientation is applied; of an animation the first frame counts; colour profiles are ignored
     - transparent parts stand on white; 16-bit grey is scaled to 8 (65,535 becomes 255); CMYK becomes RGB, inverted as
       Adobe's marker says; one-bit and palette pictures become grey or RGB; colour becomes grey by ITU-R 601 luminance
-    - `fit` keeps the whole picture and fills the rest with the median colour of the picture's edge; `crop` fills the frame and
-      cuts what stands out, evenly; `stretch` changes the aspect. Smaller means a triangle filter with antialiasing, larger
-      means bilinear; JPEGs are first reduced by 2, 4 or 8 while they are decoded if the result stays large enough
+    - `fit` keeps the whole picture and fills the rest with the median colour of the picture's edge; `crop` fills the
+      frame and cuts what stands out, evenly; `stretch` changes the aspect. Smaller means a triangle filter with
+      antialiasing, larger means bilinear; JPEGs are first reduced by 2, 4 or 8 while they are decoded if the result
+      stays large enough
     - arrays: uint8 0..255, bool, uint16 0..65,535, or float 0..1
 
     Raises:

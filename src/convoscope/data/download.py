@@ -1,7 +1,7 @@
 """Named sets from the internet: `mnist`, `fashion-mnist`, `quickdraw:NAME,NAME`, each file checked before it is used.
 
-Files lie in the cache folder under `datasets/NAME/`. Whoever has no network puts them there by hand; the error says which
-and where. What counts is a file's unpacked content, so a copy that was packed again is as good as the original.
+Files lie in the cache folder under `datasets/NAME/`. Whoever has no network puts them there by hand; the error says
+which and where. What counts is a file's unpacked content, so a copy that was packed again is as good as the original.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A gzip file. `size` and `sha256` are of the file as it is offered, `raw_size` and `raw_sha256` of what is packed in it."""
+    """A gzip file. `size` and `sha256` are of the file as it is offered, `raw_size` and `raw_sha256` of what is packed
+    in it.
+    """
 
     name: str
     size: int
@@ -148,18 +150,20 @@ def is_download(source: str) -> bool:
 
 
 def locate(source: str, *, folder: Path | None = None, say: Say | None = None) -> Path:
-    """The folder with the files of `mnist`, `fashion-mnist` or `quickdraw:NAME,NAME`; fetched if they are not there yet.
+    """The folder with the files of `mnist`, `fashion-mnist` or `quickdraw:NAME,NAME`; fetched if they are not there
+    yet.
 
-    MNIST and Fashion-MNIST must agree with known SHA-256 sums. Google publishes no sums for the Quick, Draw! bitmaps: the
-    first file that arrives whole is trusted, its sum is written down, and `say` is told so; from then on it must not change.
-    A sum is computed again only when the file's size or time has changed. The folder of a `quickdraw:` name holds the
-    classes asked for and nothing else.
+    MNIST and Fashion-MNIST must agree with known SHA-256 sums. Google publishes no sums for the Quick, Draw! bitmaps:
+    the first file that arrives whole is trusted, its sum is written down, and `say` is told so; from then on it must
+    not change. A sum is computed again only when the file's size or time has changed. The folder of a `quickdraw:` name
+    holds the classes asked for and nothing else.
 
     `folder` is the cache folder, None for the usual one; `say` is told what is being done.
 
     Raises:
         UsageError: no such set (`unknown-download`) or no such class of drawings (`unknown-drawing`).
-        DataError: a file is there but is not what it should be (`download-differs`); fewer than two classes (`one-class`).
+        DataError: a file is there but is not what it should be (`download-differs`); fewer than two classes
+            (`one-class`).
         MachineError: a file is not there and cannot be fetched (`download-failed`); the hint says what to put where.
     """
     say = say or (lambda sentence: None)
@@ -318,7 +322,7 @@ def fetch(addresses: Sequence[str], target: Path, sha256: str | None, by_hand: C
     raise MachineError(target.name, "cannot be fetched: " + "; ".join(reasons), hint=by_hand(), code="download-failed")
 
 
-# --- Quick, Draw! ------------------------------------------------------------------------------------------------------
+# --- Quick, Draw! -----------------------------------------------------------------------------------------------------
 
 
 @cache

@@ -81,8 +81,8 @@ def read_folders(path: Path, *, tiff: bool = False) -> Listing:
     """Class folders, with or without split folders around them.
 
     Raises:
-        DataError: no class folders, one class, an empty class, folders within a class, split folders that disagree on the classes,
-            or names that differ only in case or in how an accent is written.
+        DataError: no class folders, one class, an empty class, folders within a class, split folders that disagree on
+            the classes, or names that differ only in case or in how an accent is written.
     """
     root = os.path.realpath(path)
     top = _scan(root, root, "")
@@ -217,7 +217,8 @@ def _ignored_notes(ignored: Counter[str]) -> list[str]:
 
 
 def read_flat(path: Path, *, tiff: bool = False) -> Listing:
-    """One folder whose files carry the class in front of a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat (3).jpg`.
+    """One folder whose files carry the class in front of a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat
+    (3).jpg`.
 
     Raises:
         DataError: no such names, or one class only.

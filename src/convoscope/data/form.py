@@ -27,10 +27,11 @@ _Seen = tuple[int, int, int]  # height, width, channels
 def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputFormat, str]:
     """Size, channels and way of resizing, and the reason in one plain sentence.
 
-    Up to 96 images, evenly spread, are looked at. One channel if all of them are grey. Their own size if it is one and the same
-    and at most 64 pixels; else a square as large as the shorter sides allow, a multiple of 16, at most `max_side`; or, where all
-    have one size that is no square, that shape. `stretch` if most images are near to the frame's shape (nothing is lost, and networks
-    trained from scratch did best with it), `fit` if many are far longer than wide or the other way round.
+    Up to 96 images, evenly spread, are looked at. One channel if all of them are grey. Their own size if it is one and
+    the same and at most 64 pixels; else a square as large as the shorter sides allow, a multiple of 16, at most
+    `max_side`; or, where all have one size that is no square, that shape. `stretch` if most images are near to the
+    frame's shape (nothing is lost, and networks trained from scratch did best with it), `fit` if many are far longer
+    than wide or the other way round.
 
     Raises:
         DataError: none of the images looked at can be decoded.

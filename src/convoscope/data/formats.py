@@ -1,7 +1,8 @@
 """Which format a picture has by its first bytes, how large it is, and what of it Pillow needs to see.
 
-Sizes are checked and metadata (text, profiles, previews, further frames) is cut away before any decoder runs. EXIF gives the
-orientation, nothing else. What is counted here (segments, scans, chunks, blocks) is counted because a small file can hold
+Sizes are checked and metadata (text, profiles, previews, further frames) is cut away before any decoder runs. EXIF
+gives the orientation, nothing else. What is counted here (segments, scans, chunks, blocks) is counted because a small
+file can hold
 millions of them: each costs a parser or a decoder time, and no picture from a camera or a program has so many.
 """
 
@@ -40,11 +41,14 @@ MAX_TABLE_BYTES: Final = 1_000_000
 MAX_SCANS: Final = 1_000
 """Scans of a JPEG: progressive ones have about 10, and 100 if somebody wrote their script by hand."""
 MAX_WORK_NS: Final = 1_000_000_000
-"""What the scans of a JPEG may cost, in nanoseconds of one core of 2020: see `_scan_work`. 48 million pixels cost 0.3 to 0.5 s."""
+"""What the scans of a JPEG may cost, in nanoseconds of one core of 2020: see `_scan_work`. 48 million pixels cost 0.3
+to 0.5 s.
+"""
 MAX_RLE_PIXELS: Final = 2_000_000
 """Pixels of a run-length coded BMP, which Pillow unpacks in Python: up to 0.6 s for a million of them."""
 MAX_TIFF_PARTS: Final = 100_000
-"""Strips or tiles of a TIFF: Pillow makes an object for each; 20,000 rows in a strip each are the most that make sense."""
+"""Strips or tiles of a TIFF: Pillow makes an object for each; 20,000 rows in a strip each are the most that make sense.
+"""
 PICTURE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FOREIGN_ENDINGS: Final = frozenset(
     {
@@ -78,7 +82,9 @@ class Picture:
     data: bytes
     """What Pillow opens: the picture, or of JPEG and PNG what stands before the compressed pixels."""
     scans: tuple[tuple[bytes, memoryview], ...] = ()
-    """Of a JPEG: each scan's tables and header, and its compressed pixels. These are not copied, they lie in the file's bytes."""
+    """Of a JPEG: each scan's tables and header, and its compressed pixels. These are not copied, they lie in the file's
+    bytes.
+    """
     packed: tuple[memoryview, ...] = ()
     """Of a PNG: the pieces of its compressed pixels, as they lie in the file's bytes."""
     row_bytes: tuple[int, ...] = ()
@@ -239,7 +245,7 @@ def _check_count(count: int, most: int, what: str, path: str) -> None:
         raise bad_image(path, f"{what} more than {most:,}", "image-over-limit")
 
 
-# --- JPEG --------------------------------------------------------------------------------------------------------------
+# --- JPEG -------------------------------------------------------------------------------------------------------------
 
 _FILL: Final = re.compile(rb"\xff+")
 _SEARCHED: Final = 1 << 20
@@ -298,7 +304,9 @@ def _unread(path: str, what: str) -> DataError:
 
 
 def _parse_jpeg(data: bytes, path: str) -> Picture:
-    """Find every scan and bound what it costs; drop what stands behind the end marker, such as further pictures of a phone."""
+    """Find every scan and bound what it costs; drop what stands behind the end marker, such as further pictures of a
+    phone.
+    """
     view = memoryview(data)
     frame: _Frame | None = None
     kept, scans = [b"\xff\xd8"], list[tuple[bytes, memoryview]]()
@@ -405,8 +413,8 @@ _ANEW: Final = "save it anew in another program"
 def _scan_work(frame: _Frame, names: list[int], ending: bytes, blocks: int, size: int, path: str) -> int:
     """About how many nanoseconds a scan takes, and note which bits of which coefficients it brings.
 
-    Measured with libjpeg-turbo 3 on a core of 2020: 12 for a byte; for a block 25 with the first coefficient, 10 without, and 1 more
-    for each coefficient that is refined.
+    Measured with libjpeg-turbo 3 on a core of 2020: 12 for a byte; for a block 25 with the first coefficient, 10
+    without, and 1 more for each coefficient that is refined.
     """
     first, last, approximation = ending if frame.progressive else (0, 63, 0)
     if not first <= last <= 63:
@@ -418,7 +426,9 @@ def _scan_work(frame: _Frame, names: list[int], ending: bytes, blocks: int, size
 
 
 def _next_marker(view: memoryview, position: int) -> tuple[int, int]:
-    """Where compressed pixels end, at a marker that is no restart marker or with the file; and how many of those they hold."""
+    """Where compressed pixels end, at a marker that is no restart marker or with the file; and how many of those they
+    hold.
+    """
     restarts, block = 0, 4096
     while position + 1 < len(view):
         values = np.frombuffer(view[position : position + block + 1], np.uint8)
@@ -443,7 +453,7 @@ def _without_zeros(view: memoryview) -> memoryview:
     return view[: max(0, end - _SEARCHED) + len(ending) + 8] if end else view[:0]
 
 
-# --- PNG ---------------------------------------------------------------------------------------------------------------
+# --- PNG --------------------------------------------------------------------------------------------------------------
 
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"tRNS"})
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -565,7 +575,9 @@ def early_png(packed: Iterable[memoryview], rows: tuple[int, ...], interlaced: b
 
 
 def _unpacked_text(kind: bytes, body: memoryview, path: str) -> int:
-    """A few kilobytes of zipped text may unpack to gigabytes. We drop the text, but say what the file is; and how long it is."""
+    """A few kilobytes of zipped text may unpack to gigabytes. We drop the text, but say what the file is; and how long
+    it is.
+    """
     if kind not in (b"zTXt", b"iTXt", b"iCCP"):
         return 0
     start = bytes(body[:80]).find(b"\0") + 2
@@ -586,7 +598,7 @@ def _unpacked_text(kind: bytes, body: memoryview, path: str) -> int:
     return count
 
 
-# --- GIF ---------------------------------------------------------------------------------------------------------------
+# --- GIF --------------------------------------------------------------------------------------------------------------
 
 
 def _parse_gif(data: bytes, path: str) -> Picture:
@@ -642,7 +654,7 @@ def _gif_blocks(data: bytes, position: int, most: int, path: str) -> tuple[int, 
     return position + 1, count
 
 
-# --- WEBP --------------------------------------------------------------------------------------------------------------
+# --- WEBP -------------------------------------------------------------------------------------------------------------
 
 _WEBP_KEPT: Final = frozenset({b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"})
 
@@ -701,7 +713,7 @@ def _parse_webp(data: bytes, path: str) -> Picture:
     )
 
 
-# --- BMP ---------------------------------------------------------------------------------------------------------------
+# --- BMP --------------------------------------------------------------------------------------------------------------
 
 
 def _parse_bmp(data: bytes, path: str) -> Picture:
@@ -732,7 +744,7 @@ def _parse_bmp(data: bytes, path: str) -> Picture:
     return Picture("BMP", width, height, data, extra_bytes=extra)
 
 
-# --- TIFF --------------------------------------------------------------------------------------------------------------
+# --- TIFF -------------------------------------------------------------------------------------------------------------
 
 _TIFF_TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TIFF_READ: Final = {
@@ -806,7 +818,9 @@ _PARSERS: Final = {
 
 
 def _tiff_entries(data: bytes, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """The first directory's entries: tag, kind, how many values, and a first value of kinds 3 and 4. Ends where the bytes end."""
+    """The first directory's entries: tag, kind, how many values, and a first value of kinds 3 and 4. Ends where the
+    bytes end.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return

@@ -1,4 +1,5 @@
-"""What is in a dataset before anything is trained on it: counts, sizes, bad files, images that occur twice, leaks, imbalance.
+"""What is in a dataset before anything is trained on it: counts, sizes, bad files, images that occur twice, leaks,
+imbalance.
 
 Every image is opened once, in parallel. Equal images are found by their content's digest; near duplicates (saved again,
 scaled, brightened) by their 16x16 grey thumbnails, see `close_groups`.
@@ -27,17 +28,20 @@ Progress = Callable[[int, int], None]
 """Called with the number of images done and of all images."""
 
 NEAR_CORRELATION = 0.995
-"""Thumbnails that agree at least this well (Pearson's r of their pixels) show the same picture. Photographs saved again at
-quality 60, at half or 1.7 times their size or 100 pixels wide, brightened or with less contrast, reach it."""
+"""Thumbnails that agree at least this well (Pearson's r of their pixels) show the same picture. Photographs saved again
+at quality 60, at half or 1.7 times their size or 100 pixels wide, brightened or with less contrast, reach it.
+"""
 
 NEAR_CORRELATION_SMALL = 0.998
-"""The same for sets of images below 64 pixels, which hold less and are more alike (Fashion-MNIST: 64 groups, not 474)."""
+"""The same for sets of images below 64 pixels, which hold less and are more alike (Fashion-MNIST: 64 groups, not 474).
+"""
 
 NOTE_IMBALANCE, WARN_IMBALANCE = 10, 100
 MACHINE_ERRORS_IN_A_ROW = 20
 
 _SIDE = 16
-# Decoded larger than the thumbnail and averaged, so that JPEG's shortcuts do not shift what a large and a small copy show.
+# Decoded larger than the thumbnail and averaged, so that JPEG's shortcuts do not shift what a large and a small copy
+# show.
 _LARGE = InputFormat(height=4 * _SIDE, width=4 * _SIDE, channels=1, resize="stretch")
 _SMALL = InputFormat(height=_SIDE, width=_SIDE, channels=1, resize="stretch")
 _PLAIN = 3.0  # thumbnails whose pixels vary less than this (standard deviation, of 255) show nothing to compare
@@ -142,7 +146,7 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# --- looking -----------------------------------------------------------------------------------------------------------
+# --- looking ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,8 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
 
 
 def concerns(prepared: Prepared) -> list[str]:
-    """What to know before training on these images, one sentence each: the same image in two parts or under two labels, and
-    classes of very different size.
+    """What to know before training on these images, one sentence each: the same image in two parts or under two labels,
+    and classes of very different size.
     """
     dataset = prepared.dataset
     same = [rows for rows in _equal(prepared.digests, range(len(dataset))).values() if len(rows) > 1]
@@ -317,7 +321,7 @@ def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int]
     return [shapes[part] for part in parts.tolist()]
 
 
-# --- judging -----------------------------------------------------------------------------------------------------------
+# --- judging ----------------------------------------------------------------------------------------------------------
 
 
 def _named(dataset: Dataset, groups: Iterable[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
@@ -461,14 +465,14 @@ def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-# --- near duplicates ---------------------------------------------------------------------------------------------------
+# --- near duplicates --------------------------------------------------------------------------------------------------
 
 
 def close_groups(thumbnails: NDArray[np.uint8], correlation: float) -> list[NDArray[np.int64]]:
     """Groups of rows linked by pairs whose Pearson correlation is at least `correlation`.
 
-    Each row, less its mean and scaled to length 1, is a point; r >= c means a distance of at most sqrt(2 - 2c). So two such
-    points also lie that close in each of the main directions (PCA): only pairs that do are looked at, found by a
+    Each row, less its mean and scaled to length 1, is a point; r >= c means a distance of at most sqrt(2 - 2c). So two
+    such points also lie that close in each of the main directions (PCA): only pairs that do are looked at, found by a
     grid over the first two directions and sorting along the third. No pair is missed.
 
     Args:

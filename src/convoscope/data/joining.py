@@ -1,4 +1,6 @@
-"""Two datasets as one: the images of both, and the classes of the first with those that only the second has behind them."""
+"""Two datasets as one: the images of both, and the classes of the first with those that only the second has behind
+them.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +78,12 @@ class JoinedImages:
 def joined(first: Dataset, second: Dataset) -> Dataset:
     """Both as one, each image in the part that it has. The second's names get its source's name in front.
 
-    What the first has already, under the same label, is left out of the second: an image keeps the part that it has, and counts once.
+    What the first has already, under the same label, is left out of the second: an image keeps the part that it has,
+    and counts once.
 
     Raises:
-        DataError: one of them has no classes but labels or numbers (`join-task`), or two of their classes differ only in case
-            (`twin-classes`).
+        DataError: one of them has no classes but labels or numbers (`join-task`), or two of their classes differ only
+            in case (`twin-classes`).
     """
     for dataset in (first, second):
         if dataset.task != "classes":

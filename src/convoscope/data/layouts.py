@@ -1,7 +1,7 @@
 """The way in: from a path or a name to a dataset.
 
-`load` guesses the layout, says so in the dataset's notes, and fills in the parts that the source does not give itself. The
-layouts' own files (folders.py, arrays.py, csv_table.py) list images and labels; none decodes.
+`load` guesses the layout, says so in the dataset's notes, and fills in the parts that the source does not give itself.
+The layouts' own files (folders.py, arrays.py, csv_table.py) list images and labels; none decodes.
 """
 
 from __future__ import annotations
@@ -59,11 +59,13 @@ def load(
     """List images and labels, and fix the split. Nothing is decoded.
 
     Args:
-        source: a folder, a file, a name (`builtin:shapes`, `mnist`, `quickdraw:apple,banana`), or a dataset, which is returned as it is.
+        source: a folder, a file, a name (`builtin:shapes`, `mnist`, `quickdraw:apple,banana`), or a dataset, which is
+            returned as it is.
         layout: one of `LAYOUTS`.
         seed: of the split that is drawn where the source gives none.
         validation: share 0..1 of the images that validation gets; None: a tenth, at most 5,000.
-        test: share 0..1 for the test; None: a tenth, at most 10,000. See `split.complete` for what happens to given parts.
+        test: share 0..1 for the test; None: a tenth, at most 10,000. See `split.complete` for what happens to given
+            parts.
         manifest: a split.csv whose split is read back; images it does not list keep the drawn one.
         tiff: whether TIFF pictures are read as well.
         fewest_classes: how many classes there must be; 1 for images that are added to others.

@@ -30,8 +30,8 @@ def pad_form(
 ) -> PadForm | None:
     """How a drawing is brought into the form of a run's images; None: it cannot be drawn for.
 
-    `drawings` for runs on the built-in drawings or on QuickDraw's bitmaps, `digits` for others whose classes are the ten
-    digits; both in grey at 28x28.
+    `drawings` for runs on the built-in drawings or on QuickDraw's bitmaps, `digits` for others whose classes are the
+    ten digits; both in grey at 28x28.
 
     Args:
         source: of the run's dataset, a path or a name.
@@ -93,7 +93,9 @@ def _fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
 
 
 def _stroke_width(image: NDArray[np.uint8]) -> float:
-    """Of a long thin shape: twice its area by its border. A slanted border crosses more edges of pixels than it is long, by 4 / pi on average."""
+    """Of a long thin shape: twice its area by its border. A slanted border crosses more edges of pixels than it is
+    long, by 4 / pi on average.
+    """
     ink = np.pad(image >= _INK, 1)
     border = np.count_nonzero(ink[1:] != ink[:-1]) + np.count_nonzero(ink[:, 1:] != ink[:, :-1])
     return 2 * np.count_nonzero(ink) / max(border * np.pi / 4, 1)

@@ -150,7 +150,7 @@ def _stamp_file(hasher: Any, path: str) -> int:
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-# --- arrays ------------------------------------------------------------------------------------------------------------
+# --- arrays -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,8 @@ class Stack:
 
 
 def guess_axes(shape: tuple[int, ...], name: str) -> Axes:
-    """The order of axes of an array of images: 2 axes with a square second one, 3 axes, or 4 with 1, 3 or 4 channels last or second.
+    """The order of axes of an array of images: 2 axes with a square second one, 3 axes, or 4 with 1, 3 or 4 channels
+    last or second.
 
     Raises:
         DataError: the shape is none of these.

@@ -1,6 +1,7 @@
 """Which image is for training, which for validation, which for the test; writing that down and reading it back.
 
-The split is a function of the seed and of the images' names alone: neither the order of the files nor the machine matters.
+The split is a function of the seed and of the images' names alone: neither the order of the files nor the machine
+matters.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def draw(
 ) -> NDArray[np.int8]:
     """Draw a stratified split: int8 `(N,)`, positions in `SPLITS`.
 
-    In each stratum the images are ordered by `rank`; the first go to the test, the next to validation, the rest to training;
-    shares of a stratum are rounded down.
-    A stratum of three or more has an image in each part whose share is not 0, one of two or more in training and in validation.
+    In each stratum the images are ordered by `rank`; the first go to the test, the next to validation, the rest to
+    training; shares of a stratum are rounded down. A stratum of three or more has an image in each part whose share is
+    not 0, one of two or more in training and in validation.
 
     Args:
         names: N names.
@@ -113,7 +114,8 @@ def complete(
     A source that gives
     - nothing: a tenth each for validation and test, at most 5,000 and 10,000 images;
     - training and test: a tenth of the training part, at most 5,000 images, becomes validation;
-    - training and validation: the validation part is the unseen one, so it becomes the test, and validation is held out as above;
+    - training and validation: the validation part is the unseen one, so it becomes the test, and validation is held out
+      as above;
     - all three: they stay as they are.
 
     A share given by the user is kept to, and a given part is never mixed into another.
@@ -177,7 +179,7 @@ def strata_of(task: str, targets: NDArray[np.int64] | NDArray[np.uint8] | NDArra
     return np.zeros(len(targets), np.int64)
 
 
-# --- split.csv ---------------------------------------------------------------------------------------------------------
+# --- split.csv --------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = ["path", "label", "split", "digest"]
 
@@ -195,8 +197,8 @@ class SplitRow:
 def escape_cell(text: str) -> str:
     r"""A text that neither a terminal nor a spreadsheet will act upon, and that `unescape_cell` turns back exactly.
 
-    A backslash and whatever cannot be printed (line ends, terminal escapes, bytes that are no text) are written as `\\`, `\xHH`,
-    `\uHHHH`; a cell that a spreadsheet would take for a formula gets a `'` in front.
+    A backslash and whatever cannot be printed (line ends, terminal escapes, bytes that are no text) are written as
+    `\\`, `\xHH`, `\uHHHH`; a cell that a spreadsheet would take for a formula gets a `'` in front.
     """
     if not text.isprintable() or "\\" in text:
         text = "".join(_escape(character) for character in text)
@@ -300,7 +302,9 @@ def read_split(path: str | os.PathLike[str]) -> list[SplitRow]:
 
 
 def apply(rows: Sequence[SplitRow], names: Sequence[str], drawn: NDArray[np.int8]) -> tuple[NDArray[np.int8], int]:
-    """The split as written down; images that are not listed keep what was drawn for them. Returns it and how many those are."""
+    """The split as written down; images that are not listed keep what was drawn for them. Returns it and how many those
+    are.
+    """
     written = {row.path: SPLITS.index(row.split) for row in rows}
     splits = drawn.copy()
     new = 0
@@ -316,7 +320,9 @@ def apply(rows: Sequence[SplitRow], names: Sequence[str], drawn: NDArray[np.int8
 def changed(
     prepared: Prepared, manifest: str | os.PathLike[str] | Sequence[SplitRow]
 ) -> tuple[list[str], list[str], list[str]]:
-    """How the images differ from a split.csv: names of new, missing and altered ones. Altered: another content or label."""
+    """How the images differ from a split.csv: names of new, missing and altered ones. Altered: another content or
+    label.
+    """
     rows = read_split(Path(os.fspath(manifest))) if isinstance(manifest, (str, os.PathLike)) else manifest
     written = {row.path: row for row in rows}
     dataset = prepared.dataset

@@ -1,7 +1,8 @@
 """The decoded store: every image of a dataset as uint8 in one memory-mapped file, made once and found again.
 
-Two kinds of cache entries. `pixels/KEY` holds the images; its key is a hash over the images' contents, so that the same pictures in
-two places share it. `rows/KEY` remembers what was found when the files with these names, sizes, times and inodes were last
+Two kinds of cache entries. `pixels/KEY` holds the images; its key is a hash over the images' contents, so that the same
+pictures in two places share it. `rows/KEY` remembers what was found when the files with these names, sizes, times and
+inodes were last
 read: their digests, which of them are bad, and which `pixels` entry is theirs. While it fits, no picture is opened.
 """
 
@@ -170,7 +171,7 @@ class _Stored:
     lease: Lease | None
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def _read_all(
@@ -261,7 +262,9 @@ def _reachable(source: str) -> bool:
 
 
 def unreachable(source: str, last: ConvoscopeError) -> MachineError:
-    """That `MACHINE_ERRORS_IN_A_ROW` pictures in a row failed because of the machine, `last` being the last one's failure."""
+    """That `MACHINE_ERRORS_IN_A_ROW` pictures in a row failed because of the machine, `last` being the last one's
+    failure.
+    """
     return MachineError(
         source,
         f"{MACHINE_ERRORS_IN_A_ROW} pictures in a row cannot be read, the last one {last.path}: {last.reason}; "
@@ -306,7 +309,7 @@ def _map(file: Path | FileIO, count: int, form: InputFormat) -> Pixels:
     return np.memmap(file, np.uint8, "r", shape=shape)
 
 
-# --- remembering -------------------------------------------------------------------------------------------------------
+# --- remembering ------------------------------------------------------------------------------------------------------
 
 
 def _remember(key: str, findings: _Findings, folder: Path) -> None:
@@ -363,7 +366,7 @@ def _find_pixels(findings: _Findings, form: InputFormat, folder: Path) -> _Store
         return None
 
 
-# --- what is said about bad images -------------------------------------------------------------------------------------
+# --- what is said about bad images ------------------------------------------------------------------------------------
 
 
 def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:

@@ -54,7 +54,9 @@ def abandoned() -> bool:
 
 @contextlib.contextmanager
 def decoding_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads whose queued work is dropped on the way out, by an interruption too; a picture that is being decoded is ended."""
+    """Threads whose queued work is dropped on the way out, by an interruption too; a picture that is being decoded is
+    ended.
+    """
     stop = threading.Event()
     pool = ThreadPoolExecutor(count, thread_name_prefix="decode", initializer=setattr, initargs=(_THREAD, "stop", stop))
     try:

@@ -29,11 +29,12 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        runs: for each run `name`, `folder`, `model`, `source`, `task`, `tested` (what it was tested on), `accuracy`, `interval`,
-            `chance`, `loss`, `macro_f1`, `calibration_error`, `mae`, `parameters`, `multiply_adds` (None where not known), `seconds`,
-            `epochs`, `best_epoch`, `gap` (training minus validation accuracy), `ranges` of invariance and `history`.
-        invariance: `shift`, `turn` and `scale`, each a list of the points that all runs share (`pixels`, `degrees`, `factor`) with
-            `accuracy`, one for each run in the same order; None when a run was tested without.
+        runs: for each run `name`, `folder`, `model`, `source`, `task`, `tested` (what it was tested on), `accuracy`,
+            `interval`, `chance`, `loss`, `macro_f1`, `calibration_error`, `mae`, `parameters`, `multiply_adds` (None
+            where not known), `seconds`, `epochs`, `best_epoch`, `gap` (training minus validation accuracy), `ranges` of
+            invariance and `history`.
+        invariance: `shift`, `turn` and `scale`, each a list of the points that all runs share (`pixels`, `degrees`,
+            `factor`) with `accuracy`, one for each run in the same order; None when a run was tested without.
         notes: why the numbers may not be comparable, one plain sentence each.
     """
 
@@ -88,7 +89,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Put tested runs side by side.
 
     Raises:
-        UsageError: no run is given (`compare-nothing`), runs with numbers and others are mixed (`compare-tasks`), or some were not tested (`run-not-tested`); all of them are named.
+        UsageError: no run is given (`compare-nothing`), runs with numbers and others are mixed (`compare-tasks`), or
+            some were not tested (`run-not-tested`); all of them are named.
         DataError: the result of a test is damaged (`scores-unreadable`).
     """
     if not runs:

@@ -1,8 +1,8 @@
 """Invariance curves: how the accuracy falls when the test images are shifted, turned and scaled.
 
-A network of dense layers ties every weight to one pixel, a convolution sees the same pattern anywhere; the shift curve shows
-the difference. Images are uint8 `(N, H, W, C)` in the size that the network gets, before normalisation.
-How they are moved, `geometry.py` says.
+A network of dense layers ties every weight to one pixel, a convolution sees the same pattern anywhere; the shift curve
+shows the difference. Images are uint8 `(N, H, W, C)` in the size that the network gets, before normalisation. How they
+are moved, `geometry.py` says.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def curves(
         chance: what guessing would reach, to be drawn beside the curves.
 
     Returns:
-        `shift`: list of `pixels` (positive to the right and down), `accuracy` (mean of the two axes), `horizontal`, `vertical`;
+        `shift`: list of `pixels` (positive to the right and down), `accuracy` (mean of the two axes), `horizontal`,
+            `vertical`;
         `turn`: list of `degrees` (positive against the clock) and `accuracy`; `scale`: list of `factor` (above 1
         is larger) and `accuracy`; `ranges`: of each curve `from` and `to`, or None where it does not rise above chance;
         `kept`, `chance`, `images`.
@@ -123,7 +124,9 @@ def kept_range(
 
 
 def stratified(targets: NDArray[Any], count: int, seed: int) -> NDArray[np.int64]:
-    """`count` rows in ascending order, each class by its share; drawn evenly at random where targets are no class indices."""
+    """`count` rows in ascending order, each class by its share; drawn evenly at random where targets are no class
+    indices.
+    """
     total = len(targets)
     if count >= total:
         return np.arange(total)

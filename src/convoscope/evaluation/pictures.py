@@ -64,8 +64,8 @@ def mistakes_sheet(images: Sequence[Pixels], captions: Sequence[tuple[str, str]]
 def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str, NDArray[np.float32]] | None:
     """The first layer's weights as images: what kind of layer, and float32 `(filters, channels, height, width)`.
 
-    A convolution gives its filters; a dense layer on the pixels gives one image for each neuron. None when the first layer
-    with weights is neither. `shape` is the input's (height, width, channels).
+    A convolution gives its filters; a dense layer on the pixels gives one image for each neuron. None when the first
+    layer with weights is neither. `shape` is the input's (height, width, channels).
     """
     from torch import nn as layers
 

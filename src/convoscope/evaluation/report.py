@@ -36,13 +36,15 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     Args:
         run: the run.
         chapters: gives further sections, which stand behind the first layer's filters.
-        inside: whether the network itself is looked at: its table of layers and first filters. Without it the page is written in a moment.
+        inside: whether the network itself is looked at: its table of layers and first filters. Without it the page is
+            written in a moment.
 
     Returns:
         The path of `report.html` in the run's folder.
 
     Raises:
-        DataError: the result of the test is damaged (`scores-unreadable`). Images that are gone are no error: the page says so.
+        DataError: the result of the test is damaged (`scores-unreadable`). Images that are gone are no error: the page
+            says so.
         MachineError: the run's folder cannot be written to, or something there is no plain file (`not-a-plain-file`).
     """
     path = Path(run.folder) / "report.html"

@@ -28,7 +28,8 @@ LARGEST_WRITTEN = 1000
 """So many classes' confusion stands in scores.json."""
 
 SMALLEST_PROBABILITY = 1e-12
-"""Probabilities are clipped here before the logarithm, so that one sure mistake costs at most 27.6 and never infinity."""
+"""Probabilities are clipped here before the logarithm, so that one sure mistake costs at most 27.6 and never infinity.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,10 @@ class Scores:
         images: how many.
         classes: K class names, label names or names of number columns.
         accuracy: share of right answers; for labels the share of right yes-or-no decisions; for numbers the mean R2.
-        interval: 95 % interval of the accuracy: Wilson's for classes, for labels that of a mean over images; None for numbers.
-        chance: what the best constant answer would reach: the commonest class, each label's commoner answer; 0 for numbers.
+        interval: 95 % interval of the accuracy: Wilson's for classes, for labels that of a mean over images; None for
+            numbers.
+        chance: what the best constant answer would reach: the commonest class, each label's commoner answer; 0 for
+            numbers.
         loss: mean cross-entropy in nats, without label smoothing or class weights; for numbers the mean squared error.
         per_class: class name to `precision`, `recall`, `f1`, `support` (labels: also `average_precision`);
             for numbers `mae`, `rmse`, `r2`, `support`.
@@ -57,8 +60,9 @@ class Scores:
         calibration: `ece` (expected calibration error) and its `bins`.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
-        unknown: of a run that has an out-of-distribution detector: its `threshold`, the share it was to `accept`, how many of these images it would call
-            unknown (`refused`), how many of those it has right (`refused_right`), the accuracy on the others, and counts of distances.
+        unknown: of a run that has an out-of-distribution detector: its `threshold`, the share it was to `accept`, how
+            many of these images it would call unknown (`refused`), how many of those it has right (`refused_right`),
+            the accuracy on the others, and counts of distances.
         worst: the surest mistakes, worst first: `path`, `label`, `predicted`, `confidence`, `image`.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
         notes: what was decided on the way, one plain sentence each.
@@ -95,7 +99,8 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers; finite, ready for `json.dumps`.
 
-        With more than 1,000 classes without the confusion, which stands in `confusion.csv`: millions of counts are slow to read.
+        With more than 1,000 classes without the confusion, which stands in `confusion.csv`: millions of counts are slow
+        to read.
         """
         left_out = {"folder", "confusion"} if len(self.confusion) > LARGEST_WRITTEN else {"folder"}
         return {
@@ -162,7 +167,9 @@ class Scores:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is not finite, as a diverged training's may be: neither charts nor JSON know what to make of that."""
+    """The value, or None where it is not finite, as a diverged training's may be: neither charts nor JSON know what to
+    make of that.
+    """
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -289,10 +296,12 @@ def wilson(right: int, total: int, z: float = 1.959963984540054) -> tuple[float,
 
 
 def mean_interval(shares: Floats, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The interval of a mean of one share for each image, from their spread; the labels of one image are not independent.
+    """The interval of a mean of one share for each image, from their spread; the labels of one image are not
+    independent.
 
-    z^2 / 2 images with nothing right and as many with all right are added first, so that a few images that are all right do not look like
-    certainty; for shares of 0 and 1 this is the interval of Agresti and Coull, The American Statistician 52 (1998), 119-126.
+    z^2 / 2 images with nothing right and as many with all right are added first, so that a few images that are all
+    right do not look like certainty; for shares of 0 and 1 this is the interval of Agresti and Coull, The American
+    Statistician 52 (1998), 119-126.
     """
     added = z * z / 2
     count = len(shares) + 2 * added
@@ -346,8 +355,8 @@ def r_squared(predicted: Floats, targets: Floats) -> NDArray[np.float64]:
 def calibration(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> dict[str, Any]:
     """How far confidence can be taken at its word: the expected calibration error and its bins.
 
-    The bins are equally wide over 0..1, each closed above. Of each: `from`, `to`, `images`, mean `confidence`, `accuracy` (both
-    None when empty). ECE is the mean of |accuracy - confidence| weighted by images.
+    The bins are equally wide over 0..1, each closed above. Of each: `from`, `to`, `images`, mean `confidence`,
+    `accuracy` (both None when empty). ECE is the mean of |accuracy - confidence| weighted by images.
     Source: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599.
     """
     values = confidence.astype(np.float64)
@@ -381,11 +390,14 @@ def read_gap(
 ) -> dict[str, Any] | None:
     """What the curves of training and validation say about overfitting.
 
-    With the number of validation images, a gap that chance can make (two standard errors of their accuracy) is not called one.
-    `remark`: how training figures come about, where that makes them lower; None where both are measured alike, once. `numbers`: accuracy is R2.
+    With the number of validation images, a gap that chance can make (two standard errors of their accuracy) is not
+    called one.
+    `remark`: how training figures come about, where that makes them lower; None where both are measured alike, once.
+        `numbers`: accuracy is R2.
 
-    Returns `epoch`, `train_accuracy`, `validation_accuracy` and `difference` at the best epoch, `turned` (the epoch after which
-    the validation loss rose for good, or None) and `sentence`, which says it in words. None when nothing was trained.
+    Returns `epoch`, `train_accuracy`, `validation_accuracy` and `difference` at the best epoch, `turned` (the epoch
+    after which the validation loss rose for good, or None) and `sentence`, which says it in words. None when nothing
+    was trained.
 
     The validation loss has turned when it ends at least 2 % above its minimum, two or more epochs later, while the
     training loss went on falling.

@@ -1,8 +1,8 @@
 """`test`: a run on images it has not seen, and what is written into `RUN/test/`.
 
-The folder holds `scores.json`, `confusion.csv`, `predictions.csv`, figures as PNG, and the worst mistakes in `worst/`. Everything is
-made in a folder of its own first and moved into place at the end, `scores.json` last: after a full disk or a kill the
-earlier test is still there.
+The folder holds `scores.json`, `confusion.csv`, `predictions.csv`, figures as PNG, and the worst mistakes in `worst/`.
+Everything is made in a folder of its own first and moved into place at the end, `scores.json` last: after a full disk
+or a kill the earlier test is still there.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def test(
 
     Raises:
         UsageError: no such part (`split-unknown`).
-        DataError: the source's classes are not the run's (`test-classes-differ`), or there are no images (`test-empty`).
+        DataError: the source's classes are not the run's (`test-classes-differ`), or there are no images
+            (`test-empty`).
         ModelFileError: the network's answers are not finite (`scores-not-finite`).
         MachineError: the run's folder cannot be written to, or something there is no plain file (`not-a-plain-file`).
         InUseError: another process is writing a test of this run.
@@ -584,7 +585,9 @@ def _staged(target: Path) -> Iterator[Path]:
 
 
 def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any], distances: Floats | None) -> str:
-    """As CSV. Of a run that has an out-of-distribution detector also each image's distance, and whether `predict` says `unknown`."""
+    """As CSV. Of a run that has an out-of-distribution detector also each image's distance, and whether `predict` says
+    `unknown`.
+    """
     far = _far(run, distances)
     more: tuple[str, ...] = ()
     buffer = io.StringIO()

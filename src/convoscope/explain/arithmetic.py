@@ -1,4 +1,6 @@
-"""The arithmetic of one unit as a picture: what came in, what it is multiplied by, the products, and the sum, as on paper."""
+"""The arithmetic of one unit as a picture: what came in, what it is multiplied by, the products, and the sum, as on
+paper.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +69,9 @@ class _Line:
 def why_figure(why: Why) -> Image.Image:
     """The arithmetic of one unit, down to the recorded value and the difference.
 
-    Windows (convolution, pooling) are grids, channel by channel; of more than 6 channels the 5 with the largest subtotals, the
-    others as one line. Norms go step by step. Everything else is a list of terms, of many the largest. Padding is hatched, the cell
-    that a max pooling took is framed.
+    Windows (convolution, pooling) are grids, channel by channel; of more than 6 channels the 5 with the largest
+    subtotals, the others as one line. Norms go step by step. Everything else is a list of terms, of many the largest.
+    Padding is hatched, the cell that a max pooling took is framed.
     """
     heading = [
         title_line(_title(why)),
@@ -136,7 +138,7 @@ def _verdict(why: Why) -> Image.Image:
     return words(text, colour="muted") if why.agrees else words(f"{text}: it does not agree", colour="red", bold=True)
 
 
-# --- windows -----------------------------------------------------------------------------------------------------------
+# --- windows ----------------------------------------------------------------------------------------------------------
 
 
 def _window(why: Why) -> tuple[int, int, int] | None:
@@ -212,7 +214,9 @@ def _grids(
     beyond: NDArray[np.bool_] | None = None,
     winner: int = -1,
 ) -> list[Image.Image]:
-    """One grid for each channel, all with numbers of the same digits in cells of `side`; colour only where there are many cells."""
+    """One grid for each channel, all with numbers of the same digits in cells of `side`; colour only where there are
+    many cells.
+    """
     if max(values.shape[1:]) > NUMBERED:
         return [framed(greys(part).resize((160, 160))) if grey else tile(part, reach, 160) for part in values]
     each = values[0].size
@@ -262,7 +266,7 @@ def _window_label(why: Why, start: int, count: int) -> Image.Image:
     return column(lines, gap=0)
 
 
-# --- lists of terms ----------------------------------------------------------------------------------------------------
+# --- lists of terms ---------------------------------------------------------------------------------------------------
 
 
 def _terms(why: Why) -> list[_Line]:
@@ -300,7 +304,9 @@ def _terms(why: Why) -> list[_Line]:
 
 
 def _flat_cells(values: Floats, terms: Sequence[Term] = ()) -> list[Image.Image]:
-    """One low cell for each number, on their common scale; of a single number only its sign has a colour, and a pale one."""
+    """One low cell for each number, on their common scale; of a single number only its sign has a colour, and a pale
+    one.
+    """
     texts = cell_texts(values)
     width = max(52, cell_side(texts))
     reach = reach_of(values) * (2 if len(values) == 1 else 1)
@@ -368,7 +374,7 @@ def _is_own(why: Why, at: int) -> bool:
     return source is not None and source.index[-len(why.unit.index) :] == why.unit.index
 
 
-# --- norms -------------------------------------------------------------------------------------------------------------
+# --- norms ------------------------------------------------------------------------------------------------------------
 
 
 def _running(why: Why) -> list[_Line]:

@@ -1,12 +1,14 @@
-"""Which part decides? Maps of what a network's answer to one image rests on, and the control that shows whether a map means anything.
+"""Which part decides? Maps of what a network's answer to one image rests on, and the control that shows whether a map
+means anything.
 
-Every method runs the network in eval mode and leaves it as it was found, also when it fails: no hooks, the same modes, gradients,
-buffers and state of chance. Images are float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training. The target is a class; None
-is the most likely one. A network with one output for two classes has the score +output for class 1 and -output for class 0.
-Gradients are taken of this raw score, not of the probability, which saturates.
+Every method runs the network in eval mode and leaves it as it was found, also when it fails: no hooks, the same modes,
+gradients, buffers and state of chance. Images are float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training. The
+target is a class; None is the most likely one. A network with one output for two classes has the score +output for
+class 1 and -output for class 0. Gradients are taken of this raw score, not of the probability, which saturates.
 
-The control is the same method on the same network with shuffled weights (Adebayo et al. 2018, "Sanity checks for saliency maps",
-https://arxiv.org/abs/1810.03292): a map that stays the same shows edges of the image, not what the network has learned.
+The control is the same method on the same network with shuffled weights (Adebayo et al. 2018, "Sanity checks for
+saliency maps", https://arxiv.org/abs/1810.03292): a map that stays the same shows edges of the image, not what the
+network has learned.
 """
 
 from __future__ import annotations
@@ -58,14 +60,17 @@ class Attribution:
     Attributes:
         method: its name in `METHODS`.
         map: `(H, W)`, to be drawn; what its numbers are, each method says.
-        values: the same before the channels were put together, `(C, H, W)`; `(1, H, W)` where a method takes all channels at once.
+        values: the same before the channels were put together, `(C, H, W)`; `(1, H, W)` where a method takes all
+            channels at once.
         target: the class that was asked about.
         score: its raw score.
         probability: what `probabilities`, or the given `answers`, makes of it.
         answer: the most likely class.
         layer: the layer whose maps were used (`grad_cam`), else empty.
-        raw: `grad_cam`: `(h, w)`, one number for each cell of the layer's maps; `occlusion`: one for each place of the cover.
-        completeness: `integrated_gradients`: the sum of all values - (score of the image - score of the baseline); 0 is perfect.
+        raw: `grad_cam`: `(h, w)`, one number for each cell of the layer's maps; `occlusion`: one for each place of the
+            cover.
+        completeness: `integrated_gradients`: the sum of all values - (score of the image - score of the baseline); 0 is
+            perfect.
         answers: `pixel_flips`: int64 `(H, W)`, the most likely class once this pixel is flipped.
         control: the same for the network with shuffled weights, see `attribute`; None where its scores overflow.
         similarity: of the two maps, see `similarity`.
@@ -94,25 +99,26 @@ class Attribution:
 def grad_cam(model: nn.Module, image: Tensor, target: int | None = None, layer: str | None = None) -> Attribution:
     """relu(sum over channels k of a_k A_k), A the layer's maps, a_k the mean gradient of the score by the map A_k.
 
-    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391. `raw` has one number for each cell of the maps; `map` is `raw` enlarged to
-    the image by bilinear interpolation, corners not aligned, as captum's `LayerAttribution.interpolate` does it.
+    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391. `raw` has one number for each cell of the maps; `map` is
+    `raw` enlarged to the image by bilinear interpolation, corners not aligned, as captum's
+    `LayerAttribution.interpolate` does it.
 
     Args:
         model: any module that takes `(N, C, H, W)` and gives raw scores.
         image: see above.
         target: see above.
-        layer: the path of a module that gives maps `(1, channels, h, w)`; one that runs several times counts by its last run
-            that gives such maps. None: the last module to finish that has weights in it and gives maps of more than one cell;
-            of an `nn.Sequential` the modules in it count. Where an activation (a module without weights or parts that keeps the
-            shape; no dropout, no identity) takes these very maps, its output is used, as in the paper. So it is the last block of
-            a ResNet, and the activation after the last convolution of a plain network, before the pooling. Maps whose first
-            two axes fit the image's proportions better than the last two keep their channels last and are passed over.
-            Of a network that works on such maps or on tokens (transformers) this leaves only the first convolution: there, name a
-            layer.
+        layer: the path of a module that gives maps `(1, channels, h, w)`; one that runs several times counts by its
+            last run that gives such maps. None: the last module to finish that has weights in it and gives maps of more
+            than one cell; of an `nn.Sequential` the modules in it count. Where an activation (a module without weights
+            or parts that keeps the shape; no dropout, no identity) takes these very maps, its output is used, as in the
+            paper. So it is the last block of a ResNet, and the activation after the last convolution of a plain
+            network, before the pooling. Maps whose first two axes fit the image's proportions better than the last two
+            keep their channels last and are passed over. Of a network that works on such maps or on tokens
+            (transformers) this leaves only the first convolution: there, name a layer.
 
     Raises:
-        UsageError: `image-shape`, `image-values`, `target-range`, `layer-unknown`; `layer-map`: the layer gives no such maps, or
-            no layer does; `no-gradient`; `model-module`: the network fails on the image; `scores-not-finite`.
+        UsageError: `image-shape`, `image-values`, `target-range`, `layer-unknown`; `layer-map`: the layer gives no such
+            maps, or no layer does; `no-gradient`; `model-module`: the network fails on the image; `scores-not-finite`.
     """
     with quiet(model):
         picture = one_image(model, image)
@@ -172,12 +178,14 @@ def integrated_gradients(
 ) -> Attribution:
     """(image - baseline) times the mean gradient of the score on the straight way from the baseline to the image.
 
-    Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. All values together are the image's score minus the baseline's, but
-    for the error of the numerical integral, which is reported in `completeness`. `map` is the sum over the channels, signed.
+    Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. All values together are the image's score minus the
+    baseline's, but for the error of the numerical integral, which is reported in `completeness`. `map` is the sum over
+    the channels, signed.
 
     Args:
         model, image, target: see above.
-        baseline: normalised, a number or a tensor that broadcasts to `(C, H, W)`; 0 is the mean colour of the training images.
+        baseline: normalised, a number or a tensor that broadcasts to `(C, H, W)`; 0 is the mean colour of the training
+            images.
         steps: points of the integral, 1..1000.
         rule: as captum names them. Its `riemann_trapezoid` is left out: its weights sum to 1 - 1 / steps.
 
@@ -214,16 +222,19 @@ def occlusion(
     of: Literal["probability", "score"] = "probability",
     answers: Answers | None = None,
 ) -> Attribution:
-    """A cover slides over the image: how much the target's probability falls while it hides a place. Negative where it rises.
+    """A cover slides over the image: how much the target's probability falls while it hides a place. Negative where it
+    rises.
 
-    Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901. `raw` has the fall for each place of the cover; a pixel's number in `map` is
-    the mean over the places that cover it. The last places stick out of the image where the strides do not fit, so that all is covered.
+    Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901. `raw` has the fall for each place of the cover; a pixel's
+    number in `map` is the mean over the places that cover it. The last places stick out of the image where the strides
+    do not fit, so that all is covered.
 
     Args:
         model, image, target: see above.
         window: height and width of the cover; None: a seventh of the shorter side.
         stride: steps of the cover, not larger than the window; None: half the window.
-        fill: normalised colour of the cover, a number or a tensor that broadcasts to `(C, H, W)`; 0 is the training images' mean.
+        fill: normalised colour of the cover, a number or a tensor that broadcasts to `(C, H, W)`; 0 is the training
+            images' mean.
         of: what falls: the probability or the raw score.
         answers: from raw scores to probabilities; None: `probabilities`.
 
@@ -269,8 +280,8 @@ def pixel_flips(
 ) -> Attribution:
     """Every pixel in turn becomes its opposite, all channels at once: how much the target's probability falls in `map`.
 
-    The opposite of a value is the image's own largest + smallest value of that channel - the value: ink becomes paper and paper
-    becomes ink. `answers` has the most likely class after each flip, `changes` says where it is another one.
+    The opposite of a value is the image's own largest + smallest value of that channel - the value: ink becomes paper
+    and paper becomes ink. `answers` has the most likely class after each flip, `changes` says where it is another one.
 
     Args:
         model, target: see above.
@@ -339,14 +350,14 @@ def attribute(
 ) -> Attribution:
     """One method of `METHODS`, and beside it the control: the same target and layer, asked of `shuffled(model, seed)`.
 
-    `similarity` near 1 says that the map does not depend on what the network has learned, and so explains nothing; near 0 that it
-    does. `control` is None where the scores of the shuffled network overflow.
+    `similarity` near 1 says that the map does not depend on what the network has learned, and so explains nothing; near
+    0 that it does. `control` is None where the scores of the shuffled network overflow.
 
     Args:
         method: its name.
         model, image, target: see above.
-        control: False saves its time, which is the method's own once more; a module is used in place of the shuffled network, so
-            that one made by `shuffled` serves many images.
+        control: False saves its time, which is the method's own once more; a module is used in place of the shuffled
+            network, so that one made by `shuffled` serves many images.
         seed: of the shuffling.
         **options: the method's own.
 
@@ -387,8 +398,10 @@ def attribute(
 def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
     """A deep copy in which the numbers of every parameter are shuffled, each tensor by itself.
 
-    So each layer keeps its weights' distribution and loses what they mean. Buffers, such as the means and variances of a batch
-    normalisation, stay: they describe data and were not learned by gradient. The copy has no gradients; modes and hooks are those
+    So each layer keeps its weights' distribution and loses what they mean. Buffers, such as the means and variances of
+    a batch
+    normalisation, stay: they describe data and were not learned by gradient. The copy has no gradients; modes and hooks
+        are those
     of the original. Chance is a function of the seed; torch's own state is not touched.
 
     Raises:
@@ -416,7 +429,8 @@ def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def similarity(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of the absolute values of two maps of one shape, -1..1; equal values share their mean rank.
+    """Spearman's rank correlation of the absolute values of two maps of one shape, -1..1; equal values share their mean
+    rank.
 
     NaN where one of the maps is everywhere the same, or not finite: it then has no order to compare.
 

@@ -1,7 +1,8 @@
-"""Pictures put together from smaller ones: words, cells with their numbers, maps, scales, bars; joined in rows and columns.
+"""Pictures put together from smaller ones: words, cells with their numbers, maps, scales, bars; joined in rows and
+columns.
 
-Every block is an RGB image on white, as large as what it shows, so that nothing is cut off where blocks are joined. Blue is negative,
-red is positive, zero is white; a number that is not finite is grey.
+Every block is an RGB image on white, as large as what it shows, so that nothing is cut off where blocks are joined.
+Blue is negative, red is positive, zero is white; a number that is not finite is grey.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def ink(name: str) -> tuple[int, int, int]:
 GROUND = ink("ground")
 
 
-# --- numbers as text ---------------------------------------------------------------------------------------------------
+# --- numbers as text --------------------------------------------------------------------------------------------------
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -88,7 +89,7 @@ def times(shape: Iterable[int]) -> str:
     return " × ".join(map(str, shape))
 
 
-# --- words -------------------------------------------------------------------------------------------------------------
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def words(
@@ -132,7 +133,7 @@ def paragraph(text: str, width: int, *, size: int = SMALL, colour: str = "muted"
     return column(blocks, gap=0)
 
 
-# --- rows and columns --------------------------------------------------------------------------------------------------
+# --- rows and columns -------------------------------------------------------------------------------------------------
 
 
 def column(parts: Sequence[Image.Image], *, gap: int = 6, align: Align = "start") -> Image.Image:
@@ -164,7 +165,9 @@ def table(
     align: Sequence[Align] = (),
     middle: bool = True,
 ) -> Image.Image:
-    """Rows of blocks with common columns; `align` for each column, the last one for all further ones; `gap`: across, down."""
+    """Rows of blocks with common columns; `align` for each column, the last one for all further ones; `gap`: across,
+    down.
+    """
     count = max(len(parts) for parts in rows)
     wide = [max((parts[at].width for parts in rows if at < len(parts)), default=1) for at in range(count)]
     tall = [max(part.height for part in parts) for parts in rows]
@@ -187,7 +190,9 @@ def flow(parts: Sequence[Image.Image], columns: int, *, gap: tuple[int, int] = (
 
 
 def columns_for(count: int, width: int, room: int) -> int:
-    """How many blocks of `width` pixels stand in a line of `room`: where there are many, a power of two, easy to count in."""
+    """How many blocks of `width` pixels stand in a line of `room`: where there are many, a power of two, easy to count
+    in.
+    """
     fit = max(1, room // max(1, width))
     return count if count <= fit else 2 ** int(math.log2(fit)) if fit >= 4 else fit
 
@@ -210,7 +215,7 @@ def _offset(room: int, align: Align) -> int:
     return {"start": 0, "middle": room // 2, "end": room}[align]
 
 
-# --- maps --------------------------------------------------------------------------------------------------------------
+# --- maps -------------------------------------------------------------------------------------------------------------
 
 
 def reach_of(values: Floats) -> float:
@@ -240,7 +245,9 @@ def coloured(values: Floats, reach: float) -> Image.Image:
 
 
 def resampled(shares: Floats, size: tuple[int, int]) -> Floats:
-    """Shares `(H, W)` at another width and height: each new cell is the mean of what lies in it, NaN where any of it is not finite."""
+    """Shares `(H, W)` at another width and height: each new cell is the mean of what lies in it, NaN where any of it is
+    not finite.
+    """
     finite = np.isfinite(shares)
     image = Image.fromarray(np.where(finite, shares, 0).astype(np.float32))
     result = np.array(image.resize(size, Image.Resampling.BOX), np.float64)
@@ -389,7 +396,7 @@ def range_text(values: Floats) -> str:
     return text + (f"; {missing:,} not finite (grey)" if missing else "")
 
 
-# --- bars --------------------------------------------------------------------------------------------------------------
+# --- bars -------------------------------------------------------------------------------------------------------------
 
 
 def bar(value: float, low: float, high: float, *, width: int = 240, height: int = 16) -> Image.Image:

@@ -1,4 +1,6 @@
-"""What the classifier sees of each image, and a plane to look at it: the last layer's inputs, their principal components, UMAP."""
+"""What the classifier sees of each image, and a plane to look at it: the last layer's inputs, their principal
+components, UMAP.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ class Projection:
 def embeddings(model: nn.Module, images: Images, batch_size: int | None = None) -> Features:
     """What goes into the last layer with weights: the last `nn.Linear` or `nn.Conv2d` that runs, whatever its name.
 
-    Maps that go into a convolution, and tokens, are flattened. A layer that runs several times counts by its last run. The network runs
-    in eval mode and is left as it was found.
+    Maps that go into a convolution, and tokens, are flattened. A layer that runs several times counts by its last run.
+    The network runs in eval mode and is left as it was found.
 
     Args:
         model: any module that takes `(N, C, H, W)`.
@@ -86,7 +88,8 @@ def embeddings(model: nn.Module, images: Images, batch_size: int | None = None) 
 
 
 def pca(vectors: Tensor, dimensions: int = 2) -> Projection:
-    """Principal components: the axes of largest variance, by the singular value decomposition of the centred vectors, in float64.
+    """Principal components: the axes of largest variance, by the singular value decomposition of the centred vectors,
+    in float64.
 
     Each axis points so that its number of largest size is positive (the first of equals). Where there are fewer
     axes than asked for, the rest of coordinates and shares is 0.
@@ -117,7 +120,8 @@ def pca(vectors: Tensor, dimensions: int = 2) -> Projection:
 def umap(vectors: Tensor, dimensions: int = 2, seed: int = 0, neighbours: int = 15) -> Tensor:
     """Coordinates float32 `(N, dimensions)` in which neighbours stay neighbours; distances between groups mean little.
 
-    McInnes et al. 2018, https://arxiv.org/abs/1802.03426. Needs the library umap-learn, which convoscope does not bring.
+    McInnes et al. 2018, https://arxiv.org/abs/1802.03426. Needs the library umap-learn, which convoscope does not
+    bring.
 
     Args:
         vectors: `(N, D)`.

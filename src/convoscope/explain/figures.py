@@ -1,6 +1,7 @@
 """What happens inside a network as pictures: numbers in, PIL images (RGB, on white) out. No files, no printing.
 
-A layer has one symmetric scale for all its maps, and every sheet states it. Where not everything is shown, the sheet says what is.
+A layer has one symmetric scale for all its maps, and every sheet states it. Where not everything is shown, the sheet
+says what is.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ _LEFT_OUT_FIRST = (
 )
 
 
-# --- feature maps ------------------------------------------------------------------------------------------------------
+# --- feature maps -----------------------------------------------------------------------------------------------------
 
 
 def map_sheet(
@@ -101,8 +102,8 @@ def map_sheet(
 ) -> Image.Image:
     """All feature maps of one layer, each with its number, on one symmetric scale.
 
-    Maps of at most 7 x 7 cells show their numbers, unless there would be more than 1,600 on the sheet; larger ones colour only.
-    Vectors are bars, or cells where they are long.
+    Maps of at most 7 x 7 cells show their numbers, unless there would be more than 1,600 on the sheet; larger ones
+    colour only. Vectors are bars, or cells where they are long.
 
     Args:
         layer: a step of a trace, or numbers `(C, H, W)`, `(H, W)` or `(K,)`; further axes are counted as channels.
@@ -271,15 +272,15 @@ def _bar_rows(values: Sequence[float], labels: Sequence[str], more: Sequence[str
     return table(rows, gap=(14, 4), align=("start", "start", "end"))
 
 
-# --- the whole network -------------------------------------------------------------------------------------------------
+# --- the whole network ------------------------------------------------------------------------------------------------
 
 
 def overview(trace: Trace, *, title: str = "", maps: int = 10, limit: int = 100) -> Image.Image:
     """Every layer in the order of execution: name, kind, shape, range and some of its maps.
 
-    Each row has its own symmetric scale, whose end is the larger of the two numbers of its range. Steps that only pass numbers on
-    (flatten, dropout, ...) are left out; of networks with more than `limit` further steps first norms, then activations, then
-    sums, and at last the end. The sheet says so.
+    Each row has its own symmetric scale, whose end is the larger of the two numbers of its range. Steps that only pass
+    numbers on (flatten, dropout, ...) are left out; of networks with more than `limit` further steps first norms, then
+    activations, then sums, and at last the end. The sheet says so.
 
     Args:
         trace: of one image.
@@ -389,7 +390,7 @@ def _short_vector(values: Floats, reach: float, classes: Sequence[str]) -> Image
     return column(strips, gap=3)
 
 
-# --- filters -----------------------------------------------------------------------------------------------------------
+# --- filters ----------------------------------------------------------------------------------------------------------
 
 
 def filter_sheet(
@@ -458,7 +459,7 @@ def _centred(block: Image.Image, width: int) -> Image.Image:
     return column([block, Image.new("RGB", (width, 1), GROUND)], gap=0, align="middle")
 
 
-# --- the image ---------------------------------------------------------------------------------------------------------
+# --- the image --------------------------------------------------------------------------------------------------------
 
 
 def image_sheet(pixels: Pixels | ArrayLike, *, title: str = "the image", unit: bool = False) -> Image.Image:
@@ -543,7 +544,7 @@ def _checked_pixels(pixels: Any) -> Pixels:
     return picture
 
 
-# --- attributions ------------------------------------------------------------------------------------------------------
+# --- attributions -----------------------------------------------------------------------------------------------------
 
 
 def attribution_sheet(
@@ -555,13 +556,14 @@ def attribution_sheet(
 ) -> Image.Image:
     """An image, each map laid over it, and below the same from the network with shuffled weights.
 
-    Maps without negative numbers are red, others blue and red, each on its own scale: full colour from the largest absolute value
-    on, of large maps from the one that only 1 cell in 200 exceeds.
+    Maps without negative numbers are red, others blue and red, each on its own scale: full colour from the largest
+    absolute value on, of large maps from the one that only 1 cell in 200 exceeds.
 
     Args:
         image: uint8 `(H, W)` or `(H, W, C)`.
         maps: name and numbers `(h, w)`, enlarged to the image where they are smaller.
-        controls: for each map the same of the shuffled network, and how alike the two are, -1..1 (`similarity`), or None.
+        controls: for each map the same of the shuffled network, and how alike the two are, -1..1 (`similarity`), or
+            None.
         title: what stands on top.
 
     Raises:
@@ -672,7 +674,7 @@ def _plane(values: Any, name: str) -> Floats:
     return numbers
 
 
-# --- what excites a channel --------------------------------------------------------------------------------------------
+# --- what excites a channel -------------------------------------------------------------------------------------------
 
 
 def patches_sheet(
@@ -685,8 +687,8 @@ def patches_sheet(
     """For each channel the patches that excite it most, with the value under each.
 
     Args:
-        rows: a name, and patches uint8 `(h, w, C)` with their values; patches of one row keep their sizes relative to one another,
-            so that those cut off by an image's border are smaller.
+        rows: a name, and patches uint8 `(h, w, C)` with their values; patches of one row keep their sizes relative to
+            one another, so that those cut off by an image's border are smaller.
         title: what stands on top.
         about: one line under it.
         side: about how large the largest patch of a row is drawn.
@@ -710,7 +712,7 @@ def patches_sheet(
     return _sheet([*heading, table(lines, gap=(18, 14)) if lines else words("no channels", colour="muted")])
 
 
-# --- points, scores ----------------------------------------------------------------------------------------------------
+# --- points, scores ---------------------------------------------------------------------------------------------------
 
 _POINT_COLOURS = ("blue", "orange", "green", "purple", "red", "brown", "ink")
 _MARKS = 4
@@ -841,8 +843,8 @@ def scores_bars(
 ) -> Image.Image:
     """The scores of the classes as bars with their numbers, of classes the largest in bold.
 
-    Up to `limit` classes stand in their order, of more the highest, the highest first. A single score of two classes speaks for the
-    second one above zero, for the first one below.
+    Up to `limit` classes stand in their order, of more the highest, the highest first. A single score of two classes
+    speaks for the second one above zero, for the first one below.
 
     Args:
         scores: `(K,)` or `(1, K)`.
@@ -882,7 +884,7 @@ def _percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
-# --- what the figures share --------------------------------------------------------------------------------------------
+# --- what the figures share -------------------------------------------------------------------------------------------
 
 
 def _sheet(parts: Sequence[Image.Image]) -> Image.Image:

@@ -1,8 +1,9 @@
 """Why, backwards: the gradient of a loss by one weight as a sum over every place at which the weight was used.
 
-The weight at place k of a filter met the input at one cell for each cell of the filter's map; the gradient is the sum over these
-cells of what came in times delta, the gradient of the loss by what came out (Rumelhart, Hinton, Williams 1986). The input and
-delta are recorded from the network's own run; the sum is made in float64 and compared with torch's.
+The weight at place k of a filter met the input at one cell for each cell of the filter's map; the gradient is the sum
+over these cells of what came in times delta, the gradient of the loss by what came out (Rumelhart, Hinton, Williams
+1986). The input and delta are recorded from the network's own run; the sum is made in float64 and compared with
+torch's.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class _Recorder(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class GradientTerm:
-    """One place at which a weight was used: image number, the cell of the output, what came in, delta, and their product."""
+    """One place at which a weight was used: image number, the cell of the output, what came in, delta, and their
+    product.
+    """
 
     image: int
     cell: tuple[int, ...]
@@ -224,8 +227,8 @@ class Backward:
             *index: the place in the tensor, such as filter, channel, y, x.
 
         Raises:
-            UsageError: there is no such weight (`parameter-unknown`, `unit-unknown`), or it is used by an operation whose arithmetic is
-                not opened (`parameter-closed`).
+            UsageError: there is no such weight (`parameter-unknown`, `unit-unknown`), or it is used by an operation
+                whose arithmetic is not opened (`parameter-closed`).
         """
         gradient = self._gradient(parameter)
         shape = tuple(gradient.shape)
@@ -304,8 +307,8 @@ def backward(
     Args:
         model: any module.
         images: float32 `(C, H, W)` or `(N, C, H, W)`, normalised.
-        loss: a function from raw scores `(N, K)` to a scalar; or target classes, for the mean cross-entropy (of one sigmoid where the
-            model gives one score).
+        loss: a function from raw scores `(N, K)` to a scalar; or target classes, for the mean cross-entropy (of one
+            sigmoid where the model gives one score).
         training: run norms and dropout as in training; by default as in use.
 
     Raises:
@@ -360,7 +363,9 @@ def _cross_entropy(targets: Tensor | int) -> Callable[[Tensor], Tensor]:
 
 
 _Run = tuple[Floats, Floats, Ints, Ints, str, int, tuple[int, ...]]
-"""Inputs, deltas, cells, flat places in the layer's input (-1 padding, -2 none), words, extra roundings, the input's shape."""
+"""Inputs, deltas, cells, flat places in the layer's input (-1 padding, -2 none), words, extra roundings, the input's
+shape.
+"""
 
 
 def _floats(tensor: Tensor) -> Floats:
@@ -456,7 +461,7 @@ def _spread(value: Any, axes: int) -> list[int]:
     return values * axes if len(values) == 1 else values
 
 
-# --- a whole training step ---------------------------------------------------------------------------------------------
+# --- a whole training step --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -513,7 +518,8 @@ class TrainingStep:
 def training_step(
     model: nn.Module, images: Tensor, targets: Tensor | int, *, learning_rate: float = 0.1
 ) -> TrainingStep:
-    """One step of gradient descent on a copy of the network: prediction, loss, gradients, update. The network itself stays as it is.
+    """One step of gradient descent on a copy of the network: prediction, loss, gradients, update. The network itself
+    stays as it is.
 
     Args:
         model: any module; meant for small ones.

@@ -1,6 +1,7 @@
 """Convolution and pooling by hand: any image, any kernel, and every number that comes out, in float64.
 
-These are the plain sums, apart from any network: no bias, no activation, nothing cut off below zero. The named kernels stand in
+These are the plain sums, apart from any network: no bias, no activation, nothing cut off below zero. The named kernels
+    stand in
 `models/kernels.py`, where a model's text finds them too.
 """
 
@@ -43,22 +44,23 @@ def convolve(
     stride: Size = 1,
     dilation: Size = 1,
 ) -> Numbers:
-    """Slide `kernel` over `image`: `out[y, x] = sum over r, c of kernel[r, c] * image[y * stride + r * dilation, x * ...]`.
+    """Slide `kernel` over `image`: `out[y, x] = sum over r, c of kernel[r, c] * image[y * stride + r * dilation, x *
+    ...]`.
 
-    This is cross-correlation, which deep learning calls convolution: the kernel lies on the image as it is written and is not
-    turned around first. Negative results stay negative. Arithmetic is float64: exact for whole numbers while the sums stay
-    below 2**53.
+    This is cross-correlation, which deep learning calls convolution: the kernel lies on the image as it is written and
+    is not turned around first. Negative results stay negative. Arithmetic is float64: exact for whole numbers while the
+    sums stay below 2**53.
 
     Args:
-        image: `(H, W)` or `(H, W, C)` of finite real numbers of any range, as an array or a tensor (a torch image `(C, H, W)`
-            needs `.permute(1, 2, 0)`); or a Pillow image: grey ones become `(H, W)`, others RGB `(H, W, 3)`, 0..255, by the
-            rules of `data.open_image`; 16-bit, 32-bit and float grey keep their numbers.
-        kernel: a name of `models.KERNELS`; `(h, w)`, which goes over each channel by itself; or `(h, w, C)`, which sums over
-            all channels, as a learned filter does: `filters(network, "conv1")[5].transpose(1, 2, 0)`.
-        border: what lies around the image. `none`: nothing, the kernel stays inside and the result is smaller; else the result
-            is as large as the image (with stride s: size / s, rounded up). `zeros`; `reflect`: the image mirrored at its edge
-            pixel, `c b [a b c`; `replicate`: the edge pixel again, `a a [a b c`. A kernel of an even side gets its extra cell
-            at the bottom and at the right, as in a model.
+        image: `(H, W)` or `(H, W, C)` of finite real numbers of any range, as an array or a tensor (a torch image `(C,
+            H, W)` needs `.permute(1, 2, 0)`); or a Pillow image: grey ones become `(H, W)`, others RGB `(H, W, 3)`,
+            0..255, by the rules of `data.open_image`; 16-bit, 32-bit and float grey keep their numbers.
+        kernel: a name of `models.KERNELS`; `(h, w)`, which goes over each channel by itself; or `(h, w, C)`, which sums
+            over all channels, as a learned filter does: `filters(network, "conv1")[5].transpose(1, 2, 0)`.
+        border: what lies around the image. `none`: nothing, the kernel stays inside and the result is smaller; else the
+            result is as large as the image (with stride s: size / s, rounded up). `zeros`; `reflect`: the image
+            mirrored at its edge pixel, `c b [a b c`; `replicate`: the edge pixel again, `a a [a b c`. A kernel of an
+            even side gets its extra cell at the bottom and at the right, as in a model.
         stride: step of the kernel, from 1.
         dilation: distance of the kernel's cells, from 1.
 
@@ -66,8 +68,9 @@ def convolve(
         `(H', W')`, or `(H', W', C)` for a 2-D kernel on an image with channels.
 
     Raises:
-        UsageError: `kernel-unknown` (the nearest names are listed), `kernel-shape`, `kernel-numbers`, `kernel-channels`,
-            `kernel-too-large`, `image-shape`, `image-numbers`, `border-unknown`, `border-too-wide`, `bad-stride`, `bad-dilation`.
+        UsageError: `kernel-unknown` (the nearest names are listed), `kernel-shape`, `kernel-numbers`,
+            `kernel-channels`, `kernel-too-large`, `image-shape`, `image-numbers`, `border-unknown`, `border-too-wide`,
+            `bad-stride`, `bad-dilation`.
         DataError: a Pillow image that cannot be decoded.
 
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285
@@ -131,7 +134,8 @@ def pool(image: Picture, kind: PoolKind = "max", size: Size = 2, stride: Size | 
         stride: step of the window, from 1; None: its size.
 
     Returns:
-        `(H', W')` or `(H', W', C)`, as the image. What no whole window covers at the bottom and at the right is left out.
+        `(H', W')` or `(H', W', C)`, as the image. What no whole window covers at the bottom and at the right is left
+        out.
 
     Raises:
         UsageError: `image-shape`, `image-numbers`, `pool-unknown`, `window-too-large`, `bad-size`, `bad-stride`.
@@ -173,8 +177,8 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
         `filters(network, layer)[n].transpose(1, 2, 0)`.
 
     Raises:
-        UsageError: `layer-unknown`: there is no such layer; the nearest names are listed; `layer-without-filters`: it is no 2-D
-            convolution.
+        UsageError: `layer-unknown`: there is no such layer; the nearest names are listed; `layer-without-filters`: it
+            is no 2-D convolution.
     """
     known = {name: part for name, part in network.named_modules() if _weight(part) is not None}
     part = dict(network.named_modules()).get(layer)
@@ -224,7 +228,8 @@ def border_cells(kernel: int, dilation: int = 1) -> tuple[int, int]:
 
 
 def output_size(size: int, kernel: int, stride: int = 1, dilation: int = 1, padding: int | tuple[int, int] = 0) -> int:
-    """How many places a window has: `floor((size - reach + 2 padding) / stride) + 1` with reach = (kernel - 1) dilation + 1.
+    """How many places a window has: `floor((size - reach + 2 padding) / stride) + 1` with reach = (kernel - 1) dilation
+    + 1.
 
     Args:
         size: cells of the image's side, from 1.

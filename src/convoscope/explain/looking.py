@@ -1,4 +1,6 @@
-"""A run and an image: everything there is to see, as pictures, tables and numbers. `convoscope look` and the report's chapter stand on it."""
+"""A run and an image: everything there is to see, as pictures, tables and numbers. `convoscope look` and the report's
+chapter stand on it.
+"""
 
 from __future__ import annotations
 
@@ -267,7 +269,7 @@ def _summary(step: Step) -> dict[str, float]:
     }
 
 
-# --- a run by itself ---------------------------------------------------------------------------------------------------
+# --- a run by itself --------------------------------------------------------------------------------------------------
 
 
 def filter_sheets(network: nn.Module) -> Iterator[tuple[str, Image.Image]]:
@@ -340,7 +342,9 @@ class RunInspection:
         return {channel: found[channel] for channel in sorted(strongest)}
 
     def levels_sheet(self, *, depths: int = 3, channels: int = 3, grow: bool = True) -> Image.Image | None:
-        """From edges to parts: for some depths the patches that excite some channels most, and inputs grown to excite them."""
+        """From edges to parts: for some depths the patches that excite some channels most, and inputs grown to excite
+        them.
+        """
         rows, inputs = [], []
         network = self.run.network()
         shape = (self.pixels.shape[3], *self.pixels.shape[1:3])

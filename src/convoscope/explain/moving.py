@@ -1,4 +1,6 @@
-"""What a network answers while one image is shifted, turned and scaled: the invariance curves' geometry, one image at a time."""
+"""What a network answers while one image is shifted, turned and scaled: the invariance curves' geometry, one image at a
+time.
+"""
 
 from __future__ import annotations
 

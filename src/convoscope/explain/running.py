@@ -19,7 +19,9 @@ from ..models.footprint import footprint
 
 @contextlib.contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """Eval mode and plain attention inside; on the way out modes, buffers, the state of chance and torch's switches as before."""
+    """Eval mode and plain attention inside; on the way out modes, buffers, the state of chance and torch's switches as
+    before.
+    """
     modes = {part: part.training for part in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     before = [

@@ -1,7 +1,7 @@
 """What does a filter look for? The images of a set that excite it most, and an input grown to excite it.
 
-Layers are named by their path in the module, as `get_submodule` takes it; a layer that runs several times counts by its last run.
-Networks run in eval mode and are left as they were found, also after a failure, see `attribution.py`.
+Layers are named by their path in the module, as `get_submodule` takes it; a layer that runs several times counts by its
+last run. Networks run in eval mode and are left as they were found, also after a failure, see `attribution.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from ..errors import UsageError, printable
 from .running import at_once, find, hooked, normalised, quiet, run, whole_number
 
 Images = Tensor | ArrayLike | Iterable[Any]
-"""Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that form."""
+"""Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that
+form.
+"""
 
 Box = tuple[int, int, int, int]
 """Pixels of an image: top, left, bottom, right; the first two are inside, the last two just outside."""
@@ -75,11 +77,13 @@ def top_activating_examples(
 ) -> dict[int, tuple[Example, ...]]:
     """For each channel of a layer the images that excite it most, by the largest value of its map, the largest first.
 
-    Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901. Each image comes at most once for a channel; of equal values the earlier image
-    is first. The set is gone through once; at most `top` images for each channel are kept.
+    Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901. Each image comes at most once for a channel; of equal
+    values the earlier image is first. The set is gone through once; at most `top` images for each channel are kept.
 
-    The box is found by trial: NaN in a pixel reaches exactly the units that can see it, whatever lies between and however small the
-    weights. So it holds for any network, and is the whole image where one operation sees it all (squeeze-and-excitation).
+    The box is found by trial: NaN in a pixel reaches exactly the units that can see it, whatever lies between and
+        however small the
+    weights. So it holds for any network, and is the whole image where one operation sees it all
+    (squeeze-and-excitation).
 
     Args:
         model: any module that takes `(N, C, H, W)`.
@@ -93,8 +97,8 @@ def top_activating_examples(
         Channel to its examples.
 
     Raises:
-        UsageError: `layer-unknown`; `layer-map`: it gives something else, or does not run; `channel-range`, `option-value`;
-            `image-shape`, `image-values`; `images-none`; `model-module`; `maps-not-finite`.
+        UsageError: `layer-unknown`; `layer-map`: it gives something else, or does not run; `channel-range`,
+            `option-value`; `image-shape`, `image-values`; `images-none`; `model-module`; `maps-not-finite`.
     """
     for name, value in (("top", top), ("batch_size", 1 if batch_size is None else batch_size)):
         whole_number(name, value, 1, 1_000_000, "option-value")
@@ -161,10 +165,11 @@ def maximise_activation(
 ) -> Grown:
     """An input grown by gradient ascent from noise, so that it excites the mean of a channel's map, or one unit of it.
 
-    Erhan et al. 2009, "Visualizing higher-layer features of a deep network"; the regularisation after Mordvintsev et al. 2015
-    (jitter) and Yosinski et al. 2015, https://arxiv.org/abs/1506.06579 (blur, decay). One step: every fourth time the image is blurred; it is
-    rolled by up to `jitter` pixels each way, and back after the gradient is taken; image = (1 - decay) image + rate * gradient / its root
-    mean square; cut off at -limit and limit. A gradient of zero, as from a filter that is silent everywhere, moves nothing.
+    Erhan et al. 2009, "Visualizing higher-layer features of a deep network"; the regularisation after Mordvintsev et
+    al. 2015 (jitter) and Yosinski et al. 2015, https://arxiv.org/abs/1506.06579 (blur, decay). One step: every fourth
+    time the image is blurred; it is rolled by up to `jitter` pixels each way, and back after the gradient is taken;
+    image = (1 - decay) image + rate * gradient / its root mean square; cut off at -limit and limit. A gradient of zero,
+    as from a filter that is silent everywhere, moves nothing.
 
     The same seed gives the same image on the same machine. torch's own state of chance is not touched.
 
@@ -175,7 +180,8 @@ def maximise_activation(
         shape: (C, H, W) of the image.
         seed: of the noise and the jitter.
         steps: how many, from 0.
-        unit: (y, x) in the map; None: the mean over the map. A single unit is grown without jitter, which would smear it.
+        unit: (y, x) in the map; None: the mean over the map. A single unit is grown without jitter, which would smear
+            it.
         rate: size of a step in units of the training images' spread.
         jitter: pixels; None: a thirty-second of the shorter side, at most 8.
         blur: standard deviation of the Gaussian in pixels; 0: none.
@@ -232,7 +238,8 @@ def maximise_activation(
 class Tap:
     """Runs a model as far as a layer, and gives that layer's output.
 
-    The first pass goes to the end and counts how often the layer runs; later ones stop behind its last run. Used inside `quiet`.
+    The first pass goes to the end and counts how often the layer runs; later ones stop behind its last run. Used inside
+    `quiet`.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
@@ -242,7 +249,9 @@ class Tap:
         self.vectors = False
 
     def __call__(self, images: Tensor) -> Any:
-        """What the layer gives, before anything behind it could change it; None if it does not run. May change `images`."""
+        """What the layer gives, before anything behind it could change it; None if it does not run. May change
+        `images`.
+        """
         kept: list[Any] = []
 
         def keep(_: nn.Module, __: object, output: Any) -> None:
@@ -261,7 +270,8 @@ class _Reached(BaseException):
 
 
 def batches(model: nn.Module, images: Images, batch_size: int | None) -> Iterator[Tensor]:
-    """Copies of the images, at most `batch_size` at once (None: as suits the memory), with the type and in the place of the model's weights.
+    """Copies of the images, at most `batch_size` at once (None: as suits the memory), with the type and in the place of
+    the model's weights.
 
     Raises:
         UsageError: `image-shape`: no `(N, C, H, W)`, or sizes differ; `image-values`.
@@ -307,7 +317,8 @@ def _boxes(
 ) -> dict[tuple[int, int, int], tuple[Box, bool]]:
     """What each unit (channel, y, x) can see of the image `(C, H, W)`, and whether that is known.
 
-    For each side the largest strip of the image from there whose pixels do not reach the unit, by bisection for all units at once.
+    For each side the largest strip of the image from there whose pixels do not reach the unit, by bisection for all
+    units at once.
     """
     units = list(units)
     _, height, width = image.shape
@@ -324,7 +335,9 @@ def _boxes(
         )[side]
 
     def reached(side: int, depths: list[int]) -> Tensor:
-        """`(depths, units)`: whether a unit sees the strip of that many rows or columns from the top, left, bottom or right."""
+        """`(depths, units)`: whether a unit sees the strip of that many rows or columns from the top, left, bottom or
+        right.
+        """
         found = []
         for start in range(0, len(depths), together):
             part = depths[start : start + together]
@@ -337,7 +350,8 @@ def _boxes(
     whole: Box = (0, 0, height, width)
     depths: list[list[int]] = []
     try:
-        # Fast convolutions (Winograd, in cuDNN and NNPACK) mix the pixels of a tile and would carry NaN too far; plain ones do not.
+        # Fast convolutions (Winograd, in cuDNN and NNPACK) mix the pixels of a tile and would carry NaN too far; plain
+        # ones do not.
         with torch.backends.cudnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False):
             known = reached(0, [height])[0].tolist()
             for side in range(4):

@@ -1,7 +1,9 @@
 """What happened when one image went through a network: every operation's inputs and output, in the order of execution.
 
-The operations are watched from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing depends on the
-names or the classes of layers: functional calls, additions, concatenations, modules used twice and in-place operations are
+The operations are watched from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing
+depends on the
+names or the classes of layers: functional calls, additions, concatenations, modules used twice and in-place operations
+    are
 seen as they run. The modules only give the names. What the arithmetic of one number is stands in `why.py`.
 """
 
@@ -91,8 +93,8 @@ class Step:
     Attributes:
         name: unique; a module's path (`layer1.0.conv2`) where the module does just this, else the path and the kind
             (`layer1.0.add`), with `#2` and so on where it comes again.
-        kind: `conv`, `dense`, `norm`, `maxpool`, `avgpool`, `sumpool`, `relu`, `add`, `concat`, ...; torch's own name of the
-            operation where the catalogue has none.
+        kind: `conv`, `dense`, `norm`, `maxpool`, `avgpool`, `sumpool`, `relu`, `add`, `concat`, ...; torch's own name
+            of the operation where the catalogue has none.
         module: the path of the innermost module that was running; empty for the network itself.
         output: what came out, as it was computed, batch axis included.
         inputs: the names of the steps whose outputs went in.
@@ -116,7 +118,9 @@ class Step:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch axis is left out."""
+        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch
+        axis is left out.
+        """
         return unit_axes(self.output)
 
     def value(self, index: Sequence[int]) -> float:
@@ -138,7 +142,8 @@ class Trace:
     """All steps of one image through one network.
 
     Attributes:
-        steps: in the order of execution; the first is the image (`image`; before it `pixels`, where the run's normalisation is known).
+        steps: in the order of execution; the first is the image (`image`; before it `pixels`, where the run's
+            normalisation is known).
         notes: what could not be followed, one plain sentence each.
         classes: names of the scores, if known.
     """
@@ -184,7 +189,8 @@ class Trace:
 
         Args:
             layer: a step's name.
-            *index: channel, y, x of a map; the number of a unit of a vector; else one number for each axis of `Step.shape`.
+            *index: channel, y, x of a map; the number of a unit of a vector; else one number for each axis of
+                `Step.shape`.
 
         Raises:
             UsageError: `layer-unknown`, `unit-unknown`.
@@ -259,7 +265,9 @@ class _Call:
 
     path: str
     whole: bool
-    """Whether what it gives bears its name: a module without others inside, or one of the catalogue's (residual, parallel)."""
+    """Whether what it gives bears its name: a module without others inside, or one of the catalogue's (residual,
+    parallel).
+    """
     first: int
     steps: list[Step] = field(default_factory=list)
     """Those that ran while it was the innermost module."""

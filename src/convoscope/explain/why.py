@@ -1,8 +1,9 @@
 """Why this number? The complete arithmetic of one unit, from the numbers that the trace recorded, in float64.
 
-Each operation of the catalogue has one rule that lists its terms. `sum` is what the terms give in float64, `recorded` what the
-network computed, and `bound` how far float32 may be away from it: a sum of n products of which each is rounded is off by at most
-n u / (1 - n u) times the sum of their absolute values, in whatever order it is added up (Higham 2002, section 3.1), u = 2^-24.
+Each operation of the catalogue has one rule that lists its terms. `sum` is what the terms give in float64, `recorded`
+what the network computed, and `bound` how far float32 may be away from it: a sum of n products of which each is rounded
+is off by at most n u / (1 - n u) times the sum of their absolute values, in whatever order it is added up (Higham 2002,
+section 3.1), u = 2^-24.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Unit:
-    """One cell of one layer's output: `index` is (channel, y, x) of maps, (number,) of vectors, else one number an axis."""
+    """One cell of one layer's output: `index` is (channel, y, x) of maps, (number,) of vectors, else one number an
+    axis.
+    """
 
     layer: str
     index: tuple[int, ...]
@@ -215,7 +218,8 @@ class Why:
         """The arithmetic of the input of one term, so that any number can be followed down to the pixels.
 
         Raises:
-            UsageError: the term is a padding cell or a constant (`term-closed`), or there is no such term (`term-unknown`).
+            UsageError: the term is a padding cell or a constant (`term-closed`), or there is no such term
+                (`term-unknown`).
         """
         if not 0 <= number < len(self):
             raise UsageError(
@@ -379,7 +383,7 @@ def _as_a_whole(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
     return _Parts(empty, None, empty, [], words, total=total, roundings=64, magnitude=abs(total) + most)
 
 
-# --- what the rules share ----------------------------------------------------------------------------------------------
+# --- what the rules share ---------------------------------------------------------------------------------------------
 
 
 class _Rule(Protocol):
@@ -458,7 +462,7 @@ def _list(value: Any, axes: int) -> list[int]:
     return values * axes if len(values) == 1 else values
 
 
-# --- sums of products --------------------------------------------------------------------------------------------------
+# --- sums of products -------------------------------------------------------------------------------------------------
 
 
 @_rule("convolution", "_convolution")
@@ -615,7 +619,7 @@ def _reduction(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
     )
 
 
-# --- pooling -----------------------------------------------------------------------------------------------------------
+# --- pooling ----------------------------------------------------------------------------------------------------------
 
 
 def _window(
@@ -725,7 +729,7 @@ def _adaptive_pool(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
     )
 
 
-# --- normalisation -----------------------------------------------------------------------------------------------------
+# --- normalisation ----------------------------------------------------------------------------------------------------
 
 
 def _scaled(
@@ -868,7 +872,7 @@ def _softmax(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
     )
 
 
-# --- number by number --------------------------------------------------------------------------------------------------
+# --- number by number -------------------------------------------------------------------------------------------------
 
 
 def _operand(trace: Trace, value: Any, full: tuple[int, ...]) -> tuple[float, Ints]:
@@ -981,7 +985,7 @@ def _pointwise(trace: Trace, step: Step, full: tuple[int, ...]) -> _Parts:
     )
 
 
-# --- numbers that only move --------------------------------------------------------------------------------------------
+# --- numbers that only move -------------------------------------------------------------------------------------------
 
 
 @_rule("identity")
@@ -1051,7 +1055,7 @@ def _origins(trace: Trace, step: Step) -> tuple[Ints, list[tuple[Ref, int, int]]
     return result.round().to(torch.int64).numpy(), starts
 
 
-# --- linear operations with weights of their own -----------------------------------------------------------------------
+# --- linear operations with weights of their own ----------------------------------------------------------------------
 
 
 @_rule("upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_bicubic2d", "_upsample_bicubic2d_aa", "cumsum")

@@ -1,7 +1,7 @@
 """A network as a backbone and a head: the head is its last dense layer, the backbone all that comes before it.
 
-What the libraries say of their pretrained weights stands here too: where they are offered and how images are prepared for them.
-Reading weights is not this room's work.
+What the libraries say of their pretrained weights stands here too: where they are offered and how images are prepared
+for them. Reading weights is not this room's work.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def backbone_text(model: str, *, head: int = 1) -> str:
     """A model's text without its head: `conv(8) flatten dense(16) relu dense` gives `conv(8) flatten dense(16) relu`.
 
-    A library's network stays as it is named, without layers of its own behind it. A text that ends in something else than a dense layer
-    has no head and stays whole.
+    A library's network stays as it is named, without layers of its own behind it. A text that ends in something else
+    than a dense layer has no head and stays whole.
 
     Args:
         model: a text, a preset's name, `torchvision:NAME` or `timm:NAME`.
@@ -49,7 +49,8 @@ def backbone_text(model: str, *, head: int = 1) -> str:
 
 
 def with_head(backbone: str, head: Sequence[int] = ()) -> str:
-    """The model's text of a backbone and a head: one dense layer with as many units as there are outputs, before it those of `head`, each with a relu.
+    """The model's text of a backbone and a head: one dense layer with as many units as there are outputs, before it
+    those of `head`, each with a relu.
 
     >>> with_head("conv(8) globalavg")
     'conv(8) globalavg dense'
@@ -81,7 +82,8 @@ _TAKES_UP = ("conv", "dense", "residual", "parallel", "globalavg")
 
 
 def feature_layers(backbone: str, input: tuple[int, int, int]) -> tuple[FeatureLayer, ...]:
-    """Where the text of a backbone may end: before each layer that learns or averages whole maps, and where it ends. From the input on.
+    """Where the text of a backbone may end: before each layer that learns or averages whole maps, and where it ends.
+    From the input on.
 
     A library's network can only be taken whole, so it has none.
 
@@ -150,7 +152,8 @@ def replace_part(network: nn.Module, path: str, part: nn.Module) -> None:
 def blocks(network: nn.Module) -> list[list[str]]:
     """The network's parts that hold parameters, from the input to the scores, each with the names of its parameters.
 
-    A block is what stands in a chain: a convolution with the norm behind it, a residual, a dense layer. Chains within chains are opened.
+    A block is what stands in a chain: a convolution with the norm behind it, a residual, a dense layer. Chains within
+        chains are opened.
     """
     result: list[list[str]] = []
     for path, part in _links(network, ""):

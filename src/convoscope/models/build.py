@@ -1,4 +1,6 @@
-"""From a text, a preset's name, a library's name or a ready module to a network. torch is imported inside the functions."""
+"""From a text, a preset's name, a library's name or a ready module to a network. torch is imported inside the
+functions.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def model_text(model: str) -> str:
 
 
 class LibraryName(NamedTuple):
-    """A network of a library, and the text of the layers that take the place of its last dense layer; empty: it keeps its own."""
+    """A network of a library, and the text of the layers that take the place of its last dense layer; empty: it keeps
+    its own.
+    """
 
     library: str
     name: str
@@ -72,14 +76,16 @@ def library_name(model: str) -> LibraryName | None:
 def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> nn.Module:
     """The network for a text, a preset's name, `torchvision:NAME` or `timm:NAME`, with random weights.
 
-    It takes float32 `(N, C, H, W)`, already normalised, and returns raw scores `(N, outputs)`; `.outputs` on networks from
-    a text says how many, which is 1 where the text ends with `dense(1)` for two classes. A ready module is tried on
-    one image of zeros and returned as it is. Chance comes from torch's global generator: set `torch.manual_seed` first.
+    It takes float32 `(N, C, H, W)`, already normalised, and returns raw scores `(N, outputs)`; `.outputs` on networks
+    from a text says how many, which is 1 where the text ends with `dense(1)` for two classes. A ready module is tried
+    on one image of zeros and returned as it is. Chance comes from torch's global generator: set `torch.manual_seed`
+    first.
 
     Weights start normal with mean 0 and variance 2 / inputs of a unit (He et al. 2015,
-    https://arxiv.org/abs/1502.01852), 1 / inputs in the last layer with weights; biases start at 0. Networks without a relu or its
-    kin keep torch's own, smaller start. Where a residual has an empty shortcut and its body ends with a norm, that norm's scale starts at 0, so
-    that the block begins by passing on what comes in (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
+    https://arxiv.org/abs/1502.01852), 1 / inputs in the last layer with weights; biases start at 0. Networks without a
+    relu or its kin keep torch's own, smaller start. Where a residual has an empty shortcut and its body ends with a
+    norm, that norm's scale starts at 0, so that the block begins by passing on what comes in (Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677).
 
     Args:
         model: what to build.
@@ -231,8 +237,8 @@ def check(module: nn.Module, input: tuple[int, int, int], outputs: int) -> int:
 def pool_first(module: nn.Module, on: bool = True) -> int:
     """Let every maxpool that directly follows a relu run before it, or, with `on=False`, in the written order again.
 
-    Results and gradients are exactly the same; the relu then works on a quarter of the numbers. Only networks from a text
-    are touched. Returns how many pairs there are.
+    Results and gradients are exactly the same; the relu then works on a quarter of the numbers. Only networks from a
+    text are touched. Returns how many pairs there are.
     """
     from torch import nn
 

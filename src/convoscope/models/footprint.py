@@ -1,7 +1,7 @@
 """How much memory images take on their way through a network, and so how many of them may go at once.
 
-One image of zeros goes through, and every tensor that is made on the way is weighed for as long as it lives. What an operation needs
-inside itself for a moment is not seen; with convolutions on a processor that is little.
+One image of zeros goes through, and every tensor that is made on the way is weighed for as long as it lives. What an
+operation needs inside itself for a moment is not seen; with convolutions on a processor that is little.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from torch.utils._pytree import tree_leaves
 from ..free_memory import asked_for, ran_out
 
 BUDGET = 1 << 29
-"""Bytes that a batch may take. A fixed number, whatever is free: another size of the batch may change the last digits of the answers."""
+"""Bytes that a batch may take. A fixed number, whatever is free: another size of the batch may change the last digits
+of the answers.
+"""
 MOST = 256
 """Images at once at most; more make nothing quicker."""
 _LARGE = 1 << 20
-"""An image of more numbers is weighed without computing anything, for which torch has to import much: about two seconds."""
+"""An image of more numbers is weighed without computing anything, for which torch has to import much: about two
+seconds.
+"""
 _PREPARING = 3
 """An image as floats, so often: before, while and after it is normalised."""
 
@@ -35,7 +39,8 @@ class Footprint:
     """Of one image, in bytes.
 
     Attributes:
-        answering: what is alive at the same time at most while it goes through without gradients, with what its preparation takes.
+        answering: what is alive at the same time at most while it goes through without gradients, with what its
+            preparation takes.
         training: all that is made on the way, which is kept for the way back.
     """
 
@@ -48,7 +53,9 @@ class Footprint:
 
 
 def footprint(network: nn.Module, image: Sequence[int]) -> Footprint:
-    """What one image `(C, H, W)` takes in a network, which is left as it was found; at least, where memory does not suffice for it."""
+    """What one image `(C, H, W)` takes in a network, which is left as it was found; at least, where memory does not
+    suffice for it.
+    """
     weights = network.state_dict(keep_vars=True)
     first = next(network.parameters(), torch.zeros(()))
     if torch.Size(image).numel() > _LARGE:

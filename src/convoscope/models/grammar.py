@@ -156,7 +156,9 @@ class _Reader:
         return kept.count("\n") + 1, len(kept) - (kept.rfind("\n") + 1) + 1
 
     def check_depth(self, before: tuple[int, int] | None = None) -> list[tuple[int, int]]:
-        """Refuse deep nesting before the parser sees it. Returns the brackets that stay open, at the end or `before` a place."""
+        """Refuse deep nesting before the parser sees it. Returns the brackets that stay open, at the end or `before` a
+        place.
+        """
         opened: list[tuple[int, int]] = []
         for number, line in enumerate(self.text.split("\n"), 1):
             for column, character in enumerate(line.split("#", 1)[0], 1):
@@ -468,8 +470,8 @@ def _text(value: Value | None) -> str:
 def kernel_text(values: ArrayLike | Tensor) -> str:
     """The item that slides `values` over every map: the kernel of a learned filter, say, as a part of a text.
 
-    The numbers are written in as few digits as give the same float32 or float64 back. A kernel that is not square gets rows or
-    columns of zeros, at the side where `padding=same` leaves its results as they are.
+    The numbers are written in as few digits as give the same float32 or float64 back. A kernel that is not square gets
+    rows or columns of zeros, at the side where `padding=same` leaves its results as they are.
 
     Args:
         values: `(height, width)`, sides from 1 to 31, each number from -1,000,000 to 1,000,000. Of a learned filter one

@@ -1,6 +1,8 @@
-"""Kernels made by hand, by name: what `kernel(sobel_x)` in a model's text and `convolve(image, "sobel_x")` slide over an image.
+"""Kernels made by hand, by name: what `kernel(sobel_x)` in a model's text and `convolve(image, "sobel_x")` slide over
+an image.
 
-They are written as they lie on the image, top row first: like everything here they are multiplied cell by cell and summed
+They are written as they lie on the image, top row first: like everything here they are multiplied cell by cell and
+    summed
 (cross-correlation), never turned around first.
 """
 

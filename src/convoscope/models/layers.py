@@ -1,6 +1,7 @@
 """The catalogue of layers: what each one is called, its arguments, and its rules.
 
-Each rule works on plain numbers: the shape that comes out, the weights, the multiply-adds and the window are known before
+Each rule works on plain numbers: the shape that comes out, the weights, the multiply-adds and the window are known
+    before
 anything is built. torch is imported only inside `module`. To add a layer, write one class here.
 
 Shapes: maps are `(height, width, channels)`, vectors are `(n,)`.
@@ -45,7 +46,8 @@ class Argument:
 
     Attributes:
         kind: `count`: a whole number; `size`: `3`, or `3x5` for height 3 and width 5; `number`; `flag`: true or false;
-            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, size or numbers may also be one
+            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, size or numbers may also be
+                one
             of `words`.
         default: None where `meaning` says what stands in, or where the argument is required.
     """

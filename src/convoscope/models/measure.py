@@ -1,7 +1,7 @@
 """The table of any network, from watching one image of zeros go through it.
 
-Every tensor operation is seen below the modules, so that functional calls, additions and concatenations count too: work goes to
-the innermost module that is running, and receptive fields are followed from tensor to tensor.
+Every tensor operation is seen below the modules, so that functional calls, additions and concatenations count too: work
+goes to the innermost module that is running, and receptive fields are followed from tensor to tensor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The torch modules a model's text becomes. Imports torch: only `build` and the layers' `module` rules import this file."""
+"""The torch modules a model's text becomes. Imports torch: only `build` and the layers' `module` rules import this
+file.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +98,8 @@ class FixedKernel(nn.Module):
     """One square kernel of given numbers over every channel by itself: `(N, C, H, W)` to `(N, C, H', W')`.
 
     Attributes:
-        weight: `(C, 1, side, side)`, the same numbers for each channel. A buffer: optimisers and weight decay do not see it,
-            checkpoints keep it.
+        weight: `(C, 1, side, side)`, the same numbers for each channel. A buffer: optimisers and weight decay do not
+            see it, checkpoints keep it.
         kernel_size, stride, padding: as (height, width), like those of `nn.Conv2d`.
         groups: C.
         border: what the padding holds: `zeros`, `reflect` or `replicate`.

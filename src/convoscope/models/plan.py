@@ -153,8 +153,8 @@ def make_plan(items: Sequence[Item], input: tuple[int, int, int], outputs: int) 
     """Put `items` in their places for images of `input` (height, width, channels).
 
     Raises:
-        UsageError: `model-input`, `model-outputs`; `model-size`: a window does not fit; `model-shape`: layers do not fit
-            together; `model-end`: the last layer does not give the scores; `model-too-big`.
+        UsageError: `model-input`, `model-outputs`; `model-size`: a window does not fit; `model-shape`: layers do not
+            fit together; `model-end`: the last layer does not give the scores; `model-too-big`.
     """
     check_input(input, outputs)
     try:

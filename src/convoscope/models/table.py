@@ -1,4 +1,5 @@
-"""A model's table: for each layer the shape that comes out, its parameters as a product, its work and its receptive field.
+"""A model's table: for each layer the shape that comes out, its parameters as a product, its work and its receptive
+field.
 
 For a text everything follows from the shape rules; for other networks `measure` watches one image go through.
 """
@@ -27,10 +28,10 @@ class LayerRow:
         output: `(height, width, channels)` of maps, `(n,)` of a vector.
         parameters: learned numbers of this layer, not of those inside it.
         formula: the same as products: `3x3x32x64 + 64` is height x width x channels in x filters, and the biases.
-        multiply_adds: products of a weight and an input that are added up, for one image. Convolutions and dense layers count,
-            and matrix products in general; biases, norms, activations and pooling do not.
-        receptive_field: the side in pixels of the square that one unit can see, borders included; (height, width) where they
-            differ; None where it cannot be followed.
+        multiply_adds: products of a weight and an input that are added up, for one image. Convolutions and dense layers
+            count, and matrix products in general; biases, norms, activations and pooling do not.
+        receptive_field: the side in pixels of the square that one unit can see, borders included; (height, width) where
+            they differ; None where it cannot be followed.
     """
 
     name: str

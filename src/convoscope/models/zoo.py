@@ -19,11 +19,12 @@ _SIZES = (8, 16, 32, 64, 128, 256, 512)
 
 
 def build_from_library(named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    """The library's network with random weights and without auxiliary heads, and with the named layers in place of its last one.
+    """The library's network with random weights and without auxiliary heads, and with the named layers in place of its
+    last one.
 
     Raises:
-        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size; `backbone-without-head`: its last layer
-            is not a dense one, so no others can take its place.
+        UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size;
+            `backbone-without-head`: its last layer is not a dense one, so no others can take its place.
     """
     library, name, layers = named
     options = _fitting_options(library, name, input, outputs)

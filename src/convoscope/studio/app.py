@@ -36,7 +36,8 @@ def create_app(
     Args:
         port: on which it will listen; part of what a request's Host must be.
         page: the built page; without it there are only the routes under `/api/`.
-        on_fault: told of every exception that is a bug of ours, after the client got its 500; without it they are raised.
+        on_fault: told of every exception that is a bug of ours, after the client got its 500; without it they are
+            raised.
         idle_seconds: how long a sender may fall silent within a body.
     """
     api = routes()

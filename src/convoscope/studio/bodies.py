@@ -1,4 +1,5 @@
-"""Request bodies: which kind and how many bytes each route takes, counted as they come, and what is left of a refused one.
+"""Request bodies: which kind and how many bytes each route takes, counted as they come, and what is left of a refused
+one.
 
 Outside of FastAPI, because a limit that is checked when the body is complete limits nothing.
 """
@@ -18,7 +19,9 @@ from .state import RequestRefused
 
 IDLE_SECONDS: Final = 30.0
 BYTES_A_SECOND: Final = 10_000
-"""What a body has to bring, beyond the first `IDLE_SECONDS`. A telephone with a bad connection sends several times as much."""
+"""What a body has to bring, beyond the first `IDLE_SECONDS`. A telephone with a bad connection sends several times as
+much.
+"""
 
 _LINGER_BYTES: Final = 64_000_000
 _LINGER_SECONDS: Final = 5.0
@@ -42,10 +45,12 @@ _OTHERS: Final = Body((), 4_096)
 
 
 class Bodies:
-    """Counts every body, cuts senders that fall silent or drip, and refuses JSON that readers could understand in different ways.
+    """Counts every body, cuts senders that fall silent or drip, and refuses JSON that readers could understand in
+    different ways.
 
     Raises:
-        RequestRefused: 408 silent for `idle_seconds`, or on the whole slower than `BYTES_A_SECOND`, 413 too large, 415 wrong content type, 400 no proper JSON.
+        RequestRefused: 408 silent for `idle_seconds`, or on the whole slower than `BYTES_A_SECOND`, 413 too large, 415
+            wrong content type, 400 no proper JSON.
     """
 
     def __init__(self, app: ASGIApp, *, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -192,8 +197,8 @@ def _no_constant(name: str) -> Any:
 class Lingering:
     """Answers at once, but reads on for a little while what a refused client still sends.
 
-    A connection closed while the client is sending is a reset to it, and the answer is lost: browsers read it only when all is
-    sent. Whoever sends for longer is cut.
+    A connection closed while the client is sending is a reset to it, and the answer is lost: browsers read it only when
+    all is sent. Whoever sends for longer is cut.
     """
 
     def __init__(self, app: ASGIApp) -> None:

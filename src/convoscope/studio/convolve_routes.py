@@ -1,4 +1,6 @@
-"""Convolution and pooling as the page Convolve asks for them: decoded, checked, handed to `explain`, one step after the other."""
+"""Convolution and pooling as the page Convolve asks for them: decoded, checked, handed to `explain`, one step after the
+other.
+"""
 
 from __future__ import annotations
 

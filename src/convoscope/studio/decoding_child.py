@@ -1,8 +1,9 @@
-"""Decodes one uploaded image in a process of its own, with little to break and less to reach: `python -m convoscope.studio.decoding_child`.
+"""Decodes one uploaded image in a process of its own, with little to break and less to reach: `python -m
+convoscope.studio.decoding_child`.
 
-Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON, either height, width,
-channels and notes, followed by the pixels, or a refusal's code, message and hint. Imports Pillow, NumPy and the one decode
-function, never torch.
+Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON, either
+height, width, channels and notes, followed by the pixels, or a refusal's code, message and hint. Imports Pillow, NumPy
+and the one decode function, never torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Networks that can be drawn for. The user's runs are told by the small files in their folders: opening every checkpoint would take seconds."""
+"""Networks that can be drawn for. The user's runs are told by the small files in their folders: opening every
+checkpoint would take seconds.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Drawable:
 
 
 def drawable_runs(runs: Path) -> tuple[list[Drawable], Unreadable]:
-    """Every run in this folder that has its best weights and can be drawn for, by name; and the folders that cannot be read."""
+    """Every run in this folder that has its best weights and can be drawn for, by name; and the folders that cannot be
+    read.
+    """
     return read_runs(runs, _drawable)
 
 

@@ -88,7 +88,8 @@ class Draw:
         return _seen_by(role, self._read())
 
     def find(self, identity: str, role: str) -> Drawable:
-        """The network with that identity. It is looked up in the listing; no path is made of what was asked. Reads files.
+        """The network with that identity. It is looked up in the listing; no path is made of what was asked. Reads
+        files.
 
         Raises:
             RequestRefused: 404.
@@ -107,7 +108,9 @@ class Draw:
         return len(self._listeners)
 
     def admit(self, client: str) -> _Listener | None:
-        """A place for one more. Where there is none, the client with the most gives up its oldest; None: that is this one."""
+        """A place for one more. Where there is none, the client with the most gives up its oldest; None: that is this
+        one.
+        """
         if len(self._listeners) >= LISTENERS:
             most, _ = Counter(one.client for one in self._listeners).most_common(1)[0]
             if most == client:
@@ -200,7 +203,7 @@ def _seen_by(role: str, found: PadModels) -> PadModels:
     return PadModels(models=[model for model in found.models if model.ready_made], unreadable=[])
 
 
-# --- networks ----------------------------------------------------------------------------------------------------------
+# --- networks ---------------------------------------------------------------------------------------------------------
 
 
 @router.get("/draw/models")
@@ -223,7 +226,9 @@ def show_model(model: str, request: Request) -> PadModelDetail:
 
 
 def _texts(architecture: str, kinds: list[str]) -> list[str]:
-    """Each layer as it is written; where layers stand in the table that nobody wrote (a shortcut, a library's), all by their kinds."""
+    """Each layer as it is written; where layers stand in the table that nobody wrote (a shortcut, a library's), all by
+    their kinds.
+    """
     if ":" not in architecture:
         items = list(_written(models.parse(models.model_text(architecture))))
         if [item.kind for item in items] == kinds:
@@ -268,7 +273,7 @@ def _check_may_make(draw: Draw, model: str, request: Request) -> None:
         raise RequestRefused(404, "no-such-model", "No network of this name comes with the studio.")
 
 
-# --- guesses -----------------------------------------------------------------------------------------------------------
+# --- guesses ----------------------------------------------------------------------------------------------------------
 
 _PAD_BODY = {
     "requestBody": {
@@ -295,7 +300,7 @@ async def guess(request: Request, model: Annotated[str, Query(max_length=300)]) 
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-# --- live --------------------------------------------------------------------------------------------------------------
+# --- live -------------------------------------------------------------------------------------------------------------
 
 
 @router.websocket("/live")

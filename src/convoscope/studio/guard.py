@@ -1,9 +1,9 @@
 """The one guard before everything, HTTP and websockets: Host, then session, then Origin, then what the role may do.
 
-What is not allowed is refused. Nothing behind it is reached without a session: no route, no method, no file of the page.
-The Host list keeps out other sites that had a name of theirs lead to this machine (DNS rebinding); the cookie keeps out
-whoever has not been given an address; the Origin keeps out other pages open in the same browser, including those that other
-programs of this machine serve on other ports, with which browsers share cookies.
+What is not allowed is refused. Nothing behind it is reached without a session: no route, no method, no file of the
+page. The Host list keeps out other sites that had a name of theirs lead to this machine (DNS rebinding); the cookie
+keeps out whoever has not been given an address; the Origin keeps out other pages open in the same browser, including
+those that other programs of this machine serve on other ports, with which browsers share cookies.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Guard:
         self._port = port
         self._lan = lan
         self._on_fault = on_fault
-        # Browsers share cookies between the ports of one machine. Two names: when a link on another page leads to the class's
-        # address, the owner's cookie does not come along, and one of the same name would take its place.
+        # Browsers share cookies between the ports of one machine. Two names: when a link on another page leads to the
+        # class's address, the owner's cookie does not come along, and one of the same name would take its place.
         self._cookies: dict[Role, str] = {"owner": f"convoscope-{port}", "student": f"convoscope-{port}-class"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,7 +165,9 @@ class Guard:
         return held
 
     def _traded(self, token: str, client: str, held: dict[Role, str]) -> Response:
-        """The token becomes a cookie at once, and leaves the address. An owner who opens the class's address stays the owner."""
+        """The token becomes a cookie at once, and leaves the address. An owner who opens the class's address stays the
+        owner.
+        """
         answer = RedirectResponse("/", 303)
         try:
             made = self._sessions.trade(token, client)

@@ -45,7 +45,9 @@ class Guesser:
         self._runs: OrderedDict[Path, tuple[_Stamp, Run]] = OrderedDict()
 
     def warm(self, folders: Sequence[Path]) -> None:
-        """Import torch, and load the runs that lie in these folders: the first drawings are then answered quickly. Returns at once."""
+        """Import torch, and load the runs that lie in these folders: the first drawings are then answered quickly.
+        Returns at once.
+        """
         self._worker.submit(self._warm, folders)
 
     async def guess(self, folder: Path, pad: NDArray[np.uint8]) -> Guess:

@@ -1,7 +1,9 @@
-"""The networks that the studio brings along: recipes, not weights. They are trained on this machine when the studio first starts.
+"""The networks that the studio brings along: recipes, not weights. They are trained on this machine when the studio
+first starts.
 
-Each is made by the command that a user would type, in a process of its own, of the lowest priority and on one thread. What there is to
-know of it stands in its run's folder; several studios may look at the same folder, and the run's own lock decides who trains.
+Each is made by the command that a user would type, in a process of its own, of the lowest priority and on one thread.
+What there is to know of it stands in its run's folder; several studios may look at the same folder, and the run's own
+lock decides who trains.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class ReadyMade:
 
     @property
     def folder(self) -> str:
-        """Another recipe gets another folder, so that what an earlier version made is neither taken for this one nor touched."""
+        """Another recipe gets another folder, so that what an earlier version made is neither taken for this one nor
+        touched.
+        """
         text = "\n".join(self.command)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -255,7 +259,8 @@ class Making:
 
 
 def _message(job: _Job) -> PadModel:
-    # Tested, it is ready, though its report may still be written, which nobody has to wait for. Gone, it can be made again.
+    # Tested, it is ready, though its report may still be written, which nobody has to wait for. Gone, it can be made
+    # again.
     accuracy = test_accuracy(job.folder)
     return PadModel(
         id=job.recipe.name,

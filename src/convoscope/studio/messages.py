@@ -1,6 +1,7 @@
 """What the page and the server say to one another; OpenAPI, and from it the page's types, are made of these.
 
-Arrays travel as base64 text of their little-endian bytes, row by row, channels last: shorter and quicker than JSON numbers, and exact.
+Arrays travel as base64 text of their little-endian bytes, row by row, channels last: shorter and quicker than JSON
+numbers, and exact.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Session(Message):
     role: Literal["owner", "student"]
 
 
-# --- Tiny --------------------------------------------------------------------------------------------------------------
+# --- Tiny -------------------------------------------------------------------------------------------------------------
 
 
 class TinyImage(Message):
@@ -81,7 +82,7 @@ class TinySet(Message):
     test: list[TinyImage]
 
 
-# --- Convolve ----------------------------------------------------------------------------------------------------------
+# --- Convolve ---------------------------------------------------------------------------------------------------------
 
 
 class Sample(Message):
@@ -153,7 +154,7 @@ class ChainResult(Message):
     refusal: Refusal | None = Field(None, description="Why step number len(steps) could not be done.")
 
 
-# --- runs --------------------------------------------------------------------------------------------------------------
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 class RunSummary(Message):
@@ -203,7 +204,7 @@ class Filter(Message):
     maps: Maps
 
 
-# --- Draw --------------------------------------------------------------------------------------------------------------
+# --- Draw -------------------------------------------------------------------------------------------------------------
 
 
 class Layer(Message):

@@ -73,7 +73,8 @@ class Page:
 
 def door(refused: RequestRefused) -> Response:
     """What a person sees who is not let in: one plain page without script."""
-    # A cookie that keeps to its own site does not come along when a link on another page led here; it does from this page.
+    # A cookie that keeps to its own site does not come along when a link on another page led here; it does from this
+    # page.
     text = f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

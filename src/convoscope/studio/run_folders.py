@@ -32,8 +32,8 @@ T = TypeVar("T")
 def read_runs(runs: Path, read: Callable[[Path], T | None]) -> tuple[list[T], Unreadable]:
     """What `read` makes of each folder in `runs` that may be a run, by name; None leaves it out.
 
-    What holds no weights is no run, or none yet. A folder is unreadable if it, or anything that is read in it, is a link that leads out of `runs`, or no file, or if `read`
-    fails with whatever it may be.
+    What holds no weights is no run, or none yet. A folder is unreadable if it, or anything that is read in it, is a
+    link that leads out of `runs`, or no file, or if `read` fails with whatever it may be.
     """
     found: list[T] = []
     unreadable: Unreadable = {}

@@ -42,7 +42,9 @@ from .sessions import Sessions, is_this_machine
 from .state import Studio
 
 CONNECTIONS: Final = 400
-"""At once; for more, older ones are cut. A class of 30 with seven each (a browser's six, and the live channel) needs 210."""
+"""At once; for more, older ones are cut. A class of 30 with seven each (a browser's six, and the live channel) needs
+210.
+"""
 HEAD_SECONDS: Final = 10.0
 """That a request may take to come as far as its body."""
 READING_SECONDS: Final = 30.0
@@ -108,7 +110,7 @@ def _check_root(studio: Studio, *, allow_root: bool, warn: Say) -> None:
     warn("you are root; the studio needs no such rights")
 
 
-# --- port and address --------------------------------------------------------------------------------------------------
+# --- port and address -------------------------------------------------------------------------------------------------
 
 
 def listen(port: int, *, lan: bool) -> socket.socket:
@@ -121,7 +123,8 @@ def listen(port: int, *, lan: bool) -> socket.socket:
     free = "leave --port out: a free one is chosen"
     if not 0 <= port <= 65_535:
         raise MachineError(where, "there is none: ports are 1 to 65535", hint=free, code="port-unknown")
-    # The protocol is named because asyncio turns Nagle's algorithm off only then; otherwise every answer waits about 40 ms.
+    # The protocol is named because asyncio turns Nagle's algorithm off only then; otherwise every answer waits about 40
+    # ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -194,7 +197,7 @@ def has_screen() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-# --- a note of what runs -----------------------------------------------------------------------------------------------
+# --- a note of what runs ----------------------------------------------------------------------------------------------
 
 
 def _note(port: int) -> Path:
@@ -248,7 +251,7 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-# --- running -----------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 class FaultLog:
@@ -304,7 +307,8 @@ class _Server(uvicorn.Server):
             stopped_by.append(number)
             self.should_exit = True
 
-        # uvicorn takes SIGINT and SIGTERM while it serves; it raises them again when all is closed, and so they arrive here too.
+        # uvicorn takes SIGINT and SIGTERM while it serves; it raises them again when all is closed, and so they arrive
+        # here too.
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             self.run([listener])
@@ -319,7 +323,9 @@ class _Server(uvicorn.Server):
 
 
 class _Warnings(logging.Handler):
-    """What uvicorn warns of while it serves, each once, as lines of ours. What it says of the end is known: connections are cut."""
+    """What uvicorn warns of while it serves, each once, as lines of ours. What it says of the end is known: connections
+    are cut.
+    """
 
     def __init__(self, server: uvicorn.Server, warn: Say) -> None:
         super().__init__(logging.WARNING)
@@ -386,7 +392,8 @@ class _Live(WebSocketsSansIOProtocol):
 
 
 def _make_room(connections: Iterable[Any], newest: object) -> None:
-    """Where all places are taken, the address that holds the most gives one up: the oldest without a request, else the oldest.
+    """Where all places are taken, the address that holds the most gives one up: the oldest without a request, else the
+    oldest.
 
     So nobody keeps others out by opening connections, and those of the same address that do ask come in, too.
     """

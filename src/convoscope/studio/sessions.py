@@ -1,10 +1,11 @@
 """Who may come in: tokens for the address, and the cookies they are traded for. All of it lives as long as the server.
 
-Three tokens of 128 bits open the page. The owner's, printed in the terminal, is good for this server's whole life, so that a second
-browser can be opened; each use makes a session of its own. The one the browser is started with is good once: it stands in
-the list of processes, where others on this machine can read it. With `lan` there is the class's token, which makes students.
-An owner's token and an owner's cookie are taken from this machine only, so that a token read off a projected terminal or
-a cookie caught on the network are worth nothing elsewhere. A new server knows nothing of the old one's sessions.
+Three tokens of 128 bits open the page. The owner's, printed in the terminal, is good for this server's whole life, so
+that a second browser can be opened; each use makes a session of its own. The one the browser is started with is good
+once: it stands in the list of processes, where others on this machine can read it. With `lan` there is the class's
+token, which makes students. An owner's token and an owner's cookie are taken from this machine only, so that a token
+read off a projected terminal or a cookie caught on the network are worth nothing elsewhere. A new server knows nothing
+of the old one's sessions.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Sessions:
         self.class_token: Final = new_token() if lan else None
         self._once: str | None = None
         self._clock = clock
-        # By their hash: how long a search takes says nothing about a cookie then. With the address that each was made from.
+        # By their hash: how long a search takes says nothing about a cookie then. With the address that each was made
+        # from.
         self._sessions: dict[Role, dict[bytes, str]] = {"owner": {}, "student": {}}
         self._wrong: dict[str, list[float]] = {}
 
@@ -52,8 +54,9 @@ class Sessions:
             client: the address of who asks.
 
         Raises:
-            RequestRefused: 429, it is wrong, and so were ten others from there within a minute. A right one is taken all the
-                same: whoever has any page open in the owner's browser can send wrong ones from there, and 128 bits are not guessed.
+            RequestRefused: 429, it is wrong, and so were ten others from there within a minute. A right one is taken
+                all the same: whoever has any page open in the owner's browser can send wrong ones from there, and 128
+                bits are not guessed.
         """
         role = self._role_of_token(token, client)
         if role is None:

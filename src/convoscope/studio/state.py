@@ -29,7 +29,9 @@ class Studio:
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """Who asks, where what one may have at a time is bounded: the owner, in whichever browsers; students by their addresses."""
+    """Who asks, where what one may have at a time is bounded: the owner, in whichever browsers; students by their
+    addresses.
+    """
     if connection.state.role == "owner":
         return "owner"
     return connection.client.host if connection.client else ""

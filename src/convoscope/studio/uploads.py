@@ -73,7 +73,9 @@ class _Line:
 
 
 class Decoding:
-    """Decodes images in child processes, a few at once; the others wait. One child stands ready: to start takes it 0.3 s."""
+    """Decodes images in child processes, a few at once; the others wait. One child stands ready: to start takes it 0.3
+    s.
+    """
 
     def __init__(self, at_once: int = CHILDREN_AT_ONCE, wall_seconds: float = WALL_SECONDS) -> None:
         self._turns = asyncio.Semaphore(at_once)
@@ -97,7 +99,8 @@ class Decoding:
 
     @contextlib.asynccontextmanager
     async def place(self, client: str) -> AsyncIterator[asyncio.Lock]:
-        """While it lasts, an image of this client may be received, and decoded when it has the lock: one of a client at a time.
+        """While it lasts, an image of this client may be received, and decoded when it has the lock: one of a client at
+        a time.
 
         So many of one client keep no other waiting, and what they wait with is not even read.
 

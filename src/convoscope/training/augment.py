@@ -1,7 +1,7 @@
 """Augmentation on whole batches, a different draw for every image, as a function of (seed, epoch, image).
 
-N images, H height, W width, C channels. Geometry is one affine map for each image (crop, rotate, shear, zoom, shift, flip and the
-change of size), sampled bilinearly; beyond its border the image is mirrored.
+N images, H height, W width, C channels. Geometry is one affine map for each image (crop, rotate, shear, zoom, shift,
+flip and the change of size), sampled bilinearly; beyond its border the image is mirrored.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _move(batch: Tensor, draws: Tensor, recipe: Recipe, size: tuple[int, int]) -
     if height != width:  # turn in pixels, not in shares of unequal sides
         maps[:, 0, 1] *= height / width
         maps[:, 1, 0] *= width / height
-    # The middles of the result's pixels in -1..1. As torch's affine_grid, whose matrix products take three times as long.
+    # The middles of the result's pixels in -1..1. As torch's affine_grid, whose matrix products take three times as
+    # long.
     y = (torch.arange(size[0], device=batch.device) * 2 + 1)[None, :, None] / size[0] - 1
     x = (torch.arange(size[1], device=batch.device) * 2 + 1)[None, None, :] / size[1] - 1
     a, b, c, d, e, f = (maps[:, row, column, None, None] for row in range(2) for column in range(3))

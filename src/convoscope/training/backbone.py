@@ -1,7 +1,7 @@
 """A backbone: a network that has learned already, without its head, and how images are prepared for it.
 
-It comes from one of the user's runs, from a library's pretrained weights, or from a safetensors file. Its weights are kept as they are;
-`network` puts them under a new head.
+It comes from one of the user's runs, from a library's pretrained weights, or from a safetensors file. Its weights are
+kept as they are; `network` puts them under a new head.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
     """The backbone that a name, a run or a file stands for.
 
     Args:
-        backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of convoscope's, or any
-            other one together with `model`.
+        backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of
+            convoscope's, or any other one together with `model`.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a foreign safetensors file belongs to.
         say: told what is being done.
 
@@ -175,7 +175,9 @@ def _unknown(text: str) -> UsageError:
 
 
 def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "") -> Backbone:
-    """The backbone of a library's network. With a known `head` the network itself is not needed, which saves importing the library."""
+    """The backbone of a library's network. With a known `head` the network itself is not needed, which saves importing
+    the library.
+    """
     if head:
         shape, half = (weights.IMAGENET_SIDE, weights.IMAGENET_SIDE, 3), (0.5, 0.5, 0.5)
         scaling, features = Scaling(mean=half, std=half), int(tensors[f"{head}.weight"].shape[1])

@@ -1,6 +1,7 @@
 """Checkpoints: one safetensors file each, with its state as JSON in the metadata and a SHA-256 over every byte.
 
-Nothing here can run code: no pickle, ever. A file that is damaged, cut, foreign or hostile is refused before anything of
+Nothing here can run code: no pickle, ever. A file that is damaged, cut, foreign or hostile is refused before anything
+    of
 its claimed size is allocated, with a plain reason.
 Format: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, raw tensors).
 """
@@ -215,7 +216,9 @@ def _span(entry: Any) -> tuple[int, int]:
 
 
 def keep_previous(folder: Path) -> None:
-    """Before `last.safetensors` is replaced, keep it as `previous.safetensors`: the one to go on from if the disk ruins the last."""
+    """Before `last.safetensors` is replaced, keep it as `previous.safetensors`: the one to go on from if the disk ruins
+    the last.
+    """
     if (folder / "last.safetensors").exists():
         keep_copy(folder / "last.safetensors", folder / "previous.safetensors")
 

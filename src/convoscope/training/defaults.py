@@ -175,8 +175,9 @@ def view_recipe(prepared: Prepared) -> Recipe:
 def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     """How much each class's mean image resembles its own mirror image: the mean correlation, -1..1.
 
-    Taken from each class's difference to the mean of all classes, over up to `at_most` training images of a class. Clothes and most things
-    are alike, digits and letters are not. Of several labels each one's images are a class here, and those without any.
+    Taken from each class's difference to the mean of all classes, over up to `at_most` training images of a class.
+    Clothes and most things are alike, digits and letters are not. Of several labels each one's images are a class here,
+    and those without any.
     """
     dataset = prepared.dataset
     rows = dataset.indices("train")

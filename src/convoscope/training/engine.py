@@ -1,7 +1,8 @@
 """Where and in which arithmetic a network runs: the device, float32 or bfloat16, channels last or not.
 
-`auto` is a short timed probe of the real network on a real batch. bfloat16 is taken only if it is clearly faster and its
-gradients agree with float32's; the choice, its reason and its figures go into the run and are kept when it is resumed.
+`auto` is a short timed probe of the real network on a real batch. bfloat16 is taken only if it is clearly faster and
+its gradients agree with float32's; the choice, its reason and its figures go into the run and are kept when it is
+resumed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Engine(EngineSettings):
 
     @contextlib.contextmanager
     def thread_count(self) -> Iterator[None]:
-        """While this is open, torch computes on this engine's number of threads: results depend on it in the last digits."""
+        """While this is open, torch computes on this engine's number of threads: results depend on it in the last
+        digits.
+        """
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -100,10 +103,11 @@ def pick_device(wanted: str) -> str:
 
 
 def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], recipe: Recipe) -> Engine:
-    """Pick precision, memory format and threads by timed steps of copies of the network, in turn, so that noise hits all alike.
+    """Pick precision, memory format and threads by timed steps of copies of the network, in turn, so that noise hits
+    all alike.
 
-    A recipe that names a precision is taken at its word and nothing is timed: so the resolved recipe of a run, given again,
-    computes the very same numbers.
+    A recipe that names a precision is taken at its word and nothing is timed: so the resolved recipe of a run, given
+    again, computes the very same numbers.
 
     Args:
         network: on the device.

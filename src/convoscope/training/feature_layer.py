@@ -1,5 +1,6 @@
-"""Where a backbone ends. Its first layers know edges and corners, its last ones the classes that it was taught; what serves other classes best
-lies between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlier the fewer and the narrower those classes were.
+"""Where a backbone ends. Its first layers know edges and corners, its last ones the classes that it was taught; what
+serves other classes best lies between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlier the fewer
+and the narrower those classes were.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ def choose_feature_layer(
     seed: int,
     reporter: Reporter,
 ) -> tuple[Features, tuple[str, ...]]:
-    """The backbone up to the place behind which a linear head does best, by cross-validation on training and validation images.
+    """The backbone up to the place behind which a linear head does best, by cross-validation on training and validation
+    images.
 
-    Where it can only be taken whole, where its features are too many, or where there are hardly any images, it stays whole.
+    Where it can only be taken whole, where its features are too many, or where there are hardly any images, it stays
+    whole.
 
     Args:
         backbone: as it is.

@@ -1,8 +1,9 @@
 """The features of images: what a backbone makes of them, computed once and kept.
 
-The store is an entry of the cache folder for each backbone, preparation of images and arithmetic. Two files grow side by side: `vectors`,
-float32 `(n, D)`, and `names`, for each vector 16 bytes that name the image (and the view of it) and 4 that check the vector. A batch's
-vectors are on the disk before its names are, so a kill costs one batch at most; what is torn is cut off by the next start.
+The store is an entry of the cache folder for each backbone, preparation of images and arithmetic. Two files grow side
+by side: `vectors`, float32 `(n, D)`, and `names`, for each vector 16 bytes that name the image (and the view of it) and
+4 that check the vector. A batch's vectors are on the disk before its names are, so a kill costs one batch at most; what
+is torn is cut off by the next start.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ _LARGE = 96 * 96
 _SAME = 0.99999
 """The least cosine of an image's features where only the order of operations changes."""
 _CLOSE = 0.995
-"""The least cosine between an image's features in bfloat16 and in float32. With the ImageNet backbone it is 0.997 to 0.9999, 0.9993 in the mean;
-from a photograph of a cat or a dog to its nearest among 1,400 the distance 1 - cosine is 0.19 and more for 99 in 100. So what rounding
-moves is a fiftieth of what tells two images apart. Below it a backbone's numbers do not suit bfloat16."""
+"""The least cosine between an image's features in bfloat16 and in float32. With the ImageNet backbone it is 0.997 to
+0.9999, 0.9993 in the mean; from a photograph of a cat or a dog to its nearest among 1,400 the distance 1 - cosine is
+0.19 and more for 99 in 100. So what rounding moves is a fiftieth of what tells two images apart. Below it a backbone's
+numbers do not suit bfloat16.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +71,9 @@ class ComputeMode:
 class Features:
     """Gives the features of images for one backbone: from the store, or computed and put there.
 
-    What a head learns from may be quick, what is measured is exact: training images go through the backbone in bfloat16 where that is quick
-    and agrees, validation and test images in float32, as a run's network answers later. No stopwatch has a say in it, so that the
-    same images give the same features again.
+    What a head learns from may be quick, what is measured is exact: training images go through the backbone in bfloat16
+    where that is quick and agrees, validation and test images in float32, as a run's network answers later. No
+    stopwatch has a say in it, so that the same images give the same features again.
 
     Attributes:
         backbone: the network.
@@ -87,7 +90,8 @@ class Features:
         Args:
             backbone: the network.
             device: where to compute.
-            precision: of the training images; `auto`: bfloat16 for large images on a machine that computes in it, else float32.
+            precision: of the training images; `auto`: bfloat16 for large images on a machine that computes in it, else
+                float32.
         """
         self.width = backbone.width
         self.backbone = backbone
@@ -133,7 +137,8 @@ class Features:
             progress: told how many of them are done.
 
         Raises:
-            MachineError: the cache folder cannot be used, or its disk is full; an image does not fit into memory (`out-of-memory`).
+            MachineError: the cache folder cannot be used, or its disk is full; an image does not fit into memory
+                (`out-of-memory`).
             ModelFileError: the backbone's numbers are not finite (`backbone-not-finite`).
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
@@ -189,7 +194,8 @@ class Features:
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
     def _compute(self, images: Tensor, way: ComputeMode) -> NDArray[np.float32]:
-        # Always a whole batch: another number of images may be computed in another order, and an image's features shall be its own.
+        # Always a whole batch: another number of images may be computed in another order, and an image's features shall
+        # be its own.
         count, together = len(images), self._together()
         whole = images if count == together else images[torch.arange(together) % count]
         with memory_for(lambda free: self._too_large(together, free)):
@@ -238,7 +244,9 @@ class Features:
 
 
 def _has_bfloat16(device: str) -> bool:
-    """Whether the machine multiplies in bfloat16. Where it must be imitated it is 3 to 28 times as slow as float32, measured on an AMD EPYC."""
+    """Whether the machine multiplies in bfloat16. Where it must be imitated it is 3 to 28 times as slow as float32,
+    measured on an AMD EPYC.
+    """
     kind = torch.device(device).type
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -257,7 +265,9 @@ def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> Tensor:
 
 
 def _made(backbone: Backbone, precision: Precision, device: str) -> nn.Module:
-    """The backbone without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight networks on an AMD EPYC."""
+    """The backbone without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight
+    networks on an AMD EPYC.
+    """
     network = backbone.without_head()
     models.pool_first(network)
     height, width, channels = backbone.input
@@ -280,7 +290,8 @@ def _run(network: nn.Module, images: Tensor, precision: Precision) -> NDArray[np
 
 
 def fold_norms(network: nn.Module, image: Tensor) -> nn.Module:
-    """A copy in which each batch norm that directly follows a convolution is multiplied into it: the same numbers but for rounding.
+    """A copy in which each batch norm that directly follows a convolution is multiplied into it: the same numbers but
+    for rounding.
 
     Args:
         network: in eval mode.

@@ -1,8 +1,9 @@
 """A new head on kept features: the nearest class mean, multinomial logistic regression, or a small network.
 
-All of them become dense layers on the features as the backbone gives them. They are made on centred features, divided by one common spread,
-and that is then multiplied into the first layer. Each feature keeps its own spread: dividing by it, as is often done, lifts features
-that hardly vary, and cost cats and dogs a third more errors (0.92 % against 0.68 %, mean of 24 splits). N images, D features, K classes.
+All of them become dense layers on the features as the backbone gives them. They are made on centred features, divided
+by one common spread, and that is then multiplied into the first layer. Each feature keeps its own spread: dividing by
+it, as is often done, lifts features that hardly vary, and cost cats and dogs a third more errors (0.92 % against 0.68
+%, mean of 24 splits). N images, D features, K classes.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Examples:
-    """What a head is made from: scaled features and targets of the training part and of the validation part, which may be empty.
+    """What a head is made from: scaled features and targets of the training part and of the validation part, which may
+    be empty.
 
     `mean` and `factor` are of the features with less of what varies within a class, where that is known.
     """
@@ -132,7 +134,8 @@ class Examples:
 
 
 def nearest_mean(examples: Examples, classes: int) -> Head:
-    """The class whose mean is nearest, written as a dense layer: of |f - mu|^2 what depends on the class is |mu|^2 - 2 mu.f.
+    """The class whose mean is nearest, written as a dense layer: of |f - mu|^2 what depends on the class is |mu|^2 - 2
+    mu.f.
 
     The scores are scaled so that their softmax suits the validation images best.
     """
@@ -150,7 +153,8 @@ def nearest_mean(examples: Examples, classes: int) -> Head:
 def linear(examples: Examples, classes: int) -> Head:
     """Multinomial logistic regression by L-BFGS: mean cross-entropy + l2 / 2 * |weights|^2, biases free.
 
-    The path goes from strong to weak pulls, each beginning where the last one ended; the one with the least validation loss is kept.
+    The path goes from strong to weak pulls, each beginning where the last one ended; the one with the least validation
+    loss is kept.
     """
     basis = _basis(examples.train)
     inside = examples if basis is None else examples.along(basis)
@@ -179,7 +183,8 @@ def linear(examples: Examples, classes: int) -> Head:
 
 
 def cross_validated(features: Tensor, targets: Tensor, classes: int, seed: int) -> float:
-    """How well a `linear` head does on these features: its mean cross-entropy on images left out, at the best of six strengths, over five folds.
+    """How well a `linear` head does on these features: its mean cross-entropy on images left out, at the best of six
+    strengths, over five folds.
 
     Args:
         features: `(N, D)`.
@@ -279,7 +284,8 @@ def mlp(examples: Examples, classes: int, seed: int) -> Head:
     for step in range(steps):
         for group in solver.param_groups:
             group["lr"] = 3e-3 * (1 - step / steps)
-        # Half of the features are left out in each step, others for each image: with so few images the units would learn them by heart.
+        # Half of the features are left out in each step, others for each image: with so few images the units would
+        # learn them by heart.
         rows = torch.randperm(count, generator=generator)[:_BATCH]
         batch = examples.train[rows]
         kept = 2.0 * (torch.rand(batch.shape, generator=generator) < 0.5)

@@ -1,8 +1,8 @@
 """The run's growing files: events.jsonl, metrics.csv and TensorBoard's. Lines are appended and flushed.
 
-A checkpoint remembers how long events.jsonl was. A resumed run cuts it there, so that no step stands twice and a torn last
-line is dropped; metrics.csv is written anew from the checkpoint's own history. The checkpoint's word alone is not enough: whole
-lines of epochs that are done stay, and a file that does not begin as a journal is left as it is.
+A checkpoint remembers how long events.jsonl was. A resumed run cuts it there, so that no step stands twice and a torn
+last line is dropped; metrics.csv is written anew from the checkpoint's own history. The checkpoint's word alone is not
+enough: whole lines of epochs that are done stay, and a file that does not begin as a journal is left as it is.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Journal:
 
 
 class _Board:
-    """TensorBoard's file. It is a view of the other two, so a disk that refuses it ends the view, with a warning, and nothing else."""
+    """TensorBoard's file. It is a view of the other two, so a disk that refuses it ends the view, with a warning, and
+    nothing else.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -177,7 +179,9 @@ _LONGEST_LINE = 1_000_000
 
 
 def _justified(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
-    """How much of events.jsonl stays: its whole lines up to `keep_bytes`, and in any case those of the epochs that are done."""
+    """How much of events.jsonl stays: its whole lines up to `keep_bytes`, and in any case those of the epochs that are
+    done.
+    """
     position = end = 0
     with open(events.fileno(), "rb", closefd=False) as file:
         file.seek(0)

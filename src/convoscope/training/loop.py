@@ -1,7 +1,7 @@
 """The training loop, readable from top to bottom.
 
-Everything random in it is a function of (seed, epoch, image) or (seed, step), see `chance.py`; so a checkpoint holds weights,
-the optimiser's moments and a few counters, and a resumed training ends at the very same weights.
+Everything random in it is a function of (seed, epoch, image) or (seed, step), see `chance.py`; so a checkpoint holds
+weights, the optimiser's moments and a few counters, and a resumed training ends at the very same weights.
 """
 
 from __future__ import annotations
@@ -283,8 +283,9 @@ def train_step(
 
 
 def blend_share(job: Job, epoch: int, step: int) -> float:
-    """Mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): how much of its own each image of this step keeps, 0.5..1; the rest is
-    the image before it in the batch. A function of (seed, step). The last 15 % of the epochs see images as they are.
+    """Mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): how much of its own each image of this step keeps,
+    0.5..1; the rest is the image before it in the batch. A function of (seed, step). The last 15 % of the epochs see
+    images as they are.
     """
     recipe = job.recipe
     if not recipe.mixup or epoch >= 0.85 * recipe.epochs:
@@ -294,7 +295,9 @@ def blend_share(job: Job, epoch: int, step: int) -> float:
 
 
 def reseed(seed: int, device: str) -> None:
-    """Seed the generator that dropout draws from. `torch.manual_seed` does the same for all devices, in half a millisecond."""
+    """Seed the generator that dropout draws from. `torch.manual_seed` does the same for all devices, in half a
+    millisecond.
+    """
     torch.default_generator.manual_seed(seed)
     if device.startswith("cuda"):
         torch.cuda.manual_seed(seed)
@@ -341,16 +344,20 @@ def evaluate(
 
 
 def train_size(job: Job, epoch: int) -> tuple[int, int]:
-    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the epochs, at least the last one.
+    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the
+    epochs, at least the last one.
 
-    Small images cost less, and a network sees things somewhat larger when trained on parts of images than when tested on whole
-    ones, so that the input for testing may be the largest (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+    Small images cost less, and a network sees things somewhat larger when trained on parts of images than when tested
+    on whole ones, so that the input for testing may be the largest (Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423).
     """
     return _scaled(job, job.recipe.start_size if _early(job, epoch) else job.recipe.end_size)
 
 
 def validation_size(job: Job, epoch: int) -> tuple[int, int]:
-    """Height and width for validation: the full input at the end, before that smaller in proportion to the training images."""
+    """Height and width for validation: the full input at the end, before that smaller in proportion to the training
+    images.
+    """
     return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if _early(job, epoch) else 1.0)
 
 
@@ -421,7 +428,8 @@ def exhausted(recipe: Recipe, progress: Progress) -> bool:
 
 
 class WeightAverage:
-    """An exponential moving average of the weights and buffers, on which validation looks and which is kept as the best.
+    """An exponential moving average of the weights and buffers, on which validation looks and which is kept as the
+    best.
 
     `share`: over about this share of an epoch; the first steps count fully, so that the start is forgotten soon.
     """
@@ -446,7 +454,8 @@ class WeightAverage:
 
 
 class CheckpointWriter:
-    """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors` behind it.
+    """Writes the checkpoints: `best.safetensors` for prediction, `last.safetensors` to go on, `previous.safetensors`
+    behind it.
 
     `saved`: how far the training was at the last of them.
     """
@@ -474,8 +483,8 @@ class CheckpointWriter:
         self._best = ({name: value.detach().clone() for name, value in judged.state_dict().items()}, row)
 
     def save(self, progress: Progress, journal: Journal, reporter: Reporter, *, final: bool) -> None:
-        """Write what there is to keep. One failure on the way is a warning and the next save tries again; a second, or the
-        last save's, is an error.
+        """Write what there is to keep. One failure on the way is a warning and the next save tries again; a second, or
+        the last save's, is an error.
         """
         begin = time.monotonic()
         try:

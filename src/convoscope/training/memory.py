@@ -1,7 +1,8 @@
-"""The memory of training steps: how much one takes, and that the process keeps what it frees, because the next one asks for the same again.
+"""The memory of training steps: how much one takes, and that the process keeps what it frees, because the next one asks
+for the same again.
 
-By default glibc gives large pieces back to the system at once and gets them anew, page by page, in every layer of every step: with
-the tutorial's network for 150x150 photographs that was a third of the time (255 ms a step, 162 so).
+By default glibc gives large pieces back to the system at once and gets them anew, page by page, in every layer of every
+step: with the tutorial's network for 150x150 photographs that was a third of the time (255 ms a step, 162 so).
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class StepMemory:
     def check(self, reporter: Reporter) -> None:
         """Refuse a step that surely does not fit, before anything is written; warn of one that may not.
 
-        The system grants memory that it does not have and ends the process once it is used: then it is too late to say anything.
+        The system grants memory that it does not have and ends the process once it is used: then it is too late to say
+        anything.
 
         Raises:
             MachineError: `out-of-memory`.
@@ -110,7 +112,9 @@ class StepMemory:
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """While this is open, freed memory stays with the process; afterwards it is given back. Elsewhere than with glibc nothing changes."""
+    """While this is open, freed memory stays with the process; afterwards it is given back. Elsewhere than with glibc
+    nothing changes.
+    """
     libc = None
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):

@@ -80,7 +80,9 @@ class Objective:
         return float((predicted == targets).sum())
 
     def accuracy(self, right: float, loss: float, images: int) -> float:
-        """The share that is right. For numbers R2 = 1 - loss, because the scaled targets of the training part vary by 1."""
+        """The share that is right. For numbers R2 = 1 - loss, because the scaled targets of the training part vary by
+        1.
+        """
         return 1 - loss if self.task == "numbers" else right / max(images, 1)
 
     def answers(self, scores: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Images of none of the classes: how far an image is from all training images, and from which distance on it is unknown.
+"""Images of none of the classes: how far an image is from all training images, and from which distance on it is
+unknown.
 
-Distance: 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022, "Out-of-Distribution Detection with
-Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own confidence is no such measure: it is trained to choose among
-its classes and is often sure of things it has never seen.
+Distance: 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022,
+    "Out-of-Distribution Detection with
+Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own confidence is no such measure: it is
+trained to choose among its classes and is often sure of things it has never seen.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def fit_ood_detector(
     validation: NDArray[np.int64],
     coverage: float,
 ) -> OodDetector | None:
-    """Keep training images, and set the threshold by the validation images so that this share of new known images is accepted.
+    """Keep training images, and set the threshold by the validation images so that this share of new known images is
+    accepted.
 
     Args:
         features: float32 `(N, D)` of all images.
@@ -97,7 +100,8 @@ def fit_ood_detector(
     neighbours = max(1, min(NEIGHBOURS, len(known) // NEIGHBOURS))
     far = np.sort(distances(known, features[validation], neighbours))
     # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
-    # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the mean.
+    # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the
+    # mean.
     accepted = min(len(far), max(1, math.ceil(coverage * (len(far) + 1) - 1e-9))) - 1
     return OodDetector(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
 

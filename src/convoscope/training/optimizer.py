@@ -18,7 +18,8 @@ from .recipe import Recipe
 def spare_compiler() -> None:
     """Torch's optimisers keep its compiler off some of their methods, and import all of it to tell it so: 1.6 s.
 
-    Where nothing is compiled it need not be told: the marks that it would leave are put there beforehand. To be called before an optimiser is made.
+    Where nothing is compiled it need not be told: the marks that it would leave are put there beforehand. To be called
+        before an optimiser is made.
     """
     if "torch._dynamo" in sys.modules:
         return
@@ -30,7 +31,9 @@ def spare_compiler() -> None:
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> None:
-    """What `optimizer.step()` does, without the wrappers that serve torch's compiler and profiler; see `spare_compiler`."""
+    """What `optimizer.step()` does, without the wrappers that serve torch's compiler and profiler; see
+    `spare_compiler`.
+    """
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
 
@@ -45,10 +48,12 @@ def freeze(network: nn.Module, recipe: Recipe) -> None:
 
 
 def training_mode(network: nn.Module, recipe: Recipe) -> None:
-    """Train mode, but for batch norms that shall keep their statistics: all with `freeze_norm`, else those of frozen blocks.
+    """Train mode, but for batch norms that shall keep their statistics: all with `freeze_norm`, else those of frozen
+    blocks.
 
-    A small set's batches give poor statistics, and an early layer's shift all that is behind it; see section 4.2 of Wu and Johnson 2021,
-    "Rethinking 'Batch' in BatchNorm", https://arxiv.org/abs/2105.07576, on frozen batch norm in fine-tuning.
+    A small set's batches give poor statistics, and an early layer's shift all that is behind it; see section 4.2 of Wu
+    and Johnson 2021, "Rethinking 'Batch' in BatchNorm", https://arxiv.org/abs/2105.07576, on frozen batch norm in
+    fine-tuning.
     """
     network.train()
     for part in network.modules():
@@ -59,10 +64,12 @@ def training_mode(network: nn.Module, recipe: Recipe) -> None:
 
 
 class Optimizer:
-    """One or two of torch's optimisers that step together, at one rate or, with `block_decay`, at rates that fall towards the input.
+    """One or two of torch's optimisers that step together, at one rate or, with `block_decay`, at rates that fall
+    towards the input.
 
-    Weights of two or more dimensions decay; biases and norms do not. With `muon`, convolutions behind the first layer learn
-    by orthogonalised momentum (https://kellerjordan.github.io/posts/muon/), its rate matched to AdamW's, which learns the rest.
+    Weights of two or more dimensions decay; biases and norms do not. With `muon`, convolutions behind the first layer
+    learn by orthogonalised momentum (https://kellerjordan.github.io/posts/muon/), its rate matched to AdamW's, which
+    learns the rest.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
@@ -228,7 +235,9 @@ def _matrix(values: Tensor, like: Tensor) -> Tensor:
 
 
 def lr_factor(recipe: Recipe, step: int, steps: int) -> float:
-    """The share of the highest rate for step `step` (from 0) of `steps`: a linear rise, then constant, linear or cosine to zero."""
+    """The share of the highest rate for step `step` (from 0) of `steps`: a linear rise, then constant, linear or cosine
+    to zero.
+    """
     rise = math.ceil(recipe.warmup * steps)
     if step < rise:
         return (step + 1) / rise

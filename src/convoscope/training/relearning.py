@@ -1,8 +1,9 @@
-"""New classes on a backbone that has learned already: its features once for each image, a new head on them, then, if asked, the backbone too.
+"""New classes on a backbone that has learned already: its features once for each image, a new head on them, then, if
+asked, the backbone too.
 
-The result is a run like any other. Its first epoch is the head's: the frozen backbone and the new head, written as a checkpoint. Where the backbone
-learns too, that checkpoint is what a resumed training goes on from (linear probing, then fine-tuning: Kumar et al. 2022,
-https://arxiv.org/abs/2202.10054), so it can be stopped and killed like any other.
+The result is a run like any other. Its first epoch is the head's: the frozen backbone and the new head, written as a
+checkpoint. Where the backbone learns too, that checkpoint is what a resumed training goes on from (linear probing, then
+fine-tuning: Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so it can be stopped and killed like any other.
 """
 
 from __future__ import annotations
@@ -85,19 +86,20 @@ def relearn(
         images: a folder, a file, a built-in name or a dataset; see `load`. Each image has one class.
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         head: `linear` (logistic regression), `mean` (the nearest class mean) or `mlp` (one hidden layer of 64 units).
-        views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured differently. By default 8
-            times for up to 2,000 small images (40 pixels), else once.
-        feature_layer: the layer behind which a backbone with a text ends; by default the one that does best in cross-validation on training and
-            validation images, or with `unfreeze` and `add` the last one.
+        views: how often each training image is looked at: once as it is, then each time mirrored, cut and coloured
+            differently. By default 8 times for up to 2,000 small images (40 pixels), else once.
+        feature_layer: the layer behind which a backbone with a text ends; by default the one that does best in
+            cross-validation on training and validation images, or with `unfreeze` and `add` the last one.
         unfreeze: how many of the backbone's last blocks learn too once the head has; `all`: the whole backbone.
         coverage: the share of known images that shall not be called unknown; it sets the threshold.
         add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
-        model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's belongs to.
+        model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's
+            belongs to.
         layout, validation, test, strict: as for `train`.
         seed: decides the split, and chance in heads and training.
         reporter: listens to what happens.
-        **recipe: fields of `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and `threads`; the others say how it
-            learns, `epochs` for how long.
+        **recipe: fields of `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and
+            `threads`; the others say how it learns, `epochs` for how long.
 
     Returns:
         The finished run.
@@ -664,7 +666,8 @@ def _write(
 
 
 def finish(job: Job, prepared: Prepared, signals: StopSignals, reporter: Reporter) -> None:
-    """After the backbone has learned too: its features are others now, so the threshold is set anew, in the best checkpoint.
+    """After the backbone has learned too: its features are others now, so the threshold is set anew, in the best
+    checkpoint.
 
     Does nothing if that is done already, so that a start after a kill may call it again.
     """

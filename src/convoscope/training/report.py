@@ -12,8 +12,8 @@ class EpochMetrics(TypedDict):
     """One epoch's figures, as in `metrics.csv`.
 
     Losses and accuracies of `train_` are means over the epoch while the weights change, on augmented images; those of
-    `val_` are measured after it on the validation part, and None where there is none. For regression the accuracy is R2.
-    `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
+    `val_` are measured after it on the validation part, and None where there is none. For regression the accuracy is
+    R2. `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
     """
 
     epoch: int
@@ -59,7 +59,8 @@ class HistoryRow(BaseModel):
 
 
 def value_of_row(row: EpochMetrics) -> list[float]:
-    """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part has no say.
+    """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part
+    has no say.
 
     Without a validation part: the training loss.
     """

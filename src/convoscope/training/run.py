@@ -73,7 +73,8 @@ class Relearned(BaseModel):
         views: how often each training image was looked at, the first time as it is.
         l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
         coverage: the share of known images that the threshold accepts.
-        threshold: images farther than this from all training images are unknown; None: the run has no out-of-distribution detector.
+        threshold: images farther than this from all training images are unknown; None: the run has no
+            out-of-distribution detector.
         neighbours: the distance is that to the training image of this rank.
     """
 
@@ -91,7 +92,8 @@ class Relearned(BaseModel):
 
 
 class Settings(BaseModel):
-    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for people.
+    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for
+    people.
 
     Anybody can write and seal a checkpoint, so whatever is used later is bounded here.
     """
@@ -199,11 +201,13 @@ class Prediction:
 
     Attributes:
         path: the image's path, or its position in the list if it was given as an array.
-        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers. `unknown` if the run
-            has an out-of-distribution detector (it was relearned) and this image's distance is above the threshold.
+        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers.
+            `unknown` if the run has an out-of-distribution detector (it was relearned) and this image's distance is
+            above the threshold.
         confidence: the label's probability; for labels the least sure decision's; for numbers and for `unknown` None.
         scores: class or number name to probability or number.
-        distance: of a run that has an out-of-distribution detector: how far the image is from the training images, 0..2, see `OodDetector`; else None.
+        distance: of a run that has an out-of-distribution detector: how far the image is from the training images,
+            0..2, see `OodDetector`; else None.
     """
 
     path: str
@@ -213,7 +217,9 @@ class Prediction:
     distance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that has no out-of-distribution detector have no distance."""
+        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that has no
+        out-of-distribution detector have no distance.
+        """
         scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
         sure = self.confidence if self.confidence is not None and math.isfinite(self.confidence) else None
         content = {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
@@ -239,7 +245,8 @@ class Run:
         self._custom: nn.Module | None = None
         self._prepared: Prepared | None = None
         self._ood_detector: OodDetector | None = None
-        # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once more.
+        # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once
+        # more.
         self._features: NDArray[np.float32] | None = None
         self._exact: NDArray[np.bool_] = np.zeros(0, bool)
 
@@ -347,10 +354,11 @@ class Run:
         return self._answer(pixels, None, batch_size, None)
 
     def at_once(self) -> int:
-        """How many images the network answers at once: up to 256, fewer of large ones, so that the memory they take stays the same.
+        """How many images the network answers at once: up to 256, fewer of large ones, so that the memory they take
+        stays the same.
 
-        That number rests on the network alone, so the same images get the same answers to the last digit; but where the machine has little
-        memory left, they are fewer.
+        That number rests on the network alone, so the same images get the same answers to the last digit; but where the
+        machine has little memory left, they are fewer.
         """
         from ..models.footprint import BUDGET
 
@@ -376,7 +384,9 @@ class Run:
         return memory_for(lambda free: out_of_memory(what, needed or self._least_bytes(), free, hint=hint))
 
     def _least_bytes(self) -> int | None:
-        """What one image takes at least, by the shapes alone: for when there is no memory left to try it. None: only a trial tells."""
+        """What one image takes at least, by the shapes alone: for when there is no memory left to try it. None: only a
+        trial tells.
+        """
         from .. import models
 
         settings = self.settings
@@ -390,7 +400,8 @@ class Run:
     def scores_and_distances(
         self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The answers as in `scores`, and of a run that has an out-of-distribution detector each image's distance from the training images.
+        """The answers as in `scores`, and of a run that has an out-of-distribution detector each image's distance from
+        the training images.
 
         Args:
             pixels: uint8 `(N, H, W, C)`.
@@ -418,7 +429,8 @@ class Run:
         *,
         exact: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Keep the prepared images, so that a test of this very object need not read them again, and their features `(N, D)`.
+        """Keep the prepared images, so that a test of this very object need not read them again, and their features
+        `(N, D)`.
 
         `exact`: which of the features, `(N,)`, are as the network gives them; None: all.
         """
@@ -484,7 +496,9 @@ class Run:
         return answers
 
     def input_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Images in the run's input format, uint8 `(N, H, W, C)`, as the network takes them: float32 `(N, C, H, W)`, normalised."""
+        """Images in the run's input format, uint8 `(N, H, W, C)`, as the network takes them: float32 `(N, C, H, W)`,
+        normalised.
+        """
         import torch
 
         from .loop import Scaling
@@ -509,13 +523,15 @@ class Run:
         """Answer images of any size and mode; they go through the same decoding and preprocessing as in training.
 
         Args:
-            images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)` or `(H, W, C)`.
+            images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)` or `(H, W,
+                C)`.
             skipped: a list that takes the images which cannot be read; without it the first one is an error.
             done: a list that takes the answers, and holds those given before an error.
 
         Raises:
             DataError: an image cannot be read.
-            MachineError: the machine cannot read one; with `skipped`, 20 in a row; not even one image fits into memory (`out-of-memory`).
+            MachineError: the machine cannot read one; with `skipped`, 20 in a row; not even one image fits into memory
+                (`out-of-memory`).
         """
         single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
         if isinstance(images, np.ndarray) and images.ndim in (2, 3):
@@ -626,7 +642,8 @@ def _impossible(path: Path, reason: str) -> ModelFileError:
 
 @contextlib.contextmanager
 def settling(source: str) -> Iterator[None]:
-    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the data's fault.
+    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the
+    data's fault.
 
     Raises:
         DataError: `run-impossible`.
@@ -643,7 +660,8 @@ def settling(source: str) -> Iterator[None]:
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings say.
+    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings
+    say.
 
     Raises:
         ModelFileError: `settings-unreadable`.
@@ -671,7 +689,8 @@ def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) 
 def blank_network(
     settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
 ) -> nn.Module:
-    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by hearsay.
+    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by
+    hearsay.
 
     Args:
         weights: its weights and buffers.
@@ -718,7 +737,8 @@ def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMe
     Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
 
     Raises:
-        ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read (`settings-unreadable`).
+        ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read
+            (`settings-unreadable`).
     """
     place = Path(folder)
     if not any((place / name).is_file() for name in _CHECKPOINTS):
@@ -763,7 +783,9 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
 
 
 def read_history(path: Path) -> list[EpochMetrics]:
-    """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept, with a warning."""
+    """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept,
+    with a warning.
+    """
     try:
         text = read_bytes(path, _MAX_METRICS_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:

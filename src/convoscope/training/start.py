@@ -1,4 +1,6 @@
-"""From a dataset, a model and a recipe to a run: everything is decided here, said aloud and written down, then `fit` trains."""
+"""From a dataset, a model and a recipe to a run: everything is decided here, said aloud and written down, then `fit`
+trains.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,8 @@ def train(
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         layout: how to read the source, if the guess is wrong.
         seed: decides the split, the first weights, the order and the augmentation.
-        size: height and width of the network's input, or the side of a square; by default as suits the images and the model.
+        size: height and width of the network's input, or the side of a square; by default as suits the images and the
+            model.
         channels: 1 for grey, 3 for colour; by default as suits the images.
         resize: `fit`, `crop` or `stretch`.
         validation: share of the images for validation where the source has no such part.
@@ -266,7 +269,8 @@ def go_on(
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse a run's folder in which something else stands in the place of what a training, its test and its report write.
+    """Refuse a run's folder in which something else stands in the place of what a training, its test and its report
+    write.
 
     Raises:
         MachineError: `not-a-plain-file`.
@@ -448,7 +452,9 @@ def _probe(
 
 
 def measure_scaling(pixels: NDArray[np.uint8], rows: NDArray[np.int64], *, at_most: int = 10_000) -> Scaling:
-    """Mean and standard deviation of each channel in 0..1 over the training part, of at most `at_most` images spread evenly."""
+    """Mean and standard deviation of each channel in 0..1 over the training part, of at most `at_most` images spread
+    evenly.
+    """
     chosen = rows if len(rows) <= at_most else rows[np.linspace(0, len(rows) - 1, at_most).astype(np.int64)]
     channels = pixels.shape[3]
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
@@ -513,13 +519,16 @@ def _input_format(
 
 
 def recorded(dataset: Dataset) -> str:
-    """The source as a path that holds from any working folder; names of built-in sets, of downloads and of what lay in memory stay."""
+    """The source as a path that holds from any working folder; names of built-in sets, of downloads and of what lay in
+    memory stay.
+    """
     source = dataset.source
     return str(Path(source).absolute()) if dataset.layout != data.MEMORY and Path(source).exists() else source
 
 
 def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
-    """Refuse a run's folder that holds something already, that would lie among the images and be taken for a class, or that cannot be made.
+    """Refuse a run's folder that holds something already, that would lie among the images and be taken for a class, or
+    that cannot be made.
 
     Raises:
         InUseError: `output-exists`.

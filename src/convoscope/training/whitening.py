@@ -1,9 +1,13 @@
-"""How the images of one class vary in a backbone's eyes, learned from the images that the backbone itself was trained on.
+"""How the images of one class vary in a backbone's eyes, learned from the images that the backbone itself was trained
+on.
 
-What makes two images of one class differ there (where a stroke lies, how thick it is) will tell new classes apart no better, so a new head
-shall rest on it less: within-class covariance normalisation (Hatch et al. 2006, "Within-class covariance normalization for SVM-based speaker
-recognition", https://doi.org/10.21437/Interspeech.2006-183). A few new images could not say what varies; the backbone's own can. Taken over
-are the directions of most variance only, and with the mean variance added, so that chance in few images weighs little.
+What makes two images of one class differ there (where a stroke lies, how thick it is) will tell new classes apart no
+better, so a new head
+shall rest on it less: within-class covariance normalisation (Hatch et al. 2006, "Within-class covariance normalization
+    for SVM-based speaker
+recognition", https://doi.org/10.21437/Interspeech.2006-183). A few new images could not say what varies; the backbone's
+own can. Taken over are the directions of most variance only, and with the mean variance added, so that chance in few
+images weighs little.
 """
 
 from __future__ import annotations
@@ -44,7 +48,8 @@ class Whitening:
 
     Attributes:
         directions: float32 `(D, r)`, orthonormal columns.
-        kept: float32 `(r,)`, 0..1: what is left of a difference along each: 1 / sqrt(1 + its variance / the mean variance).
+        kept: float32 `(r,)`, 0..1: what is left of a difference along each: 1 / sqrt(1 + its variance / the mean
+            variance).
     """
 
     directions: Tensor
@@ -60,7 +65,9 @@ class Whitening:
 
 
 def fit_whitening(features: Tensor, targets: Tensor) -> Whitening | None:
-    """The variation of features `(N, D)` of images of classes `targets` `(N,)`, or None where images of a class do not differ."""
+    """The variation of features `(N, D)` of images of classes `targets` `(N,)`, or None where images of a class do not
+    differ.
+    """
     present, targets = targets.unique(return_inverse=True)
     means = torch.zeros(len(present), features.shape[1]).index_add_(0, targets, features)
     rest = features - (means / targets.bincount()[:, None])[targets]
@@ -79,10 +86,12 @@ def fit_whitening(features: Tensor, targets: Tensor) -> Whitening | None:
 def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
     """Some of the images that a backbone was trained on, in its form.
 
-    Of a run that was relearned these are the images of the run whose backbone it took over: what it knows, it knows from them.
+    Of a run that was relearned these are the images of the run whose backbone it took over: what it knows, it knows
+    from them.
 
     Returns:
-        The images, or None where there are none that help; and what there is to be said, in a plain sentence, or nothing.
+        The images, or None where there are none that help; and what there is to be said, in a plain sentence, or
+        nothing.
     """
     try:
         run = _taught(backbone)
