@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, folder_link, hard_link, link
 
 from convoscope.errors import InUseError, MachineError
 from convoscope.files import (
@@ -30,6 +29,7 @@ from convoscope.files import (
     write_bytes,
     write_json,
 )
+from tests.support.planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, folder_link, hard_link, link
 
 
 def failing(number: int) -> Callable[..., Any]:

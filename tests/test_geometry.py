@@ -16,7 +16,7 @@ sides = st.integers(1, 9)
 
 
 @given(st.integers(0, 1000), sides, sides, st.integers(1, 4))
-def test_background_is_the_median_of_the_frame(seed, height, width, channels):
+def test_background_is_the_median_of_the_frame(seed, height, width, channels) -> None:
     images = pictures(seed, 2, height, width, channels)
     for image, ground in zip(images, room.background(images), strict=True):
         for c in range(channels):
@@ -30,7 +30,7 @@ def test_background_is_the_median_of_the_frame(seed, height, width, channels):
 
 
 @given(st.integers(0, 1000), sides, sides, st.integers(1, 3), st.integers(-11, 11), st.integers(-11, 11))
-def test_shift_moves_every_pixel(seed, height, width, channels, right, down):
+def test_shift_moves_every_pixel(seed, height, width, channels, right, down) -> None:
     images = pictures(seed, 2, height, width, channels)
     before = images.copy()
     moved = room.shift(images, right=right, down=down)
@@ -45,12 +45,12 @@ def test_shift_moves_every_pixel(seed, height, width, channels, right, down):
 
 
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 4), st.integers(-2, 2))
-def test_quarter_turns_of_squares_are_exact(seed, side, channels, quarters):
+def test_quarter_turns_of_squares_are_exact(seed, side, channels, quarters) -> None:
     images = pictures(seed, 3, side, side, channels)
     assert np.array_equal(room.turn(images, 90 * quarters), np.rot90(images, quarters, axes=(1, 2)))
 
 
-def test_half_turn_of_a_large_photo_is_exact():
+def test_half_turn_of_a_large_photo_is_exact() -> None:
     images = pictures(1, 2, 149, 201, 3)
     assert np.array_equal(room.turn(images, 180), images[:, ::-1, ::-1])
     assert np.array_equal(room.turn(images, 0), images)
@@ -78,7 +78,7 @@ def slowly(image, ground, place):
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(9, 9, 1), (7, 12, 3)])
 @pytest.mark.parametrize("degrees", [-135, -15, 30, 45, 120])
-def test_turn_agrees_with_slow_sampling(height, width, channels, degrees):
+def test_turn_agrees_with_slow_sampling(height, width, channels, degrees) -> None:
     images = pictures(3, 2, height, width, channels)
     angle = np.deg2rad(degrees)
     turned = room.turn(images, degrees)
@@ -91,7 +91,7 @@ def test_turn_agrees_with_slow_sampling(height, width, channels, degrees):
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.7, 1.3, 1.5])
-def test_scale_agrees_with_slow_sampling(factor):
+def test_scale_agrees_with_slow_sampling(factor) -> None:
     images = pictures(4, 2, 8, 11, 2)
     for image, ground, result in zip(images, room.background(images), room.scale(images, factor), strict=True):
         wanted = slowly(image, ground, lambda x, y: (x / factor, y / factor))
@@ -99,13 +99,13 @@ def test_scale_agrees_with_slow_sampling(factor):
 
 
 @given(st.integers(0, 255), st.floats(-180, 180), st.floats(0.5, 1.5), st.integers(-9, 9))
-def test_a_plain_image_stays_as_it_is(value, degrees, factor, step):
+def test_a_plain_image_stays_as_it_is(value, degrees, factor, step) -> None:
     images = np.full((1, 6, 7, 3), value, np.uint8)
     for changed in (room.turn(images, degrees), room.scale(images, factor), room.shift(images, right=step, down=-step)):
         assert np.array_equal(changed, images)
 
 
-def test_the_grid_of_28_pixels():
+def test_the_grid_of_28_pixels() -> None:
     fine = room.grid(28, 28)
     assert fine.shifts == tuple(range(-8, 9))
     assert fine.turns == tuple(range(-180, 181, 15))
@@ -114,7 +114,7 @@ def test_the_grid_of_28_pixels():
 
 
 @given(st.integers(1, 600), st.integers(1, 600))
-def test_the_coarse_grid_is_part_of_the_fine_one(height, width):
+def test_the_coarse_grid_is_part_of_the_fine_one(height, width) -> None:
     fine, coarse = room.grid(height, width), room.grid(height, width, coarse=True)
     for name in ("shifts", "turns", "scales"):
         points = getattr(fine, name)
@@ -123,7 +123,7 @@ def test_the_coarse_grid_is_part_of_the_fine_one(height, width):
     assert 0 in coarse.shifts and 0 in coarse.turns and 1.0 in coarse.scales
 
 
-def test_how_many_images_are_moved_at_once_changes_nothing(monkeypatch):
+def test_how_many_images_are_moved_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pictures(1, 7, 12, 9, 3)
     whole = room.turn(images, 37), room.scale(images, 1.3)
     monkeypatch.setattr(room, "_AT_ONCE", 2 * images[:1].size)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import impossible
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +29,7 @@ from convoscope.training import Reporter, Run, best_epoch, checkpoint, read_summ
 from convoscope.training.backbone import open_backbone
 from convoscope.training.run import start_again
 from convoscope.training.weights import read_foreign
+from tests.support import impossible
 
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
 MOST_SECONDS = 8

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
 
 from convoscope.cli import run as cli
 from convoscope.errors import MachineError
 from convoscope.training import checkpoint
+from tests.support.planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
 
 CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 

@@ -8,8 +8,9 @@ folder before it imports anything large.
 
 from __future__ import annotations
 
-# Until the folder is left, nothing but what Python has imported when it starts is safe to import; pathlib is not among
-# it. ruff: noqa: PTH100, PTH117, PTH118, PTH120
+# Until the folder is left, nothing but what Python has imported when it starts is safe to import:
+# pathlib is not.
+# ruff: noqa: PTH100, PTH117, PTH118, PTH120
 import os
 import site
 import sys

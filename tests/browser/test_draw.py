@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
-from studio.strokes import drawn, strokes
 
 from convoscope.data import pad_image
 from convoscope.studio.making import READY_MADE
 from convoscope.training import Run
+from tests.support.strokes import drawn, strokes
 
 from .conftest import (
     MAKING_MS,

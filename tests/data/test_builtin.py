@@ -22,7 +22,7 @@ def pixels_of(dataset: Dataset, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", TINY)
-def test_tiny_images_differ_from_each_other_and_follow_the_seed(kind):
+def test_tiny_images_differ_from_each_other_and_follow_the_seed(kind) -> None:
     dataset = load_builtin(f"builtin:{kind}", seed=3)
     images = pixels_of(dataset, 5)
     assert images.shape == (200, 5, 5)
@@ -41,7 +41,7 @@ def test_tiny_images_differ_from_each_other_and_follow_the_seed(kind):
     assert not np.array_equal(other.splits, dataset.splits)
 
 
-def test_lines_run_as_their_class_says():
+def test_lines_run_as_their_class_says() -> None:
     dataset = load_builtin("builtin:lines", seed=0)
     for image, target in zip(pixels_of(dataset, 5) > 0, dataset.targets, strict=True):
         rows, columns = image.any(axis=1).sum(), image.any(axis=0).sum()
@@ -49,7 +49,7 @@ def test_lines_run_as_their_class_says():
         assert (rows, columns) == expected
 
 
-def test_an_apple_fills_a_window_of_3x3_and_a_banana_never_does():
+def test_an_apple_fills_a_window_of_3x3_and_a_banana_never_does() -> None:
     dataset = load_builtin("builtin:fruits", seed=0)
     ink = pixels_of(dataset, 5) > 0
     fullest = np.max([ink[:, y : y + 3, x : x + 3].sum(axis=(1, 2)) for y in range(3) for x in range(3)], axis=0)
@@ -59,7 +59,7 @@ def test_an_apple_fills_a_window_of_3x3_and_a_banana_never_does():
 
 
 @pytest.mark.parametrize("kind", TINY)
-def test_nineteen_numbers_learn_each_tiny_set_in_at_most_three_trainings(kind):
+def test_nineteen_numbers_learn_each_tiny_set_in_at_most_three_trainings(kind) -> None:
     import torch
     from torch import nn
 
@@ -84,7 +84,7 @@ def test_nineteen_numbers_learn_each_tiny_set_in_at_most_three_trainings(kind):
     assert any(learns(seed) for seed in range(3))
 
 
-def test_twenty_classes_of_drawings():
+def test_twenty_classes_of_drawings() -> None:
     dataset = load_builtin("builtin:drawings", seed=1)
     assert len(dataset.classes) == 20 and {"apple", "banana", "street light"} <= set(dataset.classes)
     assert len(dataset) == 1600
@@ -99,14 +99,14 @@ def test_twenty_classes_of_drawings():
     assert images.max() == 255
 
 
-def test_some_drawings_only_in_any_order_and_case():
+def test_some_drawings_only_in_any_order_and_case() -> None:
     dataset = load_builtin("builtin:drawings/Banana, apple")
     assert dataset.classes == ("apple", "banana")
     assert len(dataset) == 160
     assert np.array_equal(np.bincount(dataset.targets), [80, 80])
 
 
-def test_shares_can_be_chosen():
+def test_shares_can_be_chosen() -> None:
     counts = load_builtin("builtin:drawings/apple,banana", validation=0.0, test=0.5).counts()
     assert counts == {
         "train": {"apple": 40, "banana": 40},
@@ -136,7 +136,7 @@ def test_shares_can_be_chosen():
         ),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_right_ones(name, kind, code, message, hint):
+def test_a_wrong_name_is_answered_with_the_right_ones(name, kind, code, message, hint) -> None:
     with pytest.raises(kind) as caught:
         load_builtin(name)
     assert caught.value.code == code
@@ -144,7 +144,7 @@ def test_a_wrong_name_is_answered_with_the_right_ones(name, kind, code, message,
     assert hint in caught.value.hint
 
 
-def test_nearest_names_come_first():
+def test_nearest_names_come_first() -> None:
     assert nearest_first("drawins", BUILTIN)[0] == "drawings"
     assert nearest_first("zzz", ["b", "a"]) == ["b", "a"]
 
@@ -153,14 +153,14 @@ def test_nearest_names_come_first():
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=70)))
-def test_any_sheet_becomes_28x28(image):
+def test_any_sheet_becomes_28x28(image) -> None:
     drawing = normalise_drawing(image)
     assert drawing.shape == (28, 28) and drawing.dtype == np.uint8
     assert (drawing.max() > 0) == bool((image >= 48).any())
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_where_on_the_sheet_it_was_drawn_does_not_matter(top, left):
+def test_where_on_the_sheet_it_was_drawn_does_not_matter(top, left) -> None:
     image = np.zeros((120, 120), np.uint8)
     drawn = Image.new("L", (60, 60))
     ImageDraw.Draw(drawn).ellipse((5, 10, 50, 40), outline=255, width=4)
@@ -169,7 +169,7 @@ def test_where_on_the_sheet_it_was_drawn_does_not_matter(top, left):
 
 
 @pytest.mark.parametrize(("side", "width"), [(60, 3), (280, 6), (280, 14), (280, 28), (900, 3), (900, 60)])
-def test_size_and_stroke_of_the_pad_hardly_matter(side, width):
+def test_size_and_stroke_of_the_pad_hardly_matter(side, width) -> None:
     def ring(side: int, width: int) -> np.ndarray:
         # The middle of the stroke lies on the same ellipse, whatever its width.
         sheet = Image.new("L", (side, side))
@@ -184,18 +184,18 @@ def test_size_and_stroke_of_the_pad_hardly_matter(side, width):
     assert drawing.sum() == pytest.approx(reference.sum(), rel=0.15)
 
 
-def test_a_dot_is_a_dot():
+def test_a_dot_is_a_dot() -> None:
     image = np.zeros((280, 280), np.uint8)
     image[100:108, 50:58] = 255
     assert normalise_drawing(image).max() > 0
 
 
-def test_an_empty_sheet_stays_empty():
+def test_an_empty_sheet_stays_empty() -> None:
     assert not normalise_drawing(np.full((280, 280), 30, np.uint8)).any()
 
 
 @pytest.mark.parametrize("image", [np.zeros((28, 28, 3), np.uint8), np.zeros((28, 28)), np.zeros((0, 5), np.uint8)])
-def test_what_is_no_drawing_is_refused(image):
+def test_what_is_no_drawing_is_refused(image) -> None:
     with pytest.raises(DataError, match=r"expected a uint8 array \(height, width\)") as caught:
         normalise_drawing(image)
     assert caught.value.code == "bad-drawing"
@@ -203,7 +203,7 @@ def test_what_is_no_drawing_is_refused(image):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["apple", "bicycle", "cat", "fish"])
-def test_normalised_drawings_look_like_the_official_bitmaps_of_the_same_drawings(shared_data: Path, name):
+def test_normalised_drawings_look_like_the_official_bitmaps_of_the_same_drawings(shared_data: Path, name) -> None:
     with np.load(shared_data / "quickdraw" / "quickdraw345.npz", allow_pickle=False) as content:
         raw = content["images"][content["labels"] == list(content["names"]).index(name)]
     official = (
@@ -217,5 +217,5 @@ def test_normalised_drawings_look_like_the_official_bitmaps_of_the_same_drawings
     assert error < 40 and error < untouched / 2
 
 
-def test_the_classes_are_sorted():
+def test_the_classes_are_sorted() -> None:
     assert list(drawing_classes()) == sorted(drawing_classes())

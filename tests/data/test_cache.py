@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import class_folders
 
 from convoscope.data import InputFormat, cache, load, prepare, sources, store
 from convoscope.data.cache import cache_folder
+from tests.support.pictures import class_folders
 
 FORM = InputFormat(height=8, width=8, channels=3, resize="stretch")
 _WORDS = "what was kept there is damaged; it is made anew"

@@ -38,7 +38,7 @@ def noise(count: int, height: int = 8, width: int = 8, channels: int = 1) -> np.
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
 
 
-def test_each_pixel_of_a_tiny_image_is_a_sharp_square(tmp_path: Path):
+def test_each_pixel_of_a_tiny_image_is_a_sharp_square(tmp_path: Path) -> None:
     prepared = prepare(load_builtin("builtin:lines"), InputFormat(height=5, width=5, channels=1))
     path = contact_sheet(prepared, tmp_path / "sheet.png", per_class=3, cell=84)
     sheet = np.asarray(Image.open(path))
@@ -49,7 +49,7 @@ def test_each_pixel_of_a_tiny_image_is_a_sharp_square(tmp_path: Path):
     assert any(np.array_equal(shown, image[..., 0]) for image in prepared.pixels[prepared.dataset.targets == 0])
 
 
-def test_the_same_seed_gives_the_same_sheet(tmp_path: Path):
+def test_the_same_seed_gives_the_same_sheet(tmp_path: Path) -> None:
     prepared = of_pixels(noise(80))
     one, two, other = (
         contact_sheet(prepared, tmp_path / f"{name}.png", seed=seed).read_bytes()
@@ -60,13 +60,13 @@ def test_the_same_seed_gives_the_same_sheet(tmp_path: Path):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (28, 28), (300, 20), (20, 300), (128, 128)])
-def test_any_shape_and_number_of_channels(tmp_path: Path, height, width, channels):
+def test_any_shape_and_number_of_channels(tmp_path: Path, height, width, channels) -> None:
     path = contact_sheet(of_pixels(noise(6, height, width, channels)), tmp_path / "sheet.png")
     with Image.open(path) as sheet:
         assert sheet.mode == "RGB" and sheet.width <= 3000 and sheet.height <= 1000
 
 
-def test_many_classes_are_bounded_and_said(tmp_path: Path):
+def test_many_classes_are_bounded_and_said(tmp_path: Path) -> None:
     count = 345
     prepared = of_pixels(
         noise(count), classes=tuple(f"class {k}" for k in range(count)), targets=np.arange(count, dtype=np.int64)
@@ -93,14 +93,14 @@ def test_many_classes_are_bounded_and_said(tmp_path: Path):
         "\u202eabc",
     ],
 )
-def test_any_name_can_be_written(tmp_path: Path, name):
+def test_any_name_can_be_written(tmp_path: Path, name) -> None:
     prepared = of_pixels(noise(4), classes=(name, "b"), source=name)
     with Image.open(contact_sheet(prepared, tmp_path / "sheet.png")) as sheet:
         assert sheet.width < 1000
         assert (np.asarray(sheet)[:, 24:214] < 100).any(), "something is written"
 
 
-def test_labels_and_numbers_have_rows_too(tmp_path: Path):
+def test_labels_and_numbers_have_rows_too(tmp_path: Path) -> None:
     labels = of_pixels(noise(9), task="labels", targets=(np.arange(18).reshape(9, 2) % 3 == 0).astype(np.uint8))
     with Image.open(contact_sheet(labels, tmp_path / "labels.png")) as sheet:
         assert sheet.height == 2 * 24 + 52 + 3 * 84  # a, b, (no label)
@@ -109,22 +109,22 @@ def test_labels_and_numbers_have_rows_too(tmp_path: Path):
         assert sheet.height == 2 * 24 + 52 + 5 * 84
 
 
-def test_a_class_without_images_keeps_its_row(tmp_path: Path):
+def test_a_class_without_images_keeps_its_row(tmp_path: Path) -> None:
     contact_sheet(of_pixels(noise(3), targets=np.zeros(3, np.int64)), tmp_path / "sheet.png")
 
 
-def test_no_images_no_sheet(tmp_path: Path):
+def test_no_images_no_sheet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no images") as caught:
         contact_sheet(of_pixels(noise(0)), tmp_path / "sheet.png")
     assert caught.value.code == "no-images"
 
 
-def test_a_place_that_is_not_there(tmp_path: Path):
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MachineError):
         contact_sheet(of_pixels(noise(2)), tmp_path / "nowhere" / "sheet.png")
 
 
-def test_no_font_is_taken_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_font_is_taken_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(_fonts(13))
     for name in _MORE_FONTS:
         shutil.copy(str(font(13).path), tmp_path / name)

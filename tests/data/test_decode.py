@@ -15,12 +15,12 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import chunk, colourful, encoded, exif, jpeg, png_header, with_segment
 from PIL import Image, ImageChops
 
 from convoscope.data import InputFormat, open_image
 from convoscope.data.decode import decode_array, decode_bytes, read_header, read_picture
 from convoscope.errors import ConvoscopeError, DataError, UsageError
+from tests.support.pictures import chunk, colourful, encoded, exif, jpeg, png_header, with_segment
 
 
 def form(height: int = 24, width: int = 32, channels: int = 3, resize: str = "stretch") -> InputFormat:

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mutations
 import pytest
-from mutations import PICTURES, decode, mutated
 
 from convoscope.data.decode import decode_bytes
+from tests.support import mutations
+from tests.support.mutations import PICTURES, decode, mutated
 
 FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "tiff")
 EACH = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 500
@@ -24,7 +24,7 @@ def faults_of(program: str) -> list[str]:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         timeout=600,
         check=False,
@@ -39,7 +39,7 @@ def faults_of(program: str) -> list[str]:
 
 def told(faults: list[str]) -> str:
     """The faults and how to see them again."""
-    return "\n".join(["see one again: python tests/data/mutations.py NAME NUMBER", *faults[:10]])
+    return "\n".join(["see one again: python -m tests.support.mutations NAME NUMBER", *faults[:10]])
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -51,7 +51,7 @@ def test_each_picture_is_good_before_it_is_damaged(name: str) -> None:
 @pytest.mark.parametrize("format_", FORMATS)
 def test_damaged_pictures_give_pixels_or_a_reason(format_: str) -> None:
     names = [name for name in PICTURES if name.startswith(format_)]
-    faults = faults_of(f"import mutations; mutations.child({names}, range({EACH}))")
+    faults = faults_of(f"from tests.support import mutations; mutations.child({names}, range({EACH}))")
     assert not faults, told(faults)
 
 
@@ -93,8 +93,8 @@ def test_the_child_sees_what_goes_wrong(look: str, words: str) -> None:
     program = f"""
 import os, signal, time, traceback
 import numpy as np
-import mutations
-from mutations import decode
+from tests.support import mutations
+from tests.support.mutations import decode
 mutations.CPU_SECONDS, mutations.HANGS_AFTER = 0.2, 1.0
 def look(data, number):
     if number != 3:

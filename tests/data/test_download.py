@@ -72,7 +72,7 @@ def left_over(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.rglob("*") if file.is_file() and file.parent.name != "locks")
 
 
-def test_a_set_is_fetched_once(small: Server, tmp_path: Path):
+def test_a_set_is_fetched_once(small: Server, tmp_path: Path) -> None:
     said: list[str] = []
     folder = locate("small", folder=tmp_path, say=said.append)
     assert folder == tmp_path / "datasets" / "small"
@@ -83,7 +83,7 @@ def test_a_set_is_fetched_once(small: Server, tmp_path: Path):
     assert left_over(tmp_path) == ["checked.json", "x.gz"]
 
 
-def test_an_answer_that_differs_is_thrown_away(small: Server, tmp_path: Path):
+def test_an_answer_that_differs_is_thrown_away(small: Server, tmp_path: Path) -> None:
     small.files["x.gz"] = b"<html>Please log in</html>"
     with pytest.raises(MachineError) as caught:
         locate("small", folder=tmp_path)
@@ -92,7 +92,7 @@ def test_an_answer_that_differs_is_thrown_away(small: Server, tmp_path: Path):
     assert left_over(tmp_path) == []
 
 
-def test_half_a_download_leaves_nothing(small: Server, tmp_path: Path):
+def test_half_a_download_leaves_nothing(small: Server, tmp_path: Path) -> None:
     small.cut_at = 20
     with pytest.raises(MachineError) as caught:
         locate("small", folder=tmp_path)
@@ -102,7 +102,7 @@ def test_half_a_download_leaves_nothing(small: Server, tmp_path: Path):
     locate("small", folder=tmp_path)
 
 
-def test_the_second_address_is_tried(small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_second_address_is_tried(small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = download.SETS["small"]
     monkeypatch.setitem(
         download.SETS, "small", dataclasses.replace(wanted, addresses=(small.address + "gone/", small.address))
@@ -113,7 +113,7 @@ def test_the_second_address_is_tried(small: Server, tmp_path: Path, monkeypatch:
 
 def test_without_a_network_the_message_says_what_to_put_where(
     small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     wanted = download.SETS["small"]
     monkeypatch.setitem(download.SETS, "small", dataclasses.replace(wanted, addresses=("http://127.0.0.1:9/",)))
     with pytest.raises(MachineError) as caught:
@@ -134,7 +134,7 @@ def test_without_a_network_the_message_says_what_to_put_where(
 @pytest.mark.parametrize(
     "content", [PACKED[:30], b"nothing packed", gzip.compress(RAW + b"!"), gzip.compress(b"\0" * len(RAW))]
 )
-def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_path: Path, content):
+def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_path: Path, content) -> None:
     path = tmp_path / "datasets" / "small" / "x.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -144,21 +144,21 @@ def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_pat
     assert path.read_bytes() == content and small.asked == []
 
 
-def test_a_file_is_checked_again_when_it_has_changed(small: Server, tmp_path: Path):
+def test_a_file_is_checked_again_when_it_has_changed(small: Server, tmp_path: Path) -> None:
     folder = locate("small", folder=tmp_path)
     (folder / "x.gz").write_bytes(gzip.compress(RAW[::-1]))
     with pytest.raises(DataError, match="is not the file it should be"):
         locate("small", folder=tmp_path)
 
 
-def test_a_damaged_record_of_checks_only_costs_time(small: Server, tmp_path: Path):
+def test_a_damaged_record_of_checks_only_costs_time(small: Server, tmp_path: Path) -> None:
     folder = locate("small", folder=tmp_path)
     for content in ("", "[1]", '{"a": 3}', "\x00"):
         (folder / "checked.json").write_text(content)
         assert locate("small", folder=tmp_path) == folder
 
 
-def test_the_systems_own_folder_is_used(small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_systems_own_folder_is_used(small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = tmp_path / "system"
     system.mkdir()
     (system / "x.gz").write_bytes(gzip.compress(RAW, 9))
@@ -167,7 +167,7 @@ def test_the_systems_own_folder_is_used(small: Server, tmp_path: Path, monkeypat
     assert small.asked == []
 
 
-def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path):
+def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such named set") as caught:
         locate("fashion-minst", folder=tmp_path)
     assert caught.value.code == "unknown-download"
@@ -177,7 +177,9 @@ def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_the_sums_are_those_of_the_real_files(shared_data: Path, tmp_path: Path, name, monkeypatch: pytest.MonkeyPatch):
+def test_the_sums_are_those_of_the_real_files(
+    shared_data: Path, tmp_path: Path, name, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "SYSTEM_FOLDERS", {})
     place = tmp_path / "datasets" / name
     place.mkdir(parents=True)
@@ -202,7 +204,7 @@ def drawings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def test_classes_of_drawings_are_fetched_and_trusted_at_first_use(drawings: Server, tmp_path: Path):
+def test_classes_of_drawings_are_fetched_and_trusted_at_first_use(drawings: Server, tmp_path: Path) -> None:
     said: list[str] = []
     folder = locate("quickdraw:Ice Cream, apple", folder=tmp_path, say=said.append)
     assert sorted(file.name for file in folder.iterdir()) == ["apple.npy", "ice cream.npy"]
@@ -215,7 +217,7 @@ def test_classes_of_drawings_are_fetched_and_trusted_at_first_use(drawings: Serv
     assert locate("quickdraw:apple,ice cream", folder=tmp_path) == folder
 
 
-def test_drawings_that_change_after_their_first_use_are_refused(drawings: Server, tmp_path: Path):
+def test_drawings_that_change_after_their_first_use_are_refused(drawings: Server, tmp_path: Path) -> None:
     locate("quickdraw:apple,banana", folder=tmp_path)
     (tmp_path / "datasets" / "quickdraw" / "apple.npy").write_bytes(bitmaps(3, fill=8))
     with pytest.raises(DataError, match="has changed since its first use: SHA-256 was") as caught:
@@ -231,7 +233,7 @@ def test_drawings_that_change_after_their_first_use_are_refused(drawings: Server
         (bitmaps(3).replace(b"|u1", b"|i1"), "does not hold drawings of 28x28 pixels: int8 (3, 784)"),
     ],
 )
-def test_what_is_no_file_of_drawings_is_named(drawings: Server, tmp_path: Path, content, reason):
+def test_what_is_no_file_of_drawings_is_named(drawings: Server, tmp_path: Path, content, reason) -> None:
     place = tmp_path / "datasets" / "quickdraw"
     place.mkdir(parents=True)
     (place / "apple.npy").write_bytes(content)
@@ -240,7 +242,7 @@ def test_what_is_no_file_of_drawings_is_named(drawings: Server, tmp_path: Path, 
     assert caught.value.code == "download-differs" and reason in caught.value.reason
 
 
-def test_drawings_without_a_network(drawings: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_drawings_without_a_network(drawings: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "QUICKDRAW_ADDRESS", "http://127.0.0.1:9/")
     with pytest.raises(MachineError, match="cannot be fetched") as caught:
         locate("quickdraw:apple,banana", folder=tmp_path)
@@ -252,7 +254,7 @@ def test_drawings_without_a_network(drawings: Server, tmp_path: Path, monkeypatc
     assert len(list(locate("quickdraw:apple,banana", folder=tmp_path).iterdir())) == 2
 
 
-def test_fetched_drawings_that_are_none_are_thrown_away(drawings: Server, tmp_path: Path):
+def test_fetched_drawings_that_are_none_are_thrown_away(drawings: Server, tmp_path: Path) -> None:
     drawings.files["apple.npy"] = b"<html>Please log in</html>"
     with pytest.raises(MachineError, match="what was fetched is not a NumPy file") as caught:
         locate("quickdraw:apple,banana", folder=tmp_path)
@@ -260,7 +262,7 @@ def test_fetched_drawings_that_are_none_are_thrown_away(drawings: Server, tmp_pa
     assert left_over(tmp_path) == []
 
 
-def test_wrong_names_of_drawings(tmp_path: Path):
+def test_wrong_names_of_drawings(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'aple' is not a class of Quick, Draw!") as caught:
         locate("quickdraw:banana,aple", folder=tmp_path)
     assert caught.value.code == "unknown-drawing" and caught.value.hint.startswith("for instance apple, ")

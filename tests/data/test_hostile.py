@@ -10,10 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-import hostile
 import numpy as np
 import pytest
-from pictures import class_folders, colourful, encoded, jpeg
 from PIL import Image
 
 from convoscope.data import InputFormat, inspect, load, open_image, prepare, turns
@@ -23,9 +21,11 @@ from convoscope.data.turns import Turns, abandoned, decoding_threads
 from convoscope.errors import DataError
 from convoscope.studio.decoding_child import decode as decode_upload
 from convoscope.training import train
+from tests.support import hostile
+from tests.support.pictures import class_folders, colourful, encoded, jpeg
 
 EACH = 4
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 FORM = InputFormat(height=24, width=32, channels=3, resize="stretch")
 
 
@@ -34,7 +34,7 @@ def python(program: str, **options: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        cwd=HERE,
+        cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         timeout=600,
         check=False,
@@ -46,10 +46,12 @@ def python(program: str, **options: object) -> subprocess.CompletedProcess[str]:
 def test_200_hostile_pictures(tmp_path: Path) -> None:
     kinds = [*hostile.REFUSED, *hostile.READ]
     assert len(kinds) * EACH >= 200
-    result = python(f"import hostile; hostile.child({kinds}, range({EACH}), {str(tmp_path / 'picture')!r})")
+    result = python(
+        f"from tests.support import hostile; hostile.child({kinds}, range({EACH}), {str(tmp_path / 'picture')!r})"
+    )
     lines = result.stdout.splitlines()
     faults = [line for line in lines if line.startswith("fault ")]
-    assert not faults, "\n".join(["see one again: python tests/data/hostile.py KIND NUMBER", *faults[:10]])
+    assert not faults, "\n".join(["see one again: python -m tests.support.hostile KIND NUMBER", *faults[:10]])
     assert result.returncode == 0, f"{lines[-1:]} {result.stderr[-500:]}"
     assert len(lines) == len(kinds) * EACH
 

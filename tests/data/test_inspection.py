@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import class_folders, colourful, encoded
 from PIL import Image, ImageEnhance
 
 from convoscope.data import InputFormat, concerns, load, prepare
@@ -16,6 +15,7 @@ from convoscope.data.dataset import Dataset, Skipped
 from convoscope.data.inspection import NEAR_CORRELATION, close_groups, inspect
 from convoscope.data.sources import ArrayImages, FileImages, Stack
 from convoscope.errors import MachineError
+from tests.support.pictures import class_folders, colourful, encoded
 
 
 def of_files(root: Path, files: dict[str, tuple[int, int]], **more) -> Dataset:
@@ -85,7 +85,7 @@ def zoo(tmp_path: Path) -> Dataset:
     return of_files(tmp_path, files, skipped=(Skipped("notes.txt", "is no picture"),), notes=("guessed: folders",))
 
 
-def test_everything_that_is_wrong_with_a_folder_is_found(zoo: Dataset):
+def test_everything_that_is_wrong_with_a_folder_is_found(zoo: Dataset) -> None:
     before = {entry.name: entry.stat().st_mtime_ns for entry in Path(zoo.source).iterdir()}
     found = inspect(zoo)
     assert found.counts == {
@@ -112,7 +112,7 @@ def test_everything_that_is_wrong_with_a_folder_is_found(zoo: Dataset):
     assert before == {entry.name: entry.stat().st_mtime_ns for entry in Path(zoo.source).iterdir()}
 
 
-def test_what_was_odd_about_accepted_pictures_is_said(tmp_path: Path):
+def test_what_was_odd_about_accepted_pictures_is_said(tmp_path: Path) -> None:
     dataset = of_files(tmp_path, {"b.png": (1, 0), "c.jpg": (0, 0), "d.jpg": (1, 0)}, notes=("guessed: folders",))
     (tmp_path / "c.jpg").write_bytes(encoded(colourful(), "JPEG")[:-2])
     (tmp_path / "d.jpg").write_bytes(encoded(colourful(seed=1), "WEBP"))
@@ -125,7 +125,7 @@ def test_what_was_odd_about_accepted_pictures_is_said(tmp_path: Path):
     )
 
 
-def test_what_training_should_know(tmp_path: Path):
+def test_what_training_should_know(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "pictures", {"cat": 30, "dog": 30})
     (root / "dog" / "0003.png").write_bytes((root / "cat" / "0003.png").read_bytes())
     copies = ["cat/0004.png", *(f"cat/copy {number}.png" for number in range(9))]
@@ -142,7 +142,7 @@ def test_what_training_should_know(tmp_path: Path):
     assert concerns(prepare(load("builtin:shapes"), InputFormat(height=5, width=5, channels=1))) == []
 
 
-def test_json_has_the_keys_that_scripts_count_on(zoo: Dataset):
+def test_json_has_the_keys_that_scripts_count_on(zoo: Dataset) -> None:
     told: list[tuple[int, int]] = []
     report = json.loads(json.dumps(inspect(zoo, progress=lambda done, total: told.append((done, total))).to_json()))
     assert told[-1] == (12, 12)
@@ -161,7 +161,7 @@ def test_json_has_the_keys_that_scripts_count_on(zoo: Dataset):
     assert {"near_duplicates", "near_leaks", "modes", "warnings", "notes", "source", "task", "numbers"} <= set(report)
 
 
-def test_names_that_are_no_text_survive_json(tmp_path: Path):
+def test_names_that_are_no_text_survive_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9\n.png")
     scene(0).save(tmp_path / "x.png")
     (tmp_path / "x.png").rename(tmp_path / name)
@@ -181,7 +181,7 @@ def test_names_that_are_no_text_survive_json(tmp_path: Path):
         lambda image: image.convert("L"),
     ],
 )
-def test_a_picture_that_was_changed_a_little_is_near(tmp_path: Path, change):
+def test_a_picture_that_was_changed_a_little_is_near(tmp_path: Path, change) -> None:
     for number in range(8):
         scene(number).save(tmp_path / f"{number}.jpg", quality=92)
     change(scene(5)).save(tmp_path / "changed.jpg", quality=50)
@@ -189,7 +189,7 @@ def test_a_picture_that_was_changed_a_little_is_near(tmp_path: Path, change):
     assert inspect(of_files(tmp_path, files)).near_duplicates == (("5.jpg", "changed.jpg"),)
 
 
-def test_plain_images_are_no_near_duplicates():
+def test_plain_images_are_no_near_duplicates() -> None:
     pixels = np.repeat(np.arange(0, 240, 8, dtype=np.uint8), 28 * 28).reshape(-1, 28, 28, 1).copy()
     pixels[:, 3, 4] ^= 3
     found = inspect(of_array(pixels))
@@ -197,7 +197,7 @@ def test_plain_images_are_no_near_duplicates():
     assert "30 images of one even tone, not compared for near duplicates" in found.notes
 
 
-def test_sizes_of_several_arrays():
+def test_sizes_of_several_arrays() -> None:
     images = ArrayImages([Stack(np.zeros((3, 8, 6, 3), np.uint8), "a"), Stack(np.zeros((2, 5, 7), np.uint8), "b")])
     found = inspect(
         of_array(np.zeros((5, 1, 1, 1), np.uint8), images=images.select(np.array([4, 0, 1, 2]))).select(np.arange(4))
@@ -207,7 +207,7 @@ def test_sizes_of_several_arrays():
 
 
 @pytest.mark.parametrize(("few", "warned", "noted"), [(1, 1, 0), (5, 0, 1), (40, 0, 0)])
-def test_imbalance(few, warned, noted):
+def test_imbalance(few, warned, noted) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (150 + few, 6, 6, 1), dtype=np.uint8)
     found = inspect(of_array(pixels, np.array([0] * 150 + [1] * few)))
@@ -215,12 +215,12 @@ def test_imbalance(few, warned, noted):
     assert (len(times), len([text for text in found.notes if "times as many" in text])) == (warned, noted)
 
 
-def test_a_class_without_images_is_named():
+def test_a_class_without_images_is_named() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1), dtype=np.uint8)
     assert inspect(of_array(pixels, np.zeros(4, np.int64))).warnings == ("b has no image that can be used",)
 
 
-def test_several_labels_and_numbers():
+def test_several_labels_and_numbers() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1), dtype=np.uint8)
     pixels[3] = pixels[0]
     labels = inspect(of_array(pixels, np.array([[1, 0], [1, 1], [0, 0], [1, 1]], np.uint8), task="labels"))
@@ -235,14 +235,14 @@ def test_several_labels_and_numbers():
     assert "b is 7 for every image: there is nothing to learn from it" in numbers.warnings
 
 
-def test_a_failing_disk_is_not_blamed_on_the_pictures(tmp_path: Path):
+def test_a_failing_disk_is_not_blamed_on_the_pictures(tmp_path: Path) -> None:
     dataset = of_files(tmp_path, {f"{number}.png": (number % 2, 0) for number in range(30)})
     with pytest.raises(MachineError, match="20 images in a row could not be read") as caught:
         inspect(dataset)
     assert caught.value.code == "images-unreadable"
 
 
-def test_an_empty_dataset_is_inspected():
+def test_an_empty_dataset_is_inspected() -> None:
     found = inspect(of_array(np.zeros((0, 4, 4, 1), np.uint8)))
     assert found.sizes == () and found.to_json()["sizes"] == {}
 
@@ -266,7 +266,7 @@ def all_pairs(thumbnails: np.ndarray, correlation: float) -> list[list[int]]:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.9, 0.97, 0.99]), st.integers(2, 150), st.floats(1, 60))
-def test_groups_are_those_of_comparing_each_with_each(seed, correlation, count, noise):
+def test_groups_are_those_of_comparing_each_with_each(seed, correlation, count, noise) -> None:
     random = np.random.default_rng(seed)
     origins = random.integers(0, 256, (max(1, count // 3), 256))
     rows = origins[random.integers(0, len(origins), count)] + random.normal(0, noise, (count, 256))
@@ -277,7 +277,7 @@ def test_groups_are_those_of_comparing_each_with_each(seed, correlation, count, 
     assert [group.tolist() for group in close_groups(thumbnails, correlation)] == all_pairs(thumbnails, correlation)
 
 
-def test_one_large_group_is_found_without_listing_its_pairs():
+def test_one_large_group_is_found_without_listing_its_pairs() -> None:
     random = np.random.default_rng(0)
     base = random.integers(20, 230, 256)
     thumbnails = np.clip(base + random.integers(-1, 2, (3000, 256)), 0, 255).astype(np.uint8)
@@ -286,7 +286,7 @@ def test_one_large_group_is_found_without_listing_its_pairs():
 
 
 @pytest.mark.shared_data
-def test_photos_hold_one_near_duplicate_only(shared_data: Path):
+def test_photos_hold_one_near_duplicate_only(shared_data: Path) -> None:
     files = sorted(entry.name for entry in (shared_data / "cats_dogs" / "train").iterdir())
     found = inspect(
         of_files(shared_data / "cats_dogs" / "train", {name: (int(name.startswith("dog")), 0) for name in files})

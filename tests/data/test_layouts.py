@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from pictures import class_folders, encoded, jpeg
 
 from convoscope.data import LAYOUTS, InputFormat, from_arrays, load, suggest_format
 from convoscope.errors import ConvoscopeError, DataError, MachineError, UsageError
+from tests.support.pictures import class_folders, encoded, jpeg
 
 
 def parts(dataset: object) -> list[int]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import class_folders, encoded
 
 from convoscope.data import InputFormat, Prepared, changed, from_arrays, load, prepare, read_split, write_split
 from convoscope.data.split import complete, draw, escape_cell, rank, unescape_cell
 from convoscope.errors import DataError, UsageError
+from tests.support.pictures import class_folders, encoded
 
 FORM = InputFormat(height=6, width=6, channels=3)
 

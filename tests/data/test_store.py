@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from pictures import class_folders, colourful, encoded, jpeg
 
 from convoscope.data import (
     InputFormat,
@@ -29,6 +28,7 @@ from convoscope.data import (
 from convoscope.data import cache as cache_module
 from convoscope.data.decode import read_picture
 from convoscope.errors import DataError, MachineError, UsageError
+from tests.support.pictures import class_folders, colourful, encoded, jpeg
 
 FORM = InputFormat(height=8, width=8, channels=3, resize="stretch")
 

@@ -1,19 +1,20 @@
 """Runs side by side."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from standin import pictures_run
-from test_report import HOSTILE, read
 
 from convoscope import evaluation
 from convoscope.errors import UsageError
 from convoscope.evaluation import compare, write_comparison
+from tests.evaluation.test_report import HOSTILE, read
+from tests.support.standin import pictures_run
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory: pytest.TempPathFactory):
     tmp_path = tmp_path_factory.mktemp("runs")
     made = []
     for name, model in (("first", "conv(4) relu flatten dense"), ("second", "custom:Mine")):
@@ -26,7 +27,7 @@ def runs(tmp_path_factory):
     return made
 
 
-def test_side_by_side(runs):
+def test_side_by_side(runs) -> None:
     comparison = compare(runs)
     content = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     first, second = content["runs"]
@@ -45,14 +46,14 @@ def test_side_by_side(runs):
     assert "<table>" in comparison._repr_html_()
 
 
-def test_the_page(runs, tmp_path):
+def test_the_page(runs, tmp_path: Path) -> None:
     page = read(write_comparison(compare(runs), tmp_path / "both.html"))
     assert "2 runs side by side" in page.text
     assert "Shifted, turned, scaled" in page.words
     assert page.source.count("<polyline") > 10
 
 
-def test_hostile_run_names(tmp_path):
+def test_hostile_run_names(tmp_path: Path) -> None:
     run = pictures_run(tmp_path / HOSTILE, source=HOSTILE, model=f"custom:{HOSTILE}")
     run.folder.mkdir()
     evaluation.test(run, invariance=False)
@@ -61,7 +62,7 @@ def test_hostile_run_names(tmp_path):
     assert "tested without shift, turn and scale" in page.text
 
 
-def test_doubts_are_said(runs, tmp_path):
+def test_doubts_are_said(runs, tmp_path: Path) -> None:
     (tmp_path / "third").mkdir()
     third = pictures_run(tmp_path / "third", classes=("a", "b", "c"))
     evaluation.test(third, split="train", invariance=False)
@@ -72,7 +73,7 @@ def test_doubts_are_said(runs, tmp_path):
     assert comparison.rows()[1][2][-1] == "–"
 
 
-def test_runs_of_the_same_name(tmp_path):
+def test_runs_of_the_same_name(tmp_path: Path) -> None:
     made = []
     for folder in ("a/run", "b/run"):
         (tmp_path / folder).mkdir(parents=True)
@@ -82,7 +83,7 @@ def test_runs_of_the_same_name(tmp_path):
     assert len(compare([made[0], made[0]]).runs) == 2
 
 
-def test_untested_runs_are_named(runs, tmp_path):
+def test_untested_runs_are_named(runs, tmp_path: Path) -> None:
     (tmp_path / "third").mkdir()
     with pytest.raises(UsageError, match="has not been tested; only tested runs can be compared") as caught:
         compare([*runs, pictures_run(tmp_path / "third")])
@@ -90,13 +91,13 @@ def test_untested_runs_are_named(runs, tmp_path):
     assert caught.value.hint == f"convoscope test {tmp_path / 'third'}"
 
 
-def test_nothing_to_compare():
+def test_nothing_to_compare() -> None:
     with pytest.raises(UsageError, match="expected one or more runs to compare; received none") as caught:
         compare([])
     assert caught.value.code == "compare-nothing"
 
 
-def test_what_makes_figures_too_good_is_said(runs, tmp_path):
+def test_what_makes_figures_too_good_is_said(runs, tmp_path: Path) -> None:
     (tmp_path / "seen").mkdir()
     seen = pictures_run(tmp_path / "seen")
     evaluation.test(seen, split="train", invariance=False)
@@ -104,8 +105,8 @@ def test_what_makes_figures_too_good_is_said(runs, tmp_path):
     assert "test_accuracy" not in (evaluation.read_scores(seen.folder).gap or {})
 
 
-def test_numbers_and_classes_have_no_figure_in_common(runs, tmp_path):
-    from test_testing import numbers_run
+def test_numbers_and_classes_have_no_figure_in_common(runs, tmp_path: Path) -> None:
+    from tests.evaluation.test_testing import numbers_run
 
     (tmp_path / "numbers").mkdir()
     numbers = numbers_run(tmp_path / "numbers")

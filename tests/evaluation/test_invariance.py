@@ -12,7 +12,7 @@ def pictures(seed, count, height, width, channels=1):
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
 
 
-def test_costly_networks_are_measured_on_fewer_images():
+def test_costly_networks_are_measured_on_fewer_images() -> None:
     assert room.plan(10_000, 28, 28, 101_632)[0] == 1000
     assert room.plan(70, 28, 28, 101_632)[0] == 70
     assert room.plan(10_000, 28, 28, 4_241_152) == (500, room.grid(28, 28))
@@ -23,7 +23,7 @@ def test_costly_networks_are_measured_on_fewer_images():
 
 
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 5), st.integers(1, 60))
-def test_the_sample_is_stratified_and_seeded(seed, total, classes, count):
+def test_the_sample_is_stratified_and_seeded(seed, total, classes, count) -> None:
     targets = np.random.default_rng(seed).integers(0, classes, total)
     rows = room.stratified(targets, count, seed)
     assert len(rows) == min(count, total) == len(set(rows.tolist()))
@@ -37,7 +37,7 @@ def test_the_sample_is_stratified_and_seeded(seed, total, classes, count):
     assert len(room.stratified(np.zeros((total, 2)), count, seed)) == min(count, total)
 
 
-def test_curves_measure_what_they_say():
+def test_curves_measure_what_they_say() -> None:
     """A scores_and_distances that only accepts the untouched image or one shifted by two to the right."""
     images = pictures(5, 4, 14, 14)
     accepted = {images.tobytes(): 1.0, room.shift(images, right=2).tobytes(): 0.6, room.turn(images, 45).tobytes(): 0.4}
@@ -64,7 +64,7 @@ def test_curves_measure_what_they_say():
     assert found["ranges"]["turn"]["to"] == pytest.approx(1.5)
 
 
-def test_no_range_for_a_network_that_only_guesses():
+def test_no_range_for_a_network_that_only_guesses() -> None:
     found = room.curves(lambda _: 0.1, 2, room.grid(8, 8), chance=0.1)
     assert found["ranges"] == {"shift": None, "turn": None, "scale": None}
 
@@ -78,6 +78,6 @@ def test_no_range_for_a_network_that_only_guesses():
         ([0.9, 0.9, 1.0, 0.0, 1.0], (-2, 0.1, True, False)),
     ],
 )
-def test_the_range_ends_where_the_line_falls_below(values, wanted):
+def test_the_range_ends_where_the_line_falls_below(values, wanted) -> None:
     found = room.kept_range([-2, -1, 0, 1, 2], values, 0, 0.9)
     assert (found["from"], found["to"], found["open_below"], found["open_above"]) == pytest.approx(wanted)

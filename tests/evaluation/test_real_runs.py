@@ -1,23 +1,24 @@
 """From pictures on the disk to a report, through every room; one small training for each task."""
 
 import csv
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import read
 
 from convoscope import data, evaluation, training
 from convoscope.errors import DataError
 from convoscope.evaluation.testing import varies
 from convoscope.training import Run
+from tests.evaluation.test_report import read
 
 MODEL = "conv(4) relu maxpool flatten dense"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(tmp_path_factory: pytest.TempPathFactory):
     """Bright squares in three places, as class folders and as a manifest with labels and with numbers."""
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(0)
@@ -41,7 +42,7 @@ def pictures(tmp_path_factory):
 @pytest.mark.parametrize(
     ("source", "task"), [("classes", "classes"), ("labels.csv", "labels"), ("numbers.csv", "numbers")]
 )
-def test_train_test_report_compare(pictures, tmp_path, source, task):
+def test_train_test_report_compare(pictures, tmp_path: Path, source, task) -> None:
     run = training.train(pictures / source, MODEL, output=tmp_path / "run", epochs=4, batch_size=16, learning_rate=0.01)
     assert run.task == task
     opened = Run.open(tmp_path / "run")
@@ -67,7 +68,7 @@ def test_train_test_report_compare(pictures, tmp_path, source, task):
     assert any("were used in training" in note for note in elsewhere.notes)
 
 
-def test_a_test_part_that_is_not_what_it_was_is_told(tmp_path):
+def test_a_test_part_that_is_not_what_it_was_is_told(tmp_path: Path) -> None:
     """Copies of training images in the test part, and images that came, went or changed since."""
     generator = np.random.default_rng(1)
     for part, count in (("train", 40), ("test", 12)):
@@ -94,7 +95,7 @@ def test_a_test_part_that_is_not_what_it_was_is_told(tmp_path):
     assert any("1 new, 1 missing, 1 altered; they are tested as they are now" in note for note in again.notes)
 
 
-def test_a_run_of_what_lay_in_memory(tmp_path, monkeypatch):
+def test_a_run_of_what_lay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be tested as long as it is at hand; reopened, it says why it cannot, and takes nothing else for its images."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "arrays" / "one").mkdir(parents=True)
@@ -111,6 +112,6 @@ def test_a_run_of_what_lay_in_memory(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "varied"), [({}, False), ({"flip": True}, True), ({"crop": 0.5}, True), ({"mixup": 0.5}, True)]
 )
-def test_whether_images_are_varied(changes, varied):
+def test_whether_images_are_varied(changes, varied) -> None:
     run = SimpleNamespace(settings=SimpleNamespace(recipe=training.Recipe.read(changes)))
     assert varies(run) is varied

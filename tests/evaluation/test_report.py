@@ -4,17 +4,18 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from standin import pictures_run
-from test_testing import labels_run, numbers_run
 
 from convoscope import evaluation
 from convoscope.errors import DataError
 from convoscope.evaluation import write_report
 from convoscope.evaluation.report import seconds_text
+from tests.evaluation.test_testing import labels_run, numbers_run
+from tests.support.standin import pictures_run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -23,7 +24,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 class Page(HTMLParser):
     """Reads a page strictly: every element closed in order; collects tags, attributes, texts and images."""
 
-    def __init__(self, path):
+    def __init__(self, path) -> None:
         super().__init__()
         self.source = path.read_text("utf-8")
         self.open, self.tags, self.attributes, self.images, self.words = [], set(), [], [], []
@@ -31,7 +32,7 @@ class Page(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attributes) -> None:
         self.tags.add(tag)
         self.attributes += [(tag, name, value) for name, value in attributes]
         if tag == "img":
@@ -39,15 +40,15 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag, attributes) -> None:
         self.handle_starttag(tag, attributes)
         if tag not in VOID:
             self.handle_endtag(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         if "style" not in self.open:
             self.words.append(data)
 
@@ -73,7 +74,7 @@ def read(path):
     return page
 
 
-def test_a_run_that_was_not_tested(tmp_path):
+def test_a_run_that_was_not_tested(tmp_path: Path) -> None:
     page = read(write_report(pictures_run(tmp_path)))
     assert "has not been tested yet" in page.text
     assert f"convoscope test {tmp_path}" in page.text
@@ -81,7 +82,7 @@ def test_a_run_that_was_not_tested(tmp_path):
     assert {"Images", "Model", "Learning", "Test", "How it was trained", "Use it again"} <= set(page.words)
 
 
-def test_a_tested_run(tmp_path):
+def test_a_tested_run(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, classes=("dark", "grey", "light"))
     scores = evaluation.test(run)
     path = write_report(run)
@@ -107,7 +108,7 @@ def test_a_tested_run(tmp_path):
 
 
 @pytest.mark.parametrize("make", [labels_run, numbers_run])
-def test_other_tasks(tmp_path, make):
+def test_other_tasks(tmp_path: Path, make) -> None:
     run = make(tmp_path)
     evaluation.test(run)
     page = read(write_report(run))
@@ -115,7 +116,7 @@ def test_other_tasks(tmp_path, make):
     assert ("of the variance (R²)" in page.text) == (run.task == "numbers")
 
 
-def test_hostile_names_are_text(tmp_path):
+def test_hostile_names_are_text(tmp_path: Path) -> None:
     names = [f"{HOSTILE}\x1b[31m\n\"'&{row}\udcff" for row in range(60)]
     run = pictures_run(
         tmp_path / "runs", classes=("dark", HOSTILE), names=names, source=f"/data/{HOSTILE}", model=f"custom:{HOSTILE}"
@@ -128,7 +129,7 @@ def test_hostile_names_are_text(tmp_path):
     assert not any(image["src"] == "x" for image in page.images)
 
 
-def test_images_that_are_gone(tmp_path):
+def test_images_that_are_gone(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     evaluation.test(run)
     gone = run.changed(missing=DataError("photos", "no such folder", code="data-missing"))
@@ -137,7 +138,7 @@ def test_images_that_are_gone(tmp_path):
     assert "Worst mistakes" in page.words
 
 
-def test_many_classes(tmp_path):
+def test_many_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, classes=tuple(f"class {k}" for k in range(120)), images=720)
     evaluation.test(run, invariance=False)
     path = write_report(run)
@@ -147,7 +148,7 @@ def test_many_classes(tmp_path):
     assert "Shifted" not in page.text
 
 
-def test_stored_mistakes_are_decoded_not_copied(tmp_path):
+def test_stored_mistakes_are_decoded_not_copied(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     scores = evaluation.test(run, invariance=False)
     (tmp_path / "test" / "worst" / "01.png").write_text("<svg onload=alert(1)>")
@@ -157,7 +158,7 @@ def test_stored_mistakes_are_decoded_not_copied(tmp_path):
     assert page.source.count('<figure title="') == len(scores.worst) - 2
 
 
-def test_a_path_out_of_the_test_folder_is_not_followed(tmp_path):
+def test_a_path_out_of_the_test_folder_is_not_followed(tmp_path: Path) -> None:
     Image.new("L", (3, 3)).save(tmp_path / "secret.png")
     run = pictures_run(tmp_path)
     scores = evaluation.test(run, invariance=False)
@@ -166,7 +167,7 @@ def test_a_path_out_of_the_test_folder_is_not_followed(tmp_path):
     assert read(write_report(run)).source.count('<figure title="') == len(scores.worst) - 1
 
 
-def test_first_filters_in_colour(tmp_path):
+def test_first_filters_in_colour(tmp_path: Path) -> None:
     from torch import nn
 
     run = pictures_run(tmp_path, module=nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU()))
@@ -178,7 +179,7 @@ def test_first_filters_in_colour(tmp_path):
     assert "First layer" not in read(write_report(pictures_run(tmp_path, module=nn.Sequential(nn.Flatten())))).words
 
 
-def test_filters_blue_is_negative_red_is_positive():
+def test_filters_blue_is_negative_red_is_positive() -> None:
     import torch
     from torch import nn
 
@@ -198,7 +199,7 @@ def test_filters_blue_is_negative_red_is_positive():
     assert pixels[1, 0, 3] == pixels[1, 4, 3] == 128  # halves
 
 
-def test_a_layer_table_for_a_text(tmp_path):
+def test_a_layer_table_for_a_text(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, model="conv(4) relu flatten dense")
     page = read(write_report(run))
     assert "3 × 3 × 3 × 4 + 4" in page.text and "conv" in page.text
@@ -208,5 +209,5 @@ def test_a_layer_table_for_a_text(tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.004, "0.00 s"), (3.14, "3.1 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7510, "2 h 5 min")]
 )
-def test_durations(seconds, words):
+def test_durations(seconds, words) -> None:
     assert seconds_text(seconds) == words

@@ -22,7 +22,7 @@ def drawn(seed, images, count):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 9))
-def test_classification_agrees_with_scikit_learn(seed, images, count):
+def test_classification_agrees_with_scikit_learn(seed, images, count) -> None:
     probabilities, targets = drawn(seed, images, count)
     classes = [f"c{k}" for k in range(count)]
     found = room.classification(probabilities, targets, classes)
@@ -50,7 +50,7 @@ def test_classification_agrees_with_scikit_learn(seed, images, count):
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5))
-def test_labelling_agrees_with_scikit_learn(seed, images, count):
+def test_labelling_agrees_with_scikit_learn(seed, images, count) -> None:
     generator = np.random.default_rng(seed)
     probabilities = generator.random((images, count)).round(2).astype(np.float32)
     targets = generator.integers(0, 2, (images, count)).astype(np.uint8)
@@ -73,7 +73,7 @@ def test_labelling_agrees_with_scikit_learn(seed, images, count):
         assert found["per_class"][name]["average_precision"] == pytest.approx(wanted)
 
 
-def test_a_label_without_images_has_no_average_precision():
+def test_a_label_without_images_has_no_average_precision() -> None:
     found = room.labelling(np.array([[0.2], [0.7]]), np.array([[0], [0]], np.uint8), ["rare"])
     assert found["per_class"]["rare"] == {
         "precision": 0.0,
@@ -85,7 +85,7 @@ def test_a_label_without_images_has_no_average_precision():
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 4))
-def test_regression_agrees_with_scikit_learn(seed, images, count):
+def test_regression_agrees_with_scikit_learn(seed, images, count) -> None:
     generator = np.random.default_rng(seed)
     targets = generator.normal(3, 5, (images, count)).astype(np.float32)
     predicted = targets + generator.normal(0, 2, targets.shape).astype(np.float32)
@@ -102,19 +102,19 @@ def test_regression_agrees_with_scikit_learn(seed, images, count):
 
 
 @pytest.mark.parametrize(("predicted", "wanted"), [([2.0, 2.0], 1.0), ([2.0, 3.0], 0.0)])
-def test_r_squared_of_equal_targets(predicted, wanted):
+def test_r_squared_of_equal_targets(predicted, wanted) -> None:
     assert room.r_squared(np.array(predicted)[:, None], np.array([[2.0], [2.0]])).tolist() == [wanted]
 
 
 @given(st.integers(1, 400), st.data())
-def test_wilson_agrees_with_scipy(total, data):
+def test_wilson_agrees_with_scipy(total, data) -> None:
     right = data.draw(st.integers(0, total))
     wanted = binomtest(right, total).proportion_ci(0.95, "wilson")
     assert room.wilson(right, total) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 20))
-def test_calibration_agrees_with_a_plain_loop(seed, images, bins):
+def test_calibration_agrees_with_a_plain_loop(seed, images, bins) -> None:
     generator = np.random.default_rng(seed)
     confidence = generator.integers(0, 41, images) / 40  # on bin edges, 0 and 1 too
     correct = generator.random(images) < confidence
@@ -137,18 +137,18 @@ def test_calibration_agrees_with_a_plain_loop(seed, images, bins):
     assert found["ece"] == pytest.approx(error)
 
 
-def test_one_sure_mistake_costs_at_most_27_6():
+def test_one_sure_mistake_costs_at_most_27_6() -> None:
     assert room.cross_entropy(np.array([[1.0, 0.0]], np.float32), np.array([1])) == pytest.approx(-math.log(1e-12))
 
 
-def test_chance_is_the_best_constant_answer():
+def test_chance_is_the_best_constant_answer() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2]] * 5)
     assert room.classification(probabilities, np.array([0, 0, 1, 2, 0]), "abc")["chance"] == 0.6
     targets = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], np.uint8)
     assert room.labelling(np.zeros((4, 2)), targets, "ab")["chance"] == 0.75
 
 
-def test_scores_survive_json():
+def test_scores_survive_json() -> None:
     import json
 
     probabilities, targets = drawn(0, 30, 7)
@@ -191,7 +191,7 @@ def rows(train, validation):
         ([(1, 0.5), (0.5, 0.8), (0.4, 0.9)], [(1, 0.5), (0.6, 0.79), (0.5, 0.84)], None, "It overfits a little"),
     ],
 )
-def test_overfitting_is_named(train, validation, turned, words):
+def test_overfitting_is_named(train, validation, turned, words) -> None:
     gap = read_gap(rows(train, validation), len(train))
     assert gap["turned"] == turned
     assert words in gap["sentence"]
@@ -199,7 +199,7 @@ def test_overfitting_is_named(train, validation, turned, words):
     assert ("rose from" in gap["sentence"]) == (turned is not None)
 
 
-def test_no_gap_without_validation():
+def test_no_gap_without_validation() -> None:
     assert read_gap([], 0) is None
     assert (
         read_gap([{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": None}], 1)
@@ -207,7 +207,7 @@ def test_no_gap_without_validation():
     )
 
 
-def test_a_gap_that_chance_can_make_is_not_called_overfitting():
+def test_a_gap_that_chance_can_make_is_not_called_overfitting() -> None:
     curves = rows([(1, 0.5), (0.5, 0.85)], [(1, 0.5), (0.6, 0.8)])
     assert "It overfits a little" in read_gap(curves, 2)["sentence"]
     assert "It overfits a little" in read_gap(curves, 2, 10_000)["sentence"]
@@ -215,7 +215,7 @@ def test_a_gap_that_chance_can_make_is_not_called_overfitting():
     assert "may be chance: 100 validation images tell accuracies apart to about 8 points" in sentence
 
 
-def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_1():
+def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_1() -> None:
     """p~ = (x + z^2/2) / (n + z^2), p~ +- z sqrt(p~ (1 - p~) / (n + z^2)); a few that are all right are no certainty."""
     z = 1.959963984540054
     for right, total in ((15, 15), (0, 7), (30, 40), (1, 1)):
@@ -231,7 +231,7 @@ def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_
     assert high - low == pytest.approx(2 * z * many.std() / 200, rel=1e-3)
 
 
-def test_the_gaps_sentence_says_how_figures_came_about():
+def test_the_gaps_sentence_says_how_figures_came_about() -> None:
     ahead = rows([(1, 0.5), (0.5, 0.7)], [(1, 0.5), (0.6, 0.79)])
     assert read_gap(ahead, 2)["sentence"].endswith(
         "ahead of training, which is a mean over the epoch, while the network learns."

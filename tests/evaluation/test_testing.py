@@ -5,17 +5,18 @@ import json
 import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from standin import StandInRun, pictures_run
 
 from convoscope import evaluation
 from convoscope.data import from_arrays
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.evaluation import read_scores
 from convoscope.files import FolderLock
+from tests.support.standin import StandInRun, pictures_run
 
 
 def table(path):
@@ -56,7 +57,7 @@ def numbers_run(folder, **values):
     )  # fmt: skip
 
 
-def test_scores_of_classes(tmp_path):
+def test_scores_of_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     ticks = []
     scores = evaluation.test(run, progress=lambda done, total: ticks.append((done, total)))
@@ -77,7 +78,7 @@ def test_scores_of_classes(tmp_path):
     assert read_scores(tmp_path) == scores
 
 
-def test_files_of_classes(tmp_path):
+def test_files_of_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     scores = evaluation.test(run)
     folder = tmp_path / "test"
@@ -103,7 +104,7 @@ def test_files_of_classes(tmp_path):
     assert not list(folder.glob(".stage*"))
 
 
-def test_without_invariance_the_network_sees_each_image_once(tmp_path):
+def test_without_invariance_the_network_sees_each_image_once(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     scores = evaluation.test(run, invariance=False)
     assert scores.invariance is None
@@ -111,7 +112,7 @@ def test_without_invariance_the_network_sees_each_image_once(tmp_path):
     assert not (tmp_path / "test" / "invariance.png").exists()
 
 
-def test_a_second_test_replaces_the_first_and_leaves_other_files(tmp_path):
+def test_a_second_test_replaces_the_first_and_leaves_other_files(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     evaluation.test(run)
     (tmp_path / "test" / "my notes.txt").write_text("mine")
@@ -133,7 +134,7 @@ def test_a_second_test_replaces_the_first_and_leaves_other_files(tmp_path):
     assert not list((tmp_path / "test").glob(".stage*"))
 
 
-def test_scores_of_labels(tmp_path):
+def test_scores_of_labels(tmp_path: Path) -> None:
     run = labels_run(tmp_path)
     scores = evaluation.test(run)
     truth = run.targets
@@ -152,7 +153,7 @@ def test_scores_of_labels(tmp_path):
     assert all(mistake["confidence"] == pytest.approx(0.55) for mistake in scores.worst)
 
 
-def test_scores_of_numbers(tmp_path):
+def test_scores_of_numbers(tmp_path: Path) -> None:
     run = numbers_run(tmp_path)
     scores = evaluation.test(run)
     assert scores.per_class["x"]["r2"] > 0.99 and scores.per_class["y"]["r2"] < 0.1
@@ -170,7 +171,7 @@ def test_scores_of_numbers(tmp_path):
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@x", "a\nb", "\x1b[31mred", "\tx", "a\udcffb", "<img src=x onerror=alert(1)>"]
 )
-def test_hostile_names_reach_no_spreadsheet(tmp_path, text):
+def test_hostile_names_reach_no_spreadsheet(tmp_path: Path, text) -> None:
     names = [f"{text}{row}" for row in range(60)]
     run = pictures_run(tmp_path, classes=("dark", text), names=names)
     evaluation.test(run, invariance=False)
@@ -183,14 +184,14 @@ def test_hostile_names_reach_no_spreadsheet(tmp_path, text):
     json.loads((tmp_path / "test" / "scores.json").read_bytes().decode("utf-8"))
 
 
-def test_a_run_without_test_part_is_tested_on_validation(tmp_path):
+def test_a_run_without_test_part_is_tested_on_validation(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     scores = evaluation.test(run.changed(splits=np.where(run.splits == 2, 1, 0).astype(np.int8)), invariance=False)
     assert scores.split == "validation" and scores.images == 40
     assert "no test part" in scores.notes[0] and "too good" in scores.notes[1]
 
 
-def test_training_images_say_little(tmp_path):
+def test_training_images_say_little(tmp_path: Path) -> None:
     scores = evaluation.test(pictures_run(tmp_path), split="train", invariance=False)
     assert scores.images == 20 and "used in training" in scores.notes[0]
     assert evaluation.test(pictures_run(tmp_path), split="all", invariance=False).images == 60
@@ -207,7 +208,7 @@ def other(run, classes, targets):
     )  # fmt: skip
 
 
-def test_another_source_in_another_order_of_classes(tmp_path):
+def test_another_source_in_another_order_of_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     scores = evaluation.test(run, other(run, ("light", "dark"), 1 - run.targets), invariance=False)
     assert scores.classes == ("dark", "light")
@@ -216,7 +217,7 @@ def test_another_source_in_another_order_of_classes(tmp_path):
     assert "the source has no test part: all its 60 images are tested" in scores.notes
 
 
-def test_another_source_with_fewer_classes(tmp_path):
+def test_another_source_with_fewer_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, classes=("a", "b", "c"))
     dataset = other(run, ("b", "c"), np.where(run.targets == 1, 0, 1))
     dataset = dataset.select(np.flatnonzero(run.targets > 0))
@@ -225,7 +226,7 @@ def test_another_source_with_fewer_classes(tmp_path):
     assert "the source has 2 of the run's 3 classes" in scores.notes
 
 
-def test_images_seen_in_training_are_counted(tmp_path):
+def test_images_seen_in_training_are_counted(tmp_path: Path) -> None:
     from convoscope.data import prepare
 
     run = pictures_run(tmp_path)
@@ -237,7 +238,7 @@ def test_images_seen_in_training_are_counted(tmp_path):
     assert "7 of these 60 images were used in training: the result is too good" in scores.notes
 
 
-def test_other_classes_are_refused(tmp_path):
+def test_other_classes_are_refused(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     with pytest.raises(
         DataError, match="the run knows the classes dark, light; the source has the classes dark, blue"
@@ -247,20 +248,20 @@ def test_other_classes_are_refused(tmp_path):
     assert not (tmp_path / "test").exists()
 
 
-def test_an_unknown_part_is_refused(tmp_path):
+def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected train, validation, test or all; received 'tests'") as caught:
         evaluation.test(pictures_run(tmp_path), split="tests")
     assert caught.value.code == "split-unknown"
 
 
-def test_nothing_to_test_is_refused(tmp_path):
+def test_nothing_to_test_is_refused(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     with pytest.raises(DataError, match="no validation part to test on") as caught:
         evaluation.test(run.changed(splits=np.zeros(60, np.int8)))
     assert caught.value.code == "test-empty"
 
 
-def test_answers_that_are_not_finite_are_refused(tmp_path):
+def test_answers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     run = pictures_run(tmp_path).changed(answer=lambda batch: np.full((len(batch), 2), np.nan))
     with pytest.raises(ModelFileError, match="NaN or infinity for 40 of 40 images") as caught:
         evaluation.test(run)
@@ -268,7 +269,7 @@ def test_answers_that_are_not_finite_are_refused(tmp_path):
     assert not (tmp_path / "test").exists()
 
 
-def test_a_damaged_result_is_named(tmp_path):
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     assert read_scores(tmp_path) is None
     (tmp_path / "test").mkdir()
     for content in ("", "[1]", '{"accuracy": 1}', '{"acc', "\xff"):
@@ -278,7 +279,7 @@ def test_a_damaged_result_is_named(tmp_path):
         assert caught.value.code == "scores-unreadable" and "convoscope test" in caught.value.hint
 
 
-def test_a_full_disk_keeps_the_earlier_test(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_earlier_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = pictures_run(tmp_path, images=18)
     evaluation.test(run, invariance=False)
     before = {path: path.read_bytes() for path in (tmp_path / "test").rglob("*") if path.is_file()}
@@ -286,7 +287,7 @@ def test_a_full_disk_keeps_the_earlier_test(tmp_path, monkeypatch):
     for fail_at in range(100):
         calls = 0
 
-        def fsync(descriptor, limit=fail_at):
+        def fsync(descriptor, limit=fail_at) -> None:
             nonlocal calls
             calls += 1
             if calls > limit:
@@ -306,7 +307,7 @@ def test_a_full_disk_keeps_the_earlier_test(tmp_path, monkeypatch):
     assert failures > 10 and fail_at < 99
 
 
-def test_two_tests_at_once(tmp_path):
+def test_two_tests_at_once(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     (tmp_path / "test").mkdir()
     with FolderLock(tmp_path / "test"), pytest.raises(InUseError) as caught:
@@ -314,12 +315,12 @@ def test_two_tests_at_once(tmp_path):
     assert caught.value.code == "folder-in-use"
 
 
-def test_a_run_folder_that_is_gone(tmp_path):
+def test_a_run_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(MachineError):
         evaluation.test(pictures_run(tmp_path / "gone"), invariance=False)
 
 
-def test_more_classes_than_a_matrix_with_numbers_can_show(tmp_path):
+def test_more_classes_than_a_matrix_with_numbers_can_show(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, classes=tuple(f"class {k}" for k in range(30)), images=180)
     scores = evaluation.test(run, invariance=False)
     assert len(scores.confusion) == 30 and scores.top5 is not None

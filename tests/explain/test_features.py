@@ -6,7 +6,6 @@ import types
 import numpy as np
 import pytest
 import torch
-from as_found import NETWORKS, awkward, network, preserve_state
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -15,12 +14,13 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain.features import embeddings, pca, umap
+from tests.support.preserved import NETWORKS, awkward, network, preserve_state
 
 LAST = {"text": "dense2", "resnet-small": "dense1", "torchvision:resnet18": "fc"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_vectors_are_what_the_last_layer_takes(name):
+def test_the_vectors_are_what_the_last_layer_takes(name) -> None:
     model, image = network(name)
     images = torch.randn(7, *image.shape)
     found = embeddings(model, images, batch_size=3)
@@ -31,7 +31,7 @@ def test_the_vectors_are_what_the_last_layer_takes(name):
         torch.testing.assert_close(last(found.vectors), model(images), rtol=1e-4, atol=1e-5)
 
 
-def test_any_form_of_the_images_gives_the_same():
+def test_any_form_of_the_images_gives_the_same() -> None:
     model, _ = network("text")
     images = torch.randn(9, 1, 28, 28)
     wanted = embeddings(model, images, batch_size=9).vectors
@@ -42,7 +42,7 @@ def test_any_form_of_the_images_gives_the_same():
 class Backwards(nn.Module):
     """The classifier is made first and named like nothing; a head that is not used is made last."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Linear(6, 3), nn.Conv2d(1, 6, 3)
         self.classifier = nn.Linear(6, 3)
@@ -54,7 +54,7 @@ class Backwards(nn.Module):
         return scores
 
 
-def test_the_last_layer_is_the_one_that_runs_last():
+def test_the_last_layer_is_the_one_that_runs_last() -> None:
     model, images = Backwards(), torch.randn(4, 1, 6, 6)
     found = embeddings(model, images)
     assert found.layer == "a"
@@ -72,7 +72,7 @@ def test_the_last_layer_is_the_one_that_runs_last():
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), (8, 8, 1), "1", 64),
     ],
 )
-def test_classifiers_of_all_kinds(model, size, layer, length):
+def test_classifiers_of_all_kinds(model, size, layer, length) -> None:
     """A convolution as the classifier: its maps, flattened."""
     torch.manual_seed(0)
     if layer is None:
@@ -83,7 +83,7 @@ def test_classifiers_of_all_kinds(model, size, layer, length):
 
 
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
-def test_everything_is_left_as_found(fails_at):
+def test_everything_is_left_as_found(fails_at) -> None:
     model, images = awkward(fails_at), torch.randn(5, 2, 8, 8)
     with preserve_state(model, images):
         if fails_at:
@@ -104,14 +104,14 @@ def test_everything_is_left_as_found(fails_at):
         (nn.Linear(3, 2), torch.zeros(2, 1, 4, 4), "model-module", "it fails on an image of 4x4x1"),
     ],
 )
-def test_what_does_not_fit(model, images, code, match):
+def test_what_does_not_fit(model, images, code, match) -> None:
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         embeddings(model, images)
     assert caught.value.code == code
 
 
 @given(st.integers(0, 1000), st.integers(3, 20), st.integers(2, 12), st.integers(1, 2))
-def test_pca_is_scikit_learns(seed, rows, columns, dimensions):
+def test_pca_is_scikit_learns(seed, rows, columns, dimensions) -> None:
     """Including the signs: both let the largest number of an axis be positive."""
     vectors = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
     vectors *= np.arange(1, columns + 1, dtype=np.float32)  # axes of unequal variance, so that their order is sure
@@ -123,14 +123,14 @@ def test_pca_is_scikit_learns(seed, rows, columns, dimensions):
     assert found.shares.numpy() == pytest.approx(witness.explained_variance_ratio_, abs=1e-10)
 
 
-def test_pca_on_paper():
+def test_pca_on_paper() -> None:
     """Points on a line through (1, 2), not centred: one axis explains all."""
     found = pca(torch.tensor([[5.0, 6.0], [6.0, 8.0], [7.0, 10.0]]))
     assert torch.allclose(found.coordinates, torch.tensor([[-1.0, 0], [0, 0], [1, 0]]) * 5**0.5, atol=1e-6)
     assert found.shares.tolist() == pytest.approx([1, 0])
 
 
-def test_pca_with_too_little_to_go_by():
+def test_pca_with_too_little_to_go_by() -> None:
     single = pca(torch.ones(1, 4))
     assert torch.equal(single.coordinates, torch.zeros(1, 2)) and single.shares.tolist() == [0, 0]
     narrow = pca(torch.tensor([[1.0], [3.0]]), 3)
@@ -138,7 +138,7 @@ def test_pca_with_too_little_to_go_by():
 
 
 @pytest.mark.parametrize("project", [pca, umap])
-def test_vectors_that_do_not_fit(project):
+def test_vectors_that_do_not_fit(project) -> None:
     for vectors, match, code in (
         (torch.zeros(3), r"expected shape \(N, D\), got \(3,\)", "vectors-shape"),
         (torch.zeros(0, 3), r"got \(0, 3\)", "vectors-shape"),
@@ -151,16 +151,16 @@ def test_vectors_that_do_not_fit(project):
         project(torch.zeros(3, 2), 0)
 
 
-def test_umap_is_asked_for_where_it_is_missing(monkeypatch):
+def test_umap_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(UsageError, match="needs the library umap-learn, which is not installed") as caught:
         umap(torch.zeros(5, 3))
     assert (caught.value.code, caught.value.hint) == ("umap-missing", "pip install umap-learn, or use pca")
 
 
-def test_umap_gets_the_seed_and_no_more_neighbours_than_there_are(monkeypatch):
+def test_umap_gets_the_seed_and_no_more_neighbours_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stand:
-        def __init__(self, **options):
+        def __init__(self, **options) -> None:
             self.options = options
 
         def fit_transform(self, vectors):

@@ -17,7 +17,7 @@ random = np.random.default_rng(0)
 
 
 @pytest.fixture
-def written(monkeypatch):
+def written(monkeypatch: pytest.MonkeyPatch):
     """Every text that is painted, in order, with its place in the sheet it was painted on."""
     texts: list[str] = []
     paint = ImageDraw.ImageDraw.text
@@ -67,7 +67,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("statistics", [False, True])
-def test_a_sheet_for_every_shape(shape, statistics, written):
+def test_a_sheet_for_every_shape(shape, statistics, written) -> None:
     values = random.normal(size=shape)
     sheet = figures.map_sheet(values, title="a layer", statistics=statistics)
     assert is_sheet(sheet) and sheet.width < 2600 and sheet.height < 4000
@@ -95,7 +95,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_every_number_has_a_picture(name, written):
+def test_every_number_has_a_picture(name, written) -> None:
     values = AWKWARD[name]
     assert is_sheet(figures.map_sheet(values))
     assert is_sheet(figures.map_sheet(values, order="strength", statistics=True))
@@ -110,7 +110,7 @@ def test_every_number_has_a_picture(name, written):
     "shape", [(5, 5), (5, 5, 1), (1, 1, 3), (28, 28, 1), (28, 28, 3), (28, 3, 2), (224, 224, 3), (9, 9, 4), (300, 7, 5)]
 )
 @pytest.mark.parametrize("unit", [False, True])
-def test_image_sheets(shape, unit, written):
+def test_image_sheets(shape, unit, written) -> None:
     pixels = random.integers(0, 256, shape).astype(np.uint8)
     assert is_sheet(figures.image_sheet(pixels, unit=unit))
     channels = shape[2] if len(shape) == 3 else 1
@@ -134,7 +134,7 @@ def test_image_sheets(shape, unit, written):
         (2, 3, 16, 4),
     ],
 )
-def test_filter_sheets(shape, written):
+def test_filter_sheets(shape, written) -> None:
     weights = random.normal(size=shape)
     sheet = figures.filter_sheet(weights, "conv")
     assert is_sheet(sheet) and sheet.width < 2600 and sheet.height < 4000
@@ -147,7 +147,7 @@ def test_filter_sheets(shape, written):
 # --- colours -----------------------------------------------------------------------------------------------------------
 
 
-def test_blue_is_negative_red_is_positive_white_is_zero():
+def test_blue_is_negative_red_is_positive_white_is_zero() -> None:
     values = np.array([[-1.0, 0.0, 0.5, 1.0, np.nan]])
     for block in (blocks.coloured(values, 1.0), blocks.tile(values, 1.0, 50)):
         negative, zero, half, positive, missing = (colour_of(block, x, 0.5) for x in (0.1, 0.3, 0.5, 0.7, 0.9))
@@ -159,7 +159,7 @@ def test_blue_is_negative_red_is_positive_white_is_zero():
 
 
 @pytest.mark.parametrize("side", [5, 20, 300])
-def test_the_sheets_keep_the_colours(side):
+def test_the_sheets_keep_the_colours(side) -> None:
     values = np.zeros((3, side, side))
     values[1], values[2] = -1, 1
     for sheet in (figures.map_sheet(values), figures.filter_sheet(values[None])):
@@ -169,7 +169,7 @@ def test_the_sheets_keep_the_colours(side):
     assert legend and not (only_zero[160:] == RED).all(2).any() and not (only_zero[160:] == BLUE).all(2).any()
 
 
-def test_reducing_keeps_means():
+def test_reducing_keeps_means() -> None:
     values = random.normal(size=(224, 224))
     small = blocks.resampled(values, (56, 56))
     assert small == pytest.approx(values.reshape(56, 4, 56, 4).mean((1, 3)), abs=1e-5)
@@ -177,14 +177,14 @@ def test_reducing_keeps_means():
     assert np.flatnonzero(~np.isfinite(blocks.resampled(values, (56, 56)))).tolist() == [25 * 56 + 25]
 
 
-def test_pixels_are_grey(written):
+def test_pixels_are_grey(written) -> None:
     sheet = figures.map_sheet(net(nn.Conv2d(1, 2, 3))["pixels"])
     pixels = np.asarray(sheet).astype(int)
     assert np.ptp(pixels, axis=2).max() < 16  # the greys of type are slightly blue
     assert "pixels as they are" in written
 
 
-def test_channels_have_their_own_colour():
+def test_channels_have_their_own_colour() -> None:
     pixels = np.full((40, 40, 3), 255, np.uint8)
     sheet = figures.image_sheet(pixels)
     assert all(has(sheet, colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
@@ -193,7 +193,7 @@ def test_channels_have_their_own_colour():
 @pytest.mark.parametrize(
     ("colour", "dark"), [("white", False), ("black", True), ("#c22a35", True), ("#1f5fbf", True), ("#e5a9ae", False)]
 )
-def test_type_reads_on_every_cell(colour, dark):
+def test_type_reads_on_every_cell(colour, dark) -> None:
     assert blocks._dark(Image.new("RGB", (1, 1), colour))[0, 0] == dark
 
 
@@ -207,11 +207,11 @@ def test_type_reads_on_every_cell(colour, dark):
         (-1.23456e-9, "−1.235e−9"), (1.5e12, "1.5e12"), (float("nan"), "NaN"), (float("inf"), "∞"), (float("-inf"), "−∞"),
     ],
 )  # fmt: skip
-def test_numbers(value, text):
+def test_numbers(value, text) -> None:
     assert blocks.number(value) == text
 
 
-def test_numbers_in_cells_are_short_and_alike():
+def test_numbers_in_cells_are_short_and_alike() -> None:
     assert blocks.cell_texts(np.array([0.0, 1.23456, -0.5, 0.0001])) == ["0", "1.23", "−0.50", "0.00"]
     assert blocks.cell_texts(np.array([12.0, -255.0])) == ["12", "−255"]
     assert blocks.cell_texts(np.array([0.00123, 0.0])) == ["1.2e−3", "0"]
@@ -219,35 +219,35 @@ def test_numbers_in_cells_are_short_and_alike():
     assert blocks.aligned_texts([1.5, -0.25], 4) == ["1.500", "−0.250"]
 
 
-def test_figures_stand_below_one_another():
+def test_figures_stand_below_one_another() -> None:
     assert len({font(12).getlength(digit) for digit in "0123456789"}) == 1
 
 
-def test_long_words_are_shortened():
+def test_long_words_are_shortened() -> None:
     assert blocks.words("w" * 500, width=90).width == 90
     assert blocks.paragraph("many words " * 30 + "w" * 200, 200).width <= 200
     assert figures.map_sheet(np.ones((1, 5, 5)), title="w" * 500).width < 1100
 
 
-def test_the_range_is_the_data_s(written):
+def test_the_range_is_the_data_s(written) -> None:
     figures.map_sheet(np.array([[[-0.25, 0.75]]]), title="conv1")
     assert {"min −0.25, max 0.75", "−0.75", "0.75", "blue negative, white zero, red positive"} <= set(written)
 
 
-def test_what_is_not_shown_is_said(written):
+def test_what_is_not_shown_is_said(written) -> None:
     figures.map_sheet(random.normal(size=(512, 9, 9)))
     assert any("the first 64 of 512 channels shown" in text for text in written)
     assert "63" in written and "64" not in written
 
 
-def test_the_strongest_come_first(written):
+def test_the_strongest_come_first(written) -> None:
     values = np.ones((20, 9, 9)) * np.arange(20)[:, None, None] * np.where(np.arange(20) % 2, 1, -1)[:, None, None]
     figures.map_sheet(values, order="strength", limit=3)
     assert [text for text in written if text in ("19", "18", "17", "16")][:3] == ["19", "18", "17"]
     assert any("3 of 20 channels shown, the strongest first" in text for text in written)
 
 
-def test_small_maps_show_their_numbers(written):
+def test_small_maps_show_their_numbers(written) -> None:
     figures.map_sheet(np.arange(49).reshape(1, 7, 7) + 100)
     assert {str(number) for number in range(100, 149)} <= set(written)
     written.clear()
@@ -255,20 +255,20 @@ def test_small_maps_show_their_numbers(written):
     assert "120" not in written
 
 
-def test_silent_channels_are_named(written):
+def test_silent_channels_are_named(written) -> None:
     maps = np.stack([np.zeros((9, 9)), np.ones((9, 9))])
     figures.map_sheet(maps, statistics=True)
     assert written.count("never fires") == 1 and "0 % ≤ 0" in written
 
 
 @pytest.mark.parametrize("values", [np.zeros((0, 3, 3)), np.zeros(0)])
-def test_nothing_is_no_figure(values):
+def test_nothing_is_no_figure(values) -> None:
     with pytest.raises(UsageError, match="expected numbers") as caught:
         figures.map_sheet(values)
     assert caught.value.code == "figure-values"
 
 
-def test_wrong_shapes_are_named():
+def test_wrong_shapes_are_named() -> None:
     with pytest.raises(UsageError, match=r"expected filters .* received shape \(3, 3\)"):
         figures.filter_sheet(np.ones((3, 3)))
     with pytest.raises(UsageError, match=r"expected uint8 .* received float64"):
@@ -288,7 +288,7 @@ def test_wrong_shapes_are_named():
     ("model", "size", "outputs"),
     [("tiny", (5, 5, 1), 2), ("fashion", (28, 28, 1), 10), ("resnet-small", (64, 64, 3), 3)],
 )
-def test_overview(model, size, outputs, written):
+def test_overview(model, size, outputs, written) -> None:
     torch.manual_seed(0)
     found = trace(
         build(model, size, outputs), torch.randn(1, size[2], size[0], size[1]), classes=["a", "b", "c"][:outputs]
@@ -302,7 +302,7 @@ def test_overview(model, size, outputs, written):
     assert f"min {blocks.number(values.min())}, max {blocks.number(values.max())}" in written
 
 
-def test_overview_of_a_deep_network(written):
+def test_overview_of_a_deep_network(written) -> None:
     layers = [part for _ in range(60) for part in (nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU())]
     found = net(*layers, channels=2)
     assert len(found.steps) == 182
@@ -315,7 +315,7 @@ def test_overview_of_a_deep_network(written):
     assert "60 × relu" in said and "The first 19 of the other 62 steps are shown, and the last." in said
 
 
-def test_overview_says_what_could_not_be_followed(written):
+def test_overview_says_what_could_not_be_followed(written) -> None:
     class Foreign(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(x.numpy() * 2)
@@ -353,7 +353,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("layers", "name", "index", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_why_figures(layers, name, index, said, written):
+def test_why_figures(layers, name, index, said, written) -> None:
     found = net(*layers)
     why = found.why(name, *index)
     sheet = why.figure()
@@ -364,7 +364,7 @@ def test_why_figures(layers, name, index, said, written):
     assert "it does not agree" not in " ".join(written)
 
 
-def test_every_step_of_a_network_has_its_figure():
+def test_every_step_of_a_network_has_its_figure() -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -385,7 +385,7 @@ def test_every_step_of_a_network_has_its_figure():
         assert is_sheet(figures.map_sheet(step))
 
 
-def test_a_sum_adds_up_as_written(written):
+def test_a_sum_adds_up_as_written(written) -> None:
     why = net(nn.Conv2d(1, 12, 1), nn.Conv2d(12, 2, 3)).why("1", 1, 2, 2)
     why.figure()
     bias = written.index("bias")
@@ -397,7 +397,7 @@ def test_a_sum_adds_up_as_written(written):
     assert numbers[7] == pytest.approx(why.sum, rel=1e-5) and numbers[8] == pytest.approx(why.recorded, rel=1e-5)
 
 
-def test_the_class_stands_in_the_title(written):
+def test_the_class_stands_in_the_title(written) -> None:
     image = torch.randn(1, 1, 5, 5)
     found = trace(build("tiny", (5, 5, 1), 2), image, classes=["line", "ring"])
     found.why("dense1", 1).figure()
@@ -408,7 +408,7 @@ def test_the_class_stands_in_the_title(written):
 
 
 @pytest.mark.parametrize("shape", [(5, 5, 1), (28, 28), (224, 224, 3), (300, 100, 3), (1, 1, 1)])
-def test_attributions(shape, written):
+def test_attributions(shape, written) -> None:
     image = random.integers(0, 256, shape).astype(np.uint8)
     maps = [
         ("grad_cam", random.random((7, 7))),
@@ -423,7 +423,7 @@ def test_attributions(shape, written):
     assert "Similarity 0.83: much the same" in said and "Similarity −0.60: quite different" in said
 
 
-def test_a_map_without_negative_numbers_is_red_over_the_image():
+def test_a_map_without_negative_numbers_is_red_over_the_image() -> None:
     image = np.full((64, 64), 128, np.uint8)
     values = np.zeros((64, 64))
     values[:, 32:] = 1
@@ -436,7 +436,7 @@ def test_a_map_without_negative_numbers_is_red_over_the_image():
     assert blue[2] > blue[0] + 60
 
 
-def test_full_colour_of_large_maps_leaves_out_the_very_largest():
+def test_full_colour_of_large_maps_leaves_out_the_very_largest() -> None:
     values = np.concatenate([np.linspace(0, 1, 9999), [1000.0]]).reshape(100, 100)
     assert figures._full_from(values) == pytest.approx(0.995, abs=0.001)
     assert figures._full_from(np.zeros((100, 100))) == 0
@@ -445,7 +445,7 @@ def test_full_colour_of_large_maps_leaves_out_the_very_largest():
     assert figures._full_from(spike) == 5
 
 
-def test_patches(written):
+def test_patches(written) -> None:
     patches = [(random.integers(0, 256, (side, 9, 3)).astype(np.uint8), value) for side, value in ((9, 2.0), (5, 1.25))]
     sheet = figures.patches_sheet([("conv1, channel 3", patches), ("none here", []), ("w" * 99, patches[:1])])
     assert is_sheet(sheet) and sheet.width < 800
@@ -454,7 +454,7 @@ def test_patches(written):
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 20, 70])
-def test_scatter(classes, written):
+def test_scatter(classes, written) -> None:
     labels = np.arange(300) % classes
     sheet = figures.scatter(random.normal(size=(300, 2)), labels, [f"class {n}" for n in range(classes)], [0.5, 0.25])
     assert is_sheet(sheet) and sheet.width < 1600 and sheet.height < 1000
@@ -462,7 +462,7 @@ def test_scatter(classes, written):
     assert any("marks repeat" in text for text in written) == (classes > 28)
 
 
-def test_marks_of_classes_differ():
+def test_marks_of_classes_differ() -> None:
     marks = {figures._legend_mark(kind).tobytes() for kind in range(28)}
     assert len(marks) == 28
 
@@ -476,12 +476,12 @@ def test_marks_of_classes_differ():
         np.array([[0.0, 0.0], [1e9, 1e-9]]),
     ],
 )
-def test_scatter_of_degenerate_points(points, written):
+def test_scatter_of_degenerate_points(points, written) -> None:
     assert is_sheet(figures.scatter(points, np.zeros(len(points)), ["a"]))
     assert any("left out" in text for text in written) == (not np.isfinite(points).all())
 
 
-def test_scores(written):
+def test_scores(written) -> None:
     sheet = figures.scores_bars(
         torch.tensor([[2.0, -1.0, 0.5]]), ["cat", "dog", "w" * 99], probabilities=[0.9, 0.0004, 0.0996]
     )

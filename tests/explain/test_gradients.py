@@ -10,12 +10,12 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain import backward, training_step
-from tests.explain.networks import PROMISED, Habits, network
 from tests.explain.test_tracing import same, state_of
+from tests.support.networks import PROMISED, Habits, network
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_50_gradients_of_each_network_agree_with_autograd(name):
+def test_50_gradients_of_each_network_agree_with_autograd(name) -> None:
     net, image = network(name)
     found = backward(net, image, 1)
     scores = net(image)
@@ -31,7 +31,7 @@ def test_50_gradients_of_each_network_agree_with_autograd(name):
         assert float(by_name[parameter][place]) == pytest.approx(why.sum, rel=1e-3, abs=1e-6)
 
 
-def test_gradients_are_finite_differences():
+def test_gradients_are_finite_differences() -> None:
     torch.manual_seed(0)
     net = models.build("conv(3) norm relu maxpool conv(4, stride=2) tanh flatten dense(5) sigmoid dense", (8, 8, 2), 3)
     net = net.double().eval()
@@ -51,7 +51,7 @@ def test_gradients_are_finite_differences():
         assert why.agrees
 
 
-def test_a_weight_used_twice_sums_over_both_uses():
+def test_a_weight_used_twice_sums_over_both_uses() -> None:
     torch.manual_seed(0)
     net, image = Habits(), torch.randn(1, 2, 6, 6)
     why = backward(net, image, 2).why("again.weight", 1, 2, 0, 1)
@@ -59,7 +59,7 @@ def test_a_weight_used_twice_sums_over_both_uses():
     assert why.agrees
 
 
-def test_terms_say_where_they_are():
+def test_terms_say_where_they_are() -> None:
     net, image = network("fashion")
     why = backward(net, image, 3).why("conv1.weight", 2, 0, 0, 1)
     assert len(why) == 28 * 28
@@ -77,7 +77,7 @@ def test_terms_say_where_they_are():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_batch_norm_in_both_modes(training):
+def test_batch_norm_in_both_modes(training) -> None:
     torch.manual_seed(0)
     net = models.build("conv(4) norm relu globalavg dense", (7, 7, 1), 3)
     images, targets = torch.randn(5, 1, 7, 7), torch.tensor([0, 1, 2, 0, 1])
@@ -88,7 +88,7 @@ def test_batch_norm_in_both_modes(training):
             assert why.agrees, str(why)
 
 
-def test_one_score_for_two_classes():
+def test_one_score_for_two_classes() -> None:
     net = models.build("flatten dense(1)", (3, 3, 1), 2)
     image = torch.randn(1, 3, 3)
     found = backward(net, image, 1)
@@ -98,7 +98,7 @@ def test_one_score_for_two_classes():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_is_left_behind(training):
+def test_nothing_is_left_behind(training) -> None:
     net, image = Habits().train(), torch.randn(1, 2, 6, 6)
     F.cross_entropy(net(image), torch.tensor([0])).backward()
     before = state_of(net, [image])
@@ -120,14 +120,14 @@ def test_nothing_is_left_behind(training):
         ("dense1.bias", (2,), "dense1.bias needs a place in 0 to 1; received 2", "unit-unknown"),
     ],
 )
-def test_bad_places(parameter, place, message, code):
+def test_bad_places(parameter, place, message, code) -> None:
     net, image = network("tiny")
     with pytest.raises(UsageError, match=message) as caught:
         backward(net, image, 0).why(parameter, *place)
     assert caught.value.code == code
 
 
-def test_bad_targets_and_images():
+def test_bad_targets_and_images() -> None:
     net, image = network("tiny")
     with pytest.raises(UsageError, match="expected a class from 0 to 1 for each of 1 images; received") as caught:
         backward(net, image, 2)
@@ -136,9 +136,9 @@ def test_bad_targets_and_images():
         backward(net, torch.zeros(1, 1, 9, 9), 0)
 
 
-def test_weights_outside_the_catalogue_say_so():
+def test_weights_outside_the_catalogue_say_so() -> None:
     class Scaled(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(3))
 
@@ -151,7 +151,7 @@ def test_weights_outside_the_catalogue_say_so():
     assert caught.value.code == "parameter-closed"
 
 
-def test_a_training_step_is_sgds():
+def test_a_training_step_is_sgds() -> None:
     net, _ = network("tiny")
     images, targets = torch.rand(4, 1, 5, 5), torch.tensor([0, 1, 1, 0])
     step = training_step(net, images, targets, learning_rate=0.3)

@@ -57,7 +57,7 @@ def drawn_case(data):
 
 
 @given(st.data())
-def test_each_channel_by_itself_equals_a_plain_loop(data):
+def test_each_channel_by_itself_equals_a_plain_loop(data) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     made = convolve(image, kernel, border=border, stride=stride, dilation=dilation)
     np.testing.assert_array_equal(made, looped(image, kernel, border, stride, dilation))
@@ -66,7 +66,7 @@ def test_each_channel_by_itself_equals_a_plain_loop(data):
 
 
 @given(st.data())
-def test_a_full_filter_is_the_sum_over_the_channels(data):
+def test_a_full_filter_is_the_sum_over_the_channels(data) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     full = data.draw(whole_numbers((*kernel.shape, image.shape[2])))
     made = convolve(image, full, border=border, stride=stride, dilation=dilation)
@@ -74,7 +74,7 @@ def test_a_full_filter_is_the_sum_over_the_channels(data):
 
 
 @given(st.data())
-def test_it_equals_scipy(data):
+def test_it_equals_scipy(data) -> None:
     image, kernel, border, _, dilation = drawn_case(data)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=True)]
     spread = np.zeros(reach)
@@ -90,7 +90,7 @@ def test_it_equals_scipy(data):
 
 
 @given(st.data())
-def test_it_equals_the_convolution_of_a_model(data):
+def test_it_equals_the_convolution_of_a_model(data) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     filters_given = data.draw(whole_numbers((2, image.shape[2], *kernel.shape)))
     padding = "valid" if border == "none" else "same"
@@ -109,7 +109,7 @@ def test_it_equals_the_convolution_of_a_model(data):
 
 @pytest.mark.parametrize("border", ["none", *PAD_MODES])
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_named_kernel_is_the_layer_of_that_name(name, border):
+def test_a_named_kernel_is_the_layer_of_that_name(name, border) -> None:
     padding, cells = ("valid", "zeros") if border == "none" else ("same", border)
     text = f"kernel({name}, padding={padding}, border={cells}, stride=2) flatten dense"
     network = build(text, (9, 8, 3), 1)[:-2]
@@ -121,7 +121,7 @@ def test_a_named_kernel_is_the_layer_of_that_name(name, border):
 # Worked examples
 
 
-def test_a_6x6_image_keeps_its_size_with_a_border_and_loses_two_cells_without():
+def test_a_6x6_image_keeps_its_size_with_a_border_and_loses_two_cells_without() -> None:
     image = np.arange(36).reshape(6, 6)
     assert convolve(image, "sobel_x").shape == (4, 4)
     assert convolve(image, "sobel_x", border="zeros").shape == (6, 6)
@@ -129,31 +129,31 @@ def test_a_6x6_image_keeps_its_size_with_a_border_and_loses_two_cells_without():
     assert output_size(6, 3, padding=1) == 6 and output_size(6, 3) == 4
 
 
-def test_results_below_zero_are_kept():
+def test_results_below_zero_are_kept() -> None:
     assert convolve([[3, 0], [0, 0]], [[-2]]).tolist() == [[-6, 0], [0, 0]]
     assert convolve([[9, 5, 1]] * 3, "sobel_x").tolist() == [[-32]]
 
 
-def test_the_kernel_is_not_turned_around():
+def test_the_kernel_is_not_turned_around() -> None:
     image, kernel = np.eye(2), np.array([[1, 2], [3, 4]])
     assert convolve(image, kernel).tolist() == [[5]]
     turned = convolve([[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]], border="zeros")
     assert turned.tolist() == [[9, 8, 7], [6, 5, 4], [3, 2, 1]]
 
 
-def test_the_window_of_nine_pools_to_its_largest():
+def test_the_window_of_nine_pools_to_its_largest() -> None:
     window = [[1, 0, 4], [8, 2, 5], [20, 13, 25]]
     assert pool(window, "max", 3).tolist() == [[25]]
     assert pool(window, "sum", 3).tolist() == [[78]] and pool(window, "mean", 3).tolist() == [[78 / 9]]
 
 
-def test_the_tiny_model_by_hand():
+def test_the_tiny_model_by_hand() -> None:
     image = np.arange(25).reshape(5, 5)
     maps = convolve(image, "laplacian")
     assert maps.shape == (3, 3) and pool(maps, "max", 2, stride=1).shape == (2, 2)
 
 
-def test_zeros_around_the_image():
+def test_zeros_around_the_image() -> None:
     assert convolve([[1]], np.ones((3, 3)), border="zeros").tolist() == [[1]]
     assert convolve([[1]], np.ones((3, 3)), border="replicate").tolist() == [[9]]
     assert convolve([[1, 2, 3]], np.ones((1, 3)), border="reflect").tolist() == [[5, 6, 7]]
@@ -163,7 +163,7 @@ def test_zeros_around_the_image():
 
 
 @given(st.data())
-def test_pooling_equals_a_plain_loop(data):
+def test_pooling_equals_a_plain_loop(data) -> None:
     image = data.draw(whole_numbers((data.draw(sides), data.draw(sides), data.draw(st.integers(1, 2)))))
     size = tuple(data.draw(st.integers(1, side)) for side in image.shape[:2])
     stride = data.draw(st.one_of(st.none(), pairs))
@@ -178,7 +178,7 @@ def test_pooling_equals_a_plain_loop(data):
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
-def test_output_size_counts_the_places(size, kernel, stride, dilation, padding):
+def test_output_size_counts_the_places(size, kernel, stride, dilation, padding) -> None:
     reach = (kernel - 1) * dilation + 1
     places = len(range(0, size + 2 * padding - reach + 1, stride))
     if not places:
@@ -194,7 +194,7 @@ def test_output_size_counts_the_places(size, kernel, stride, dilation, padding):
     assert output_size(size, kernel, 1, dilation, (before, after)) == size and before <= after <= before + 1
 
 
-def test_the_sentences():
+def test_the_sentences() -> None:
     assert output_size_text(6, 3, padding=1) == "(6 - 3 + 2*1)/1 + 1 = 6"
     assert output_size_text(6, 3, 2) == "floor((6 - 3 + 2*0)/2) + 1 = 2"
     assert output_size_text(9, 3, dilation=2) == "(9 - ((3 - 1)*2 + 1) + 2*0)/1 + 1 = 5"
@@ -205,7 +205,7 @@ def test_the_sentences():
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i4", "u4", "i8", "f2", "f4", "f8", ">f4"])
-def test_every_real_dtype_gives_float64(dtype):
+def test_every_real_dtype_gives_float64(dtype) -> None:
     image = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]).astype(dtype)
     before = image.copy()
     made = convolve(image, [[1, -3], [2, 5]])
@@ -214,12 +214,12 @@ def test_every_real_dtype_gives_float64(dtype):
     assert (image == before).all()
 
 
-def test_whole_numbers_are_exact():
+def test_whole_numbers_are_exact() -> None:
     image = np.full((3, 3), 2**40 + 1, np.int64)
     assert convolve(image, np.ones((3, 3), np.int64)).item() == 9 * (2**40 + 1)
 
 
-def test_tensors_are_taken_as_they_are():
+def test_tensors_are_taken_as_they_are() -> None:
     image = torch.arange(18.0).reshape(3, 3, 2)
     expected = convolve(image.numpy(), "blur")
     for same in (image, image.bfloat16(), image.to(torch.int16), image.requires_grad_()):
@@ -228,7 +228,7 @@ def test_tensors_are_taken_as_they_are():
     assert image.grad is None
 
 
-def test_a_kernel_of_the_table_is_taken():
+def test_a_kernel_of_the_table_is_taken() -> None:
     image = np.arange(9).reshape(3, 3)
     assert convolve(image, KERNELS["emboss"]) == convolve(image, "emboss")
 
@@ -237,7 +237,7 @@ def test_a_kernel_of_the_table_is_taken():
     ("mode", "shape"),
     [("L", (4, 5)), ("1", (4, 5)), ("RGB", (4, 5, 3)), ("F", (4, 5)), ("I", (4, 5)), ("I;16", (4, 5)), ("LA", (4, 5))],
 )
-def test_pillow_images(mode, shape):
+def test_pillow_images(mode, shape) -> None:
     pixels = np.random.default_rng(0).integers(0, 2, (4, 5), dtype=np.uint8) * 255
     picture = Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(pixels.astype(np.uint16))
     made = convolve(picture, "identity", border="zeros")
@@ -245,7 +245,7 @@ def test_pillow_images(mode, shape):
     np.testing.assert_array_equal(made if made.ndim == 2 else made[:, :, 1], pixels)
 
 
-def test_pillow_images_are_turned_as_their_camera_says_and_palettes_become_colours():
+def test_pillow_images_are_turned_as_their_camera_says_and_palettes_become_colours() -> None:
     rng = np.random.default_rng(0)
     lying = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -265,7 +265,7 @@ def test_pillow_images_are_turned_as_their_camera_says_and_palettes_become_colou
 # Filters of a network
 
 
-def test_filters_of_a_network():
+def test_filters_of_a_network() -> None:
     network = build("conv(5, 2x3) relu residual(conv(5)) kernel(blur) conv(4, groups=1) flatten dense", (8, 8, 3), 2)
     made = filters(network, "conv1")
     assert made.shape == (5, 3, 2, 3) and made.dtype == np.float32
@@ -278,7 +278,7 @@ def test_filters_of_a_network():
     assert filters(torch.nn.Conv2d(3, 4, 1), "").shape == (4, 3, 1, 1)
 
 
-def test_a_learned_filter_goes_into_a_model_as_text():
+def test_a_learned_filter_goes_into_a_model_as_text() -> None:
     torch.manual_seed(0)
     network = build("conv(3, 2x3, bias=false, border=replicate) flatten dense", (6, 7, 1), 2)
     kernel = filters(network, "conv1")[1, 0]
@@ -300,14 +300,14 @@ def test_a_learned_filter_goes_into_a_model_as_text():
         ("", "but the network itself is a Network", "convolutions: conv1", "layer-without-filters"),
     ],
 )
-def test_a_layer_without_filters_is_refused(layer, message, hint, code):
+def test_a_layer_without_filters_is_refused(layer, message, hint, code) -> None:
     network = build("conv(2) relu residual(conv(2)) conv(3) flatten dense", (8, 8, 1), 2)
     with pytest.raises(UsageError) as caught:
         filters(network, layer)
     assert message in str(caught.value) and caught.value.hint.startswith(hint) and caught.value.code == code
 
 
-def test_a_network_without_convolutions():
+def test_a_network_without_convolutions() -> None:
     with pytest.raises(UsageError, match="no layer 'conv1'") as caught:
         filters(build("flatten dense", (2, 2, 1), 2), "conv1")
     assert caught.value.hint == "this network has no convolution"
@@ -351,7 +351,7 @@ NAN = np.array([[0, np.nan], [0, 0]])
         ((IMAGE, "blur"), {"dilation": True}, "dilation: expected a whole number from 1, got True", "bad-dilation"),
     ],
 )  # fmt: skip
-def test_what_convolve_refuses(arguments, options, message, code):
+def test_what_convolve_refuses(arguments, options, message, code) -> None:
     with pytest.raises(UsageError) as caught:
         convolve(*arguments, **options)
     assert message in str(caught.value) and caught.value.code == code
@@ -368,7 +368,7 @@ def test_what_convolve_refuses(arguments, options, message, code):
         ((np.zeros(4), "max"), "image: expected shape (H, W) or (H, W, C), none of them 0, got (4,)", "image-shape"),
     ],
 )
-def test_what_pool_refuses(arguments, message, code):
+def test_what_pool_refuses(arguments, message, code) -> None:
     with pytest.raises(UsageError) as caught:
         pool(*arguments)
     assert message in str(caught.value) and caught.value.code == code
@@ -378,14 +378,14 @@ def test_what_pool_refuses(arguments, message, code):
     ("arguments", "code"),
     [((0, 3), "bad-size"), ((6, 0), "bad-kernel"), ((6, 3, 0), "bad-stride"), ((6, 3, 1, 0), "bad-dilation"), ((6, 3, 1, 1, -1), "bad-padding")],
 )  # fmt: skip
-def test_what_output_size_refuses(arguments, code):
+def test_what_output_size_refuses(arguments, code) -> None:
     for function in (output_size, output_size_text):
         with pytest.raises(UsageError, match="expected a whole number from") as caught:
             function(*arguments)
         assert caught.value.code == code
 
 
-def test_hints_name_the_nearest():
+def test_hints_name_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         convolve(IMAGE, "sobelx")
     assert caught.value.hint == "the nearest: sobel_x, sobel_y"

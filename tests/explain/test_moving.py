@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from as_found import network, preserve_state
 
 from convoscope import geometry
 from convoscope.errors import UsageError
 from convoscope.evaluation import invariance
 from convoscope.explain.moving import transform_sensitivity
+from tests.support.preserved import network, preserve_state
 
 
 def picture(height, width, channels, seed=0):
@@ -30,7 +30,7 @@ def mean_colour(pixels):
 
 
 @pytest.mark.parametrize("size", [(28, 28, 1), (9, 14, 3)])
-def test_each_row_belongs_to_its_place(size):
+def test_each_row_belongs_to_its_place(size) -> None:
     image = picture(*size)
     before = image.copy()
     found = transform_sensitivity(mean_colour, image)
@@ -51,7 +51,7 @@ def test_each_row_belongs_to_its_place(size):
     assert np.array_equal(image, before)
 
 
-def test_the_answers_are_those_of_the_invariance_curves():
+def test_the_answers_are_those_of_the_invariance_curves() -> None:
     """The curves of a set of one image: right or wrong at each point."""
     model, _ = network("text")
     image = picture(28, 28, 1)
@@ -67,7 +67,7 @@ def test_the_answers_are_those_of_the_invariance_curves():
     assert [row["accuracy"] for row in curves["scale"]] == (found.scaled.argmax(1) == truth).tolist()
 
 
-def test_the_untouched_image_is_among_the_points():
+def test_the_untouched_image_is_among_the_points() -> None:
     model, _ = network("text")
     found = transform_sensitivity(answers(model), picture(28, 28, 1))
     places = found.points
@@ -82,13 +82,13 @@ def test_the_untouched_image_is_among_the_points():
         assert rows.sum(1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
 
 
-def test_points_of_ones_own():
+def test_points_of_ones_own() -> None:
     found = transform_sensitivity(mean_colour, picture(6, 6, 1), geometry.Grid((-2, 0), (), (1.0,)))
     assert [len(rows) for rows in (found.right, found.down, found.turned, found.scaled)] == [2, 2, 0, 1]
     assert found.turned.shape == (0, 2)
 
 
-def test_a_judge_that_changes_its_images_changes_only_its_own():
+def test_a_judge_that_changes_its_images_changes_only_its_own() -> None:
     image = picture(6, 6, 1)
 
     def careless(pixels):
@@ -109,7 +109,7 @@ def test_a_judge_that_changes_its_images_changes_only_its_own():
         (np.zeros((0, 6, 1), np.uint8), r"shape \(0, 6, 1\)"),
     ],
 )
-def test_images_that_do_not_fit(image, match):
+def test_images_that_do_not_fit(image, match) -> None:
     with pytest.raises(UsageError, match=match) as caught:
         transform_sensitivity(mean_colour, image)
     assert caught.value.code == "image-shape"
@@ -123,13 +123,13 @@ def test_images_that_do_not_fit(image, match):
         (lambda pixels: np.zeros((len(pixels), len(pixels))), r"expected \(3, 1\) numbers .* got \(3, 3\)"),
     ],
 )
-def test_scores_that_do_not_fit(scores, match):
+def test_scores_that_do_not_fit(scores, match) -> None:
     with pytest.raises(UsageError, match=match) as caught:
         transform_sensitivity(scores, picture(4, 4, 1))
     assert caught.value.code == "scores-shape"
 
 
-def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch):
+def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def scores(pixels):

@@ -2,11 +2,11 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from as_found import awkward, network, preserve_state
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
@@ -16,6 +16,7 @@ from convoscope.errors import UsageError
 from convoscope.explain.features import embeddings
 from convoscope.explain.seeking import maximise_activation, top_activating_examples
 from convoscope.models.footprint import Footprint, footprint
+from tests.support.preserved import awkward, network, preserve_state
 
 
 def pictures(count, channels=1, side=28, seed=0):
@@ -25,7 +26,7 @@ def pictures(count, channels=1, side=28, seed=0):
 # --- exciting ---
 
 
-def test_the_most_exciting_images_by_plain_loops():
+def test_the_most_exciting_images_by_plain_loops() -> None:
     model, _ = network("text")
     images = pictures(23)
     with torch.no_grad():
@@ -45,14 +46,14 @@ def test_the_most_exciting_images_by_plain_loops():
             assert torch.equal(example.patch, images[example.image, :, top:bottom, left:right])
 
 
-def test_all_channels_and_no_more_images_than_there_are():
+def test_all_channels_and_no_more_images_than_there_are() -> None:
     model, _ = network("text")
     found = top_activating_examples(model, pictures(3), "conv2", top=9)
     assert list(found) == list(range(16))
     assert all(sorted(example.image for example in examples) == [0, 1, 2] for examples in found.values())
 
 
-def test_any_form_of_the_images_gives_the_same(tmp_path):
+def test_any_form_of_the_images_gives_the_same(tmp_path: Path) -> None:
     model, _ = network("text")
     images = pictures(17)
     path = tmp_path / "images.npy"
@@ -73,7 +74,7 @@ def test_any_form_of_the_images_gives_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size):
+def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
     nn.init.ones_(model[0].weight)
     images = torch.zeros(5, 1, 4, 4)
@@ -82,13 +83,13 @@ def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size):
     assert [(example.image, example.position) for example in found] == [(1, (1, 2)), (2, (1, 2)), (3, (1, 2))]
 
 
-def test_of_many_equal_images_the_first_win():
+def test_of_many_equal_images_the_first_win() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 1))
     found = top_activating_examples(model, torch.zeros(3000, 1, 1, 1), "0", top=4, batch_size=2500)[0]
     assert [example.image for example in found] == [0, 1, 2, 3]
 
 
-def test_what_runs_in_place_changes_neither_images_nor_values():
+def test_what_runs_in_place_changes_neither_images_nor_values() -> None:
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(1, 1, 3), nn.ReLU(inplace=True))
     nn.init.constant_(model[1].bias, -100)
     images = pictures(2, side=5)
@@ -99,14 +100,14 @@ def test_what_runs_in_place_changes_neither_images_nor_values():
     assert maximise_activation(model, "1", 0, (1, 5, 5), steps=1).before < -90
 
 
-def test_silent_filters_have_examples_too():
+def test_silent_filters_have_examples_too() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
     nn.init.constant_(model[0].bias, -100)
     found = top_activating_examples(model, pictures(3, side=6), "1")[0]
     assert [(example.image, example.value, example.position) for example in found] == [(n, 0, (0, 0)) for n in range(3)]
 
 
-def test_dense_units_look_at_the_whole_image():
+def test_dense_units_look_at_the_whole_image() -> None:
     model, _ = network("text")
     images = pictures(6)
     with torch.no_grad():
@@ -118,7 +119,7 @@ def test_dense_units_look_at_the_whole_image():
         assert torch.equal(example.patch, images[example.image])
 
 
-def test_only_the_layers_before_are_run_after_the_first_batch():
+def test_only_the_layers_before_are_run_after_the_first_batch() -> None:
     model, _ = network("text")
     runs = []
     for name in ("conv1", "dense2"):
@@ -127,9 +128,9 @@ def test_only_the_layers_before_are_run_after_the_first_batch():
     assert runs.count("dense2") == 1 and runs.count("conv1") > 4
 
 
-def test_a_layer_that_runs_twice_counts_by_its_last_run():
+def test_a_layer_that_runs_twice_counts_by_its_last_run() -> None:
     class Twice(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(1, 1, 3, padding=1)
 
@@ -171,7 +172,7 @@ window = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.i
 
 
 @given(st.lists(window, min_size=1, max_size=4), st.integers(0, 1000))
-def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed):
+def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed) -> None:
     """Convolutions, grouped too, and poolings in a row; relus between, which hide most units from a gradient."""
     height, width = 19, 22
     windows = [entry[:4] for entry in drawn]
@@ -193,7 +194,7 @@ def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed):
             assert example.box == (min(rows), min(columns), max(rows) + 1, max(columns) + 1)
 
 
-def test_boxes_agree_with_the_models_table():
+def test_boxes_agree_with_the_models_table() -> None:
     """Away from the border a box is as large as the table's receptive field; `measure` follows the same layers by rules."""
     text = "conv(4, 5) relu maxpool conv(4) relu conv(4, stride=2) globalavg dense"
     torch.manual_seed(0)
@@ -208,7 +209,7 @@ def test_boxes_agree_with_the_models_table():
                 assert (bottom - top, right - left) == (row.receptive_field,) * 2
 
 
-def test_each_branch_has_its_own_field():
+def test_each_branch_has_its_own_field() -> None:
     torch.manual_seed(0)
     model = models.build(
         "parallel(conv(1, 1) | conv(1, 5) | conv(1, 3) relu conv(1, 3)) globalavg dense", (24, 24, 1), 2
@@ -223,7 +224,7 @@ def test_each_branch_has_its_own_field():
 class Gated(nn.Module):
     """Squeeze and excitation: each unit is multiplied by a number made of the whole image."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.gate = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 1)
 
@@ -232,7 +233,7 @@ class Gated(nn.Module):
         return x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
 
 
-def test_a_gate_sees_the_whole_image():
+def test_a_gate_sees_the_whole_image() -> None:
     model = nn.Sequential(Gated())
     examples = top_activating_examples(model, pictures(2, side=12), "0", [0])[0]
     assert all(example.box == (0, 0, 12, 12) and example.exact for example in examples)
@@ -241,7 +242,7 @@ def test_a_gate_sees_the_whole_image():
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_a_network_that_hides_nan_is_known_approximately(refuses):
+def test_a_network_that_hides_nan_is_known_approximately(refuses) -> None:
     class Hides(nn.Module):
         def forward(self, x):
             if refuses and x.isnan().any():
@@ -254,7 +255,7 @@ def test_a_network_that_hides_nan_is_known_approximately(refuses):
         assert example.patch.shape == (1, 8, 8)
 
 
-def test_a_network_of_a_library():
+def test_a_network_of_a_library() -> None:
     model, _ = network("torchvision:resnet18")
     examples = top_activating_examples(model, pictures(4, 3, 64), "layer1.0.conv1", [7], top=2)[7]
     for example in examples:
@@ -270,7 +271,7 @@ def test_a_network_of_a_library():
     ("name", "layer", "channel"),
     [("text", "conv1", 3), ("text", "relu2", 0), ("text", "dense2", 1), ("resnet-small", "residual2", 5)],
 )
-def test_a_grown_input_excites_more(name, layer, channel):
+def test_a_grown_input_excites_more(name, layer, channel) -> None:
     model, image = network(name)
     found = maximise_activation(model, layer, channel, tuple(image.shape), seed=2)
     assert found.image.shape == image.shape and found.image.abs().max() <= 3
@@ -283,7 +284,7 @@ def test_a_grown_input_excites_more(name, layer, channel):
     assert found.after > found.before + 0.5
 
 
-def test_it_beats_every_image_of_a_set():
+def test_it_beats_every_image_of_a_set() -> None:
     model, image = network("text")
     images = pictures(64)
     with torch.no_grad():
@@ -291,14 +292,14 @@ def test_it_beats_every_image_of_a_set():
     assert maximise_activation(model, "conv1", 2, tuple(image.shape)).after > means.max()
 
 
-def test_without_steps_it_is_the_seeded_noise():
+def test_without_steps_it_is_the_seeded_noise() -> None:
     model, image = network("text")
     found = maximise_activation(model, "conv1", 0, tuple(image.shape), seed=5, steps=0)
     noise = torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(5)) * 0.1
     assert torch.equal(found.image, noise) and found.before == found.after
 
 
-def test_one_step_by_hand():
+def test_one_step_by_hand() -> None:
     """Without blur and jitter: (1 - decay) noise + rate * gradient / its root mean square."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3))
     found = maximise_activation(model, "0", 1, (2, 6, 5), steps=1, rate=0.3, blur=0, jitter=0, decay=0.25)
@@ -308,7 +309,7 @@ def test_one_step_by_hand():
     assert torch.allclose(found.image, wanted[0], atol=1e-6)
 
 
-def test_one_unit_grows_only_what_it_sees():
+def test_one_unit_grows_only_what_it_sees() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3))
     found = maximise_activation(model, "0", 1, (1, 9, 9), unit=(4, 2), steps=60, jitter=2, blur=0, decay=0.2)
     outside = found.image[0].abs()
@@ -316,7 +317,7 @@ def test_one_unit_grows_only_what_it_sees():
     assert outside.max() < 1e-4 < found.image.abs().max()
 
 
-def test_jitter_is_taken_back():
+def test_jitter_is_taken_back() -> None:
     """On a torus it makes no difference where the image is rolled to."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.ReLU()).double()
@@ -325,7 +326,7 @@ def test_jitter_is_taken_back():
     assert still.image.std() > 0.2
 
 
-def test_blur_and_limit():
+def test_blur_and_limit() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3))
     rough = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=0, decay=0)
@@ -336,7 +337,7 @@ def test_blur_and_limit():
     assert maximise_activation(model, "0", 0, (1, 12, 12), limit=0.5).image.abs().max() == 0.5
 
 
-def test_the_same_seed_gives_the_same_image():
+def test_the_same_seed_gives_the_same_image() -> None:
     model, image = network("resnet-small")
     shape = tuple(image.shape)
     first, again, other = (maximise_activation(model, "residual1", 3, shape, seed=seed, steps=6) for seed in (1, 1, 2))
@@ -344,7 +345,7 @@ def test_the_same_seed_gives_the_same_image():
     assert not torch.equal(first.image, other.image)
 
 
-def test_a_silent_filter_moves_nothing():
+def test_a_silent_filter_moves_nothing() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
     nn.init.constant_(model[0].bias, -100)
     found = maximise_activation(model, "1", 0, (1, 6, 6), steps=5)
@@ -356,7 +357,7 @@ def test_a_silent_filter_moves_nothing():
 
 @pytest.mark.parametrize("layer", ["conv", "relu", "last"])
 @pytest.mark.parametrize("fails_at", [0, 1, 3])
-def test_everything_is_left_as_found(layer, fails_at):
+def test_everything_is_left_as_found(layer, fails_at) -> None:
     images, frozen = torch.randn(9, 2, 8, 8), np.random.default_rng(0).standard_normal((4, 2, 8, 8)).astype(np.float32)
     frozen.flags.writeable = False
     for look in (
@@ -375,7 +376,7 @@ def test_everything_is_left_as_found(layer, fails_at):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_the_callers_gradient_mode_does_not_matter(mode):
+def test_the_callers_gradient_mode_does_not_matter(mode) -> None:
     model, image = network("text")
     wanted = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
     with mode(), preserve_state(model, image):
@@ -394,7 +395,7 @@ def test_the_callers_gradient_mode_does_not_matter(mode):
         ("conv1", 1.5, "channel-range", "expected a whole number from 0 to 7, got 1.5"),
     ],
 )
-def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
+def test_layers_and_channels_that_do_not_fit(layer, channel, code, match) -> None:
     model, image = network("text")
     for look in (
         lambda: top_activating_examples(model, image[None], layer, [channel]),
@@ -428,14 +429,14 @@ def test_layers_and_channels_that_do_not_fit(layer, channel, code, match):
         (torch.zeros(2, 3, 28, 28), "model-module", "it fails on an image of 28x28x3"),
     ],
 )
-def test_images_that_do_not_fit(images, code, match):
+def test_images_that_do_not_fit(images, code, match) -> None:
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         top_activating_examples(model, images, "conv2")
     assert caught.value.code == code
 
 
-def test_layers_that_give_no_maps():
+def test_layers_that_give_no_maps() -> None:
     tokens = nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Flatten())
     with pytest.raises(UsageError, match=r"'0' gives \(1, 1, 2, 4, 8\)"):
         top_activating_examples(tokens, torch.zeros(1, 1, 8, 8), "0")
@@ -467,21 +468,21 @@ def test_layers_that_give_no_maps():
         ({"rate": math.nan}, "option-value", "rate: expected 0 or more, got nan"),
     ],
 )
-def test_options_that_do_not_fit(options, code, match):
+def test_options_that_do_not_fit(options, code, match) -> None:
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         maximise_activation(model, "conv1", 0, **{"shape": (1, 28, 28)} | options)
     assert caught.value.code == code
 
 
-def test_top_and_batch_size_are_numbers():
+def test_top_and_batch_size_are_numbers() -> None:
     model, image = network("text")
     for options in ({"top": 0}, {"batch_size": 0}):
         with pytest.raises(UsageError, match="expected a whole number from 1"):
             top_activating_examples(model, image[None], "conv1", **options)
 
 
-def test_a_layer_without_gradient_cannot_be_grown():
+def test_a_layer_without_gradient_cannot_be_grown() -> None:
     class Sign(nn.Module):
         def forward(self, x):
             return x.detach().sign()
@@ -491,7 +492,7 @@ def test_a_layer_without_gradient_cannot_be_grown():
     assert caught.value.code == "no-gradient"
 
 
-def test_large_images_go_in_smaller_batches(monkeypatch):
+def test_large_images_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default 64 at once, and of large images as many as suit the memory; the answers stay."""
     model = models.build("conv(4) relu conv(4) globalavg dense", (12, 12, 1), 2)
     images, seen = pictures(80, side=12), []

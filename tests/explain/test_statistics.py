@@ -16,7 +16,7 @@ from convoscope.explain import map_statistics
     ),
     st.integers(1, 40),
 )
-def test_each_map_against_numpy(maps, bins):
+def test_each_map_against_numpy(maps, bins) -> None:
     found = map_statistics(maps, bins=bins)
     assert len(found) == len(maps)
     for one, values in zip(found, maps, strict=True):
@@ -31,7 +31,7 @@ def test_each_map_against_numpy(maps, bins):
         assert np.array_equal(one.edges, found[0].edges)
 
 
-def test_known_numbers():
+def test_known_numbers() -> None:
     one, two = map_statistics(np.array([[[0.0, 2.0], [0.0, 2.0]], [[-1.0, -1.0], [0.0, 0.0]]]), bins=3)
     assert (one.mean, one.std, one.minimum, one.maximum, one.zero_share, one.silent) == (1, 1, 0, 2, 0.5, False)
     assert (two.mean, two.std, two.zero_share, two.silent) == (-0.5, 0.5, 1, True)
@@ -39,13 +39,13 @@ def test_known_numbers():
     assert one.histogram.tolist() == [0, 2, 2] and two.histogram.tolist() == [2, 2, 0]
 
 
-def test_what_is_not_finite_is_counted_and_left_out():
+def test_what_is_not_finite_is_counted_and_left_out() -> None:
     one, two = map_statistics(np.array([[[1.0, np.nan, 3.0]], [[np.inf, np.nan, -np.inf]]]))
     assert (one.mean, one.not_finite, one.histogram.sum()) == (2, 1, 2)
     assert np.isnan(two.mean) and two.not_finite == 3 and two.histogram.sum() == 0 and not two.silent
 
 
-def test_a_constant_and_a_vector():
+def test_a_constant_and_a_vector() -> None:
     (one,) = map_statistics(np.zeros(5))
     assert (one.mean, one.std, one.zero_share, one.histogram.sum()) == (0, 0, 1, 5)
     (one,) = map_statistics(np.full((1, 2, 2), 1e20))
@@ -53,7 +53,7 @@ def test_a_constant_and_a_vector():
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2), (2, 2), (1, 2, 2, 2)])
-def test_other_shapes(shape):
+def test_other_shapes(shape) -> None:
     with pytest.raises(UsageError, match=r"expected numbers \(channels, height, width\)") as caught:
         map_statistics(np.zeros(shape))
     assert caught.value.code == "map-shape"

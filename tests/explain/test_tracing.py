@@ -10,8 +10,8 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain import trace
-from tests.explain.networks import PROMISED, Everything, Habits, everything, network
-from tests.models.texts import model_texts
+from tests.support.networks import PROMISED, Everything, Habits, everything, network
+from tests.support.texts import model_texts
 
 
 def state_of(net, images=()):
@@ -37,14 +37,14 @@ def same(one, two):
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_the_output_is_the_networks_own(name):
+def test_the_output_is_the_networks_own(name) -> None:
     net, image = network(name)
     with torch.no_grad():
         assert torch.equal(trace(net, image).output, net(image))
 
 
 @pytest.mark.parametrize("name", ["tiny", "fashion", "lenet", "resnet-small", "inception-small", "vgg-small"])
-def test_layers_have_the_names_of_the_models_table(name):
+def test_layers_have_the_names_of_the_models_table(name) -> None:
     net, image = network(name)
     rows = models.table(name, (*image.shape[2:], image.shape[1]), 2 if name == "tiny" else 10).layers
     found = trace(net, image)
@@ -56,7 +56,7 @@ def test_layers_have_the_names_of_the_models_table(name):
         assert sorted(step.shape) == sorted(row.output)
 
 
-def test_every_habit_of_real_code_is_followed():
+def test_every_habit_of_real_code_is_followed() -> None:
     torch.manual_seed(0)
     found = trace(Habits(), torch.randn(2, 6, 6))
     assert found.names == (
@@ -72,7 +72,7 @@ def test_every_habit_of_real_code_is_followed():
     assert not torch.equal(found["again#2"].output, found["add"].output)
 
 
-def test_nothing_is_left_behind():
+def test_nothing_is_left_behind() -> None:
     for net, image in (everything(), network("torchvision:googlenet"), (Habits(), torch.randn(1, 2, 6, 6))):
         net.train()
         before = state_of(net, [image])
@@ -81,9 +81,9 @@ def test_nothing_is_left_behind():
         net.eval()
 
 
-def test_nothing_is_left_behind_after_a_failure():
+def test_nothing_is_left_behind_after_a_failure() -> None:
     class Breaks(Habits):
-        def forward(self, x):
+        def forward(self, x) -> None:
             super().forward(x)
             raise ValueError("the cable came out")
 
@@ -95,7 +95,7 @@ def test_nothing_is_left_behind_after_a_failure():
     assert same(before, state_of(net))
 
 
-def test_a_wrong_size_is_told():
+def test_a_wrong_size_is_told() -> None:
     net, _ = network("fashion")
     with pytest.raises(UsageError, match="it fails on an image of 20x20x1"):
         trace(net, torch.zeros(1, 20, 20))
@@ -103,9 +103,9 @@ def test_a_wrong_size_is_told():
         trace(net, torch.zeros(2, 1, 28, 28))
 
 
-def test_a_decision_by_the_data_is_said():
+def test_a_decision_by_the_data_is_said() -> None:
     class Decides(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.bright, self.dark = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
 
@@ -119,7 +119,7 @@ def test_a_decision_by_the_data_is_said():
     assert any("looks at a number" in note for note in found.notes)
 
 
-def test_a_detour_outside_torch_is_said_and_its_ends_are_given():
+def test_a_detour_outside_torch_is_said_and_its_ends_are_given() -> None:
     class Detour(nn.Module):
         def forward(self, x):
             return torch.from_numpy(np.sort(x.numpy(), axis=3))
@@ -135,7 +135,7 @@ def test_a_detour_outside_torch_is_said_and_its_ends_are_given():
     assert found.why("3", 1).agrees
 
 
-def test_memory_put_together_piece_by_piece_is_said():
+def test_memory_put_together_piece_by_piece_is_said() -> None:
     class Pieces(nn.Module):
         def forward(self, x):
             out = torch.zeros(1, 2, *x.shape[2:])
@@ -149,14 +149,14 @@ def test_memory_put_together_piece_by_piece_is_said():
     assert found.why("multiply", 1, 2, 2).agrees
 
 
-def test_a_circular_border_is_put_together_piece_by_piece():
+def test_a_circular_border_is_put_together_piece_by_piece() -> None:
     net = nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")
     found = trace(net, torch.randn(1, 4, 4))
     assert any("changes memory in place" in note for note in found.notes)
     assert found.why("conv", 1, 0, 0).agrees
 
 
-def test_an_unknown_layer_lists_the_nearest():
+def test_an_unknown_layer_lists_the_nearest() -> None:
     found = trace(*network("fashion"))
     with pytest.raises(UsageError, match="this network has no layer 'cnov1'") as caught:
         found.why("cnov1", 0, 0, 0)
@@ -165,7 +165,7 @@ def test_an_unknown_layer_lists_the_nearest():
 
 
 @pytest.mark.parametrize("unit", [(32, 0, 0), (-1, 0, 0), (0, 28, 0), (0, 0), (), (0, 0, 0, 0)])
-def test_an_unknown_unit_says_what_there_is(unit):
+def test_an_unknown_unit_says_what_there_is(unit) -> None:
     with pytest.raises(UsageError, match="conv1 needs channel, y, x, in 0 to 31, 0 to 27, 0 to 27") as caught:
         trace(*network("fashion")).why("conv1", *unit)
     assert caught.value.code == "unit-unknown"
@@ -173,7 +173,7 @@ def test_an_unknown_unit_says_what_there_is(unit):
 
 
 @given(model_texts(), st.integers(0, 10**6))
-def test_any_model_of_the_grammar_is_followed(text, seed):
+def test_any_model_of_the_grammar_is_followed(text, seed) -> None:
     torch.manual_seed(seed)
     try:
         net = models.build(text, (18, 16, 2), 3).eval()
@@ -189,7 +189,7 @@ def test_any_model_of_the_grammar_is_followed(text, seed):
         assert why.opened and why.agrees, (text, str(why))
 
 
-def test_the_zoo_of_everything_is_followed():
+def test_the_zoo_of_everything_is_followed() -> None:
     net, image = everything()
     assert isinstance(net, Everything)
     found = trace(net, image)

@@ -15,7 +15,7 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain import Normalisation, trace
-from tests.explain.networks import PROMISED, Habits, everything, network
+from tests.support.networks import PROMISED, Habits, everything, network
 
 
 def some_units(found, count, seed=0):
@@ -26,7 +26,7 @@ def some_units(found, count, seed=0):
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_200_units_of_each_network_agree_within_rounding(name):
+def test_200_units_of_each_network_agree_within_rounding(name) -> None:
     found = trace(*network(name))
     for step, place in some_units(found, 200):
         why = found.why(step.name, *place)
@@ -34,7 +34,7 @@ def test_200_units_of_each_network_agree_within_rounding(name):
         assert abs(why.difference) <= why.bound or why.sum == why.recorded, str(why)
 
 
-def test_every_kind_of_operation_agrees_and_its_terms_are_where_they_say():
+def test_every_kind_of_operation_agrees_and_its_terms_are_where_they_say() -> None:
     found = trace(*everything())
     seen = set()
     for step in found.steps[1:]:
@@ -80,7 +80,7 @@ def loop_convolution(image, weight, bias, stride, padding, dilation, groups, pla
     ("size", "stride", "padding", "dilation", "groups", "bias"),
     [(3, 1, 1, 1, 1, True), ((2, 3), (2, 1), (0, 2), (1, 2), 2, False), (5, 3, 2, 1, 4, True), (1, 1, 0, 1, 1, True)],
 )
-def test_a_convolution_is_its_loop(size, stride, padding, dilation, groups, bias):
+def test_a_convolution_is_its_loop(size, stride, padding, dilation, groups, bias) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 8, size, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
     image = torch.randn(4, 9, 8)
@@ -106,7 +106,7 @@ def test_a_convolution_is_its_loop(size, stride, padding, dilation, groups, bias
             assert term.product == term.input * term.weight
 
 
-def test_the_corner_of_a_padded_convolution_marks_five_cells():
+def test_the_corner_of_a_padded_convolution_marks_five_cells() -> None:
     found = trace(*network("fashion"))
     why = found.why("conv1", 0, 0, 0)
     assert [term.padding for term in why.terms] == [True, True, True, True, False, False, True, False, False]
@@ -115,7 +115,7 @@ def test_the_corner_of_a_padded_convolution_marks_five_cells():
     assert value["terms"][4]["from"] == {"layer": "image", "channel": 0, "y": 0, "x": 0}
 
 
-def test_the_json_has_what_scripts_count_on():
+def test_the_json_has_what_scripts_count_on() -> None:
     found = trace(*network("fashion"))
     value = json.loads(json.dumps(found.why("conv2", 5, 3, 4).to_json(), allow_nan=False))
     assert {"layer", "kind", "unit", "terms", "bias", "sum", "recorded", "difference"} <= value.keys()
@@ -131,7 +131,7 @@ def test_the_json_has_what_scripts_count_on():
     assert json.loads(json.dumps(found.why("dense2", 3).to_json()))["unit"] == {"channel": 3, "y": 0, "x": 0}
 
 
-def test_any_number_opens_down_to_the_pixels():
+def test_any_number_opens_down_to_the_pixels() -> None:
     net, _ = network("fashion")
     pixels = torch.randint(0, 256, (1, 1, 28, 28), generator=torch.Generator().manual_seed(0)).float()
     how = Normalisation(pixels, (0.3,), (0.25,))
@@ -158,7 +158,7 @@ def test_any_number_opens_down_to_the_pixels():
     assert why.layer == "pixels" and why.recorded == float(pixels[(0, *why.unit.index)])
 
 
-def test_what_cannot_be_opened_says_so():
+def test_what_cannot_be_opened_says_so() -> None:
     why = trace(*network("fashion")).why("conv1", 0, 0, 0)
     with pytest.raises(UsageError) as caught:
         why.open(0)
@@ -168,7 +168,7 @@ def test_what_cannot_be_opened_says_so():
     assert caught.value.code == "term-unknown"
 
 
-def test_an_operation_outside_the_catalogue_is_run_as_a_whole():
+def test_an_operation_outside_the_catalogue_is_run_as_a_whole() -> None:
     class Sorts(nn.Module):
         def forward(self, x):
             return x.sort(dim=3).values.flatten(1)
@@ -179,7 +179,7 @@ def test_an_operation_outside_the_catalogue_is_run_as_a_whole():
 
 
 @pytest.mark.parametrize("name", ["tiny", "fashion", "resnet-small", "everything", "habits"])
-def test_the_snippet_prints_the_number(name):
+def test_the_snippet_prints_the_number(name) -> None:
     torch.manual_seed(0)
     special = {"everything": everything(), "habits": (Habits().eval(), torch.randn(1, 2, 6, 6))}
     found = trace(*(special.get(name) or network(name)))
@@ -191,7 +191,7 @@ def test_the_snippet_prints_the_number(name):
         assert float(printed.getvalue()) == pytest.approx(why.sum, rel=1e-12, abs=1e-14), why.snippet()
 
 
-def test_the_worked_pooling():
+def test_the_worked_pooling() -> None:
     found = trace(nn.MaxPool2d(3), torch.tensor([1.0, 0, 4, 8, 2, 5, 20, 13, 25]).reshape(1, 3, 3))
     why = found.why("maxpool", 0, 0, 0)
     assert why.sum == why.recorded == 25
@@ -199,7 +199,7 @@ def test_the_worked_pooling():
     assert "[25]" in why.text()
 
 
-def test_the_worked_sizes():
+def test_the_worked_sizes() -> None:
     small = trace(models.build("tiny", (5, 5, 1), 2), torch.randn(1, 5, 5))
     assert (small["conv1"].shape, small["maxpool1"].shape) == ((1, 3, 3), (1, 2, 2))
     for padding, shape in (("same", (1, 6, 6)), ("valid", (1, 4, 4))):
@@ -207,7 +207,7 @@ def test_the_worked_sizes():
         assert trace(net, torch.randn(1, 6, 6))["conv1"].shape == shape
 
 
-def test_texts_short_and_whole():
+def test_texts_short_and_whole() -> None:
     found = trace(*network("fashion"))
     short, whole = found.why("conv2", 1, 4, 4).text(), found.why("conv2", 1, 4, 4).text(all=True)
     assert "convolution 3x3 over 32 channels, zeros beyond the border" in short
@@ -223,7 +223,7 @@ def test_texts_short_and_whole():
 
 
 @pytest.mark.parametrize("name", ["fashion", "resnet-small", "torchvision:resnet18"])
-def test_another_order_in_memory_changes_nothing(name):
+def test_another_order_in_memory_changes_nothing(name) -> None:
     net, image = network(name)
     net = copy.deepcopy(net).to(memory_format=torch.channels_last)
     found = trace(net, image.repeat(1, 1, 1, 1).contiguous(memory_format=torch.channels_last))

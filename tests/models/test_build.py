@@ -25,8 +25,7 @@ from convoscope.models import (
     table,
     to_text,
 )
-
-from .texts import model_texts, sides
+from tests.support.texts import model_texts, sides
 
 
 def preset_case(preset):
@@ -50,19 +49,19 @@ def layer_of(text, input, outputs=1):
         ("fashion", (28, 28, 1), 10, 421_642),
     ],
 )
-def test_parameters_of_the_known_presets(name, input, outputs, parameters):
+def test_parameters_of_the_known_presets(name, input, outputs, parameters) -> None:
     assert sum(parameter.numel() for parameter in build(name, input, outputs).parameters()) == parameters
     assert table(name, input, outputs).parameters == parameters
 
 
-def test_sizes_of_catsdogs():
+def test_sizes_of_catsdogs() -> None:
     rows = table("catsdogs", (150, 150, 3), 2).layers
     assert [row.output[0] for row in rows if row.kind in ("conv", "maxpool")] == [148, 74, 72, 36, 34, 17]
     assert rows[-1].output == (1,)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_give_scores_and_gradients(preset):
+def test_presets_give_scores_and_gradients(preset) -> None:
     input, outputs = preset_case(preset)
     torch.manual_seed(0)
     network = build(preset.name, input, outputs)
@@ -74,7 +73,7 @@ def test_presets_give_scores_and_gradients(preset):
 
 
 @pytest.mark.parametrize("name", ["small", "vgg-small", "resnet-small", "inception-small"])
-def test_modern_presets_take_every_size_and_stay_small(name):
+def test_modern_presets_take_every_size_and_stay_small(name) -> None:
     for side in (16, 28, 96, 160):
         shape = table(name, (side, side, 3), 10)
         assert 0.1e6 < shape.parameters < 1e6
@@ -83,14 +82,14 @@ def test_modern_presets_take_every_size_and_stay_small(name):
     assert network(torch.zeros(1, 3, 41, 37)).shape == (1, 10)
 
 
-def test_two_classes_may_share_one_score():
+def test_two_classes_may_share_one_score() -> None:
     assert build("flatten dense(1)", (5, 5, 1), 2).outputs == 1
     assert build("flatten dense", (5, 5, 1), 2).outputs == 2
     assert build("flatten dense(2)", (5, 5, 1), 2).outputs == 2
     assert build("conv(2, 1) globalavg", (5, 5, 1), 2)(torch.zeros(3, 1, 5, 5)).shape == (3, 2)
 
 
-def test_the_front_door():
+def test_the_front_door() -> None:
     assert models.__all__ == [
         "KERNELS",
         "LAYERS",
@@ -129,7 +128,7 @@ def test_the_front_door():
 # Names and seeds
 
 
-def test_children_are_named_by_kind_and_count():
+def test_children_are_named_by_kind_and_count() -> None:
     text = (
         "conv(8) norm relu maxpool residual(conv(8, 2) relu) residual(conv(16, stride=2) norm) "
         "parallel(conv(4, 1) | ) repeat(2, conv(8) relu) flatten dense(5) relu dense"
@@ -151,7 +150,7 @@ def test_children_are_named_by_kind_and_count():
     assert isinstance(network, nn.Sequential)
 
 
-def test_the_seed_is_torchs():
+def test_the_seed_is_torchs() -> None:
     def weights(seed):
         torch.manual_seed(seed)
         return torch.cat([parameter.flatten() for parameter in build("fashion", (28, 28, 1), 10).parameters()])
@@ -159,7 +158,7 @@ def test_the_seed_is_torchs():
     assert torch.equal(weights(3), weights(3)) and not torch.equal(weights(3), weights(4))
 
 
-def test_weights_start_as_the_docstring_says():
+def test_weights_start_as_the_docstring_says() -> None:
     torch.manual_seed(0)
     network = build("conv(64, 5) relu conv(256) relu flatten dense(300) dense", (9, 9, 16), 100)
     for module, gain in ((network.conv1, 2), (network.conv2, 2), (network.dense1, 2), (network.dense2, 1)):
@@ -170,7 +169,7 @@ def test_weights_start_as_the_docstring_says():
     assert plain.dense1.weight.std().item() == pytest.approx((3 * 1296) ** -0.5, rel=0.03)
 
 
-def test_a_residual_with_an_empty_shortcut_starts_by_passing_on():
+def test_a_residual_with_an_empty_shortcut_starts_by_passing_on() -> None:
     network = build("residual(conv(3) norm relu conv(3) norm) residual(conv(4) norm) flatten dense", (6, 6, 3), 2)
     image = torch.randn(2, 3, 6, 6)
     assert torch.equal(network.residual1(image), image)
@@ -202,7 +201,7 @@ def places(image, size, stride, dilation=(1, 1)):
     st.sampled_from(["zeros", "reflect", "replicate"]),
     st.sampled_from([1, 2]),
 )
-def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilation, border, groups):
+def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilation, border, groups) -> None:
     totals = [(k - 1) * dilation for k in size]
     assume(border != "reflect" or all((t + 1) // 2 < n for t, n in zip(totals, shape, strict=True)))
     text = f"conv(4, {size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, border={border}, dilation={dilation}, groups={groups})"
@@ -232,7 +231,7 @@ def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilat
     st.sampled_from(["zeros", "reflect", "replicate"]),
     st.data(),
 )
-def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data):
+def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data) -> None:
     before, after = {"same": ((side - 1) // 2, side // 2), "valid": (0, 0), "2": (2, 2)}[padding]
     assume(all(n + before + after >= side for n in shape) and (border != "reflect" or after < min(shape)))
     values = data.draw(st.lists(st.integers(-4, 4), min_size=side**2, max_size=side**2))
@@ -249,7 +248,7 @@ def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_named_kernel_is_its_numbers(name):
+def test_a_named_kernel_is_its_numbers(name) -> None:
     numbers = np.array(KERNELS[name].rows)
     weight = build(f"kernel({name}) globalavg", (7, 7, 3), 3).kernel1.weight
     assert weight.dtype == torch.float32 and (weight.numpy() == numbers.astype(np.float32)).all()
@@ -258,7 +257,7 @@ def test_a_named_kernel_is_its_numbers(name):
     assert torch.equal(named(image), plain(image))
 
 
-def test_named_kernels_do_what_they_say():
+def test_named_kernels_do_what_they_say() -> None:
     rising = torch.arange(5.0).expand(1, 1, 5, 5)  # brighter to the right
 
     def middle(name, image):
@@ -273,7 +272,7 @@ def test_named_kernels_do_what_they_say():
     assert KERNELS["gaussian"].rows[0] == (1 / 16, 2 / 16, 1 / 16) and KERNELS["gaussian5"].rows[2][2] == 36 / 256
 
 
-def test_a_kernel_has_a_buffer_and_no_parameters():
+def test_a_kernel_has_a_buffer_and_no_parameters() -> None:
     network = build("kernel(sobel_x) flatten dense", (6, 6, 3), 2)
     assert [name for name, _ in network.named_parameters()] == ["dense1.weight", "dense1.bias"]
     assert [(name, value.shape) for name, value in network.named_buffers()] == [("kernel1.weight", (3, 1, 3, 3))]
@@ -287,7 +286,7 @@ def test_a_kernel_has_a_buffer_and_no_parameters():
     assert "FixedKernel(3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), border=zeros)" in repr(network)
 
 
-def test_a_kernel_runs_as_one_ordinary_convolution():
+def test_a_kernel_runs_as_one_ordinary_convolution() -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     calls = []
@@ -311,7 +310,7 @@ def test_a_kernel_runs_as_one_ordinary_convolution():
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.integers(0, 2),
 )
-def test_pooling_equals_a_plain_loop(kind, shape, size, stride, padding):
+def test_pooling_equals_a_plain_loop(kind, shape, size, stride, padding) -> None:
     assume(2 * padding <= min(size) and all(n + 2 * padding >= k for n, k in zip(shape, size, strict=True)))
     network = layer_of(f"{kind}({size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, padding={padding})", (*shape, 2))
     image = torch.randn(2, *shape, dtype=torch.float64)
@@ -325,7 +324,7 @@ def test_pooling_equals_a_plain_loop(kind, shape, size, stride, padding):
     np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_pooling_steps_by_its_size_unless_told():
+def test_pooling_steps_by_its_size_unless_told() -> None:
     assert layer_of("maxpool(3)", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (3, 3)
     assert layer_of("avgpool(2x3)", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (4, 3)
     assert layer_of("maxpool", (9, 9, 1))(torch.zeros(1, 1, 9, 9)).shape[2:] == (4, 4)
@@ -350,13 +349,13 @@ def test_pooling_steps_by_its_size_unless_told():
         ("flatten", lambda x: x.reshape(2, -1)),
     ],
 )
-def test_layers_without_weights_equal_numpy(text, function):
+def test_layers_without_weights_equal_numpy(text, function) -> None:
     image = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     made = layer_of(text, (4, 5, 3)).double()(image).detach().numpy()
     np.testing.assert_allclose(made.reshape(2, -1), function(image.numpy()).reshape(2, -1), rtol=1e-12, atol=1e-12)
 
 
-def test_residual_with_another_shape_adds_a_projection():
+def test_residual_with_another_shape_adds_a_projection() -> None:
     torch.manual_seed(0)
     network = layer_of("residual(conv(5, stride=2x3) tanh)", (7, 8, 3))
     image = torch.randn(2, 3, 7, 8)
@@ -366,7 +365,7 @@ def test_residual_with_another_shape_adds_a_projection():
     assert torch.equal(network(image), expected) and expected.shape == (2, 5, 4, 3)
 
 
-def test_residual_on_vectors():
+def test_residual_on_vectors() -> None:
     network = build("flatten residual(dense(6) relu) residual(dense(6)) residual(norm dense(4)) dense", (2, 3, 1), 2)
     assert [name for name, _ in network.residual1.named_modules() if "shortcut" in name] == ["shortcut"]
     assert network.residual3.shortcut.dense1.bias is None and isinstance(
@@ -376,7 +375,7 @@ def test_residual_on_vectors():
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24), st.sampled_from([1, 2]))
-def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, channels):
+def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, channels) -> None:
     try:
         network = build(text, (height, width, channels), 3).eval().double()
     except UsageError:
@@ -541,7 +540,7 @@ def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, chann
         ),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint, code):
+def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint, code) -> None:
     for make in (build, table):
         with pytest.raises(UsageError) as caught:
             make(text, (6, 6, 1) if code != "model-too-big" else (200, 200, 1), 3)
@@ -552,7 +551,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint,
     "text",
     ["conv(3, 4, padding=valid) maxpool(3) maxpool flatten dense", "maxpool(5, stride=3) maxpool(3x2) flatten dense"],
 )
-def test_the_size_in_the_hint_is_the_least_that_works(text):
+def test_the_size_in_the_hint_is_the_least_that_works(text) -> None:
     with pytest.raises(UsageError) as caught:
         table(text, (2, 3, 1), 2)
     size = caught.value.hint.split("at least ")[1].split(",")[0]
@@ -564,7 +563,7 @@ def test_the_size_in_the_hint_is_the_least_that_works(text):
 
 
 @pytest.mark.parametrize("name", ["fashon", "mnist_mlp", "resnet18", "3"])
-def test_unknown_models_list_the_known_ones(name):
+def test_unknown_models_list_the_known_ones(name) -> None:
     with pytest.raises(UsageError, match=f"expected a preset .*fashion.*torchvision:NAME.*got `{name}`") as caught:
         build(name, (28, 28, 1), 10)
     assert caught.value.code == "model-unknown"
@@ -572,7 +571,7 @@ def test_unknown_models_list_the_known_ones(name):
         assert caught.value.hint == "did you mean fashion?"
 
 
-def test_model_text():
+def test_model_text() -> None:
     assert model_text(" tiny ") == PRESETS["tiny"].text
     assert model_text("flatten dense") == "flatten dense" and model_text("flatten") == "flatten"
     assert model_text("timm:resnet18") == "timm:resnet18"
@@ -580,20 +579,20 @@ def test_model_text():
 
 
 @pytest.mark.parametrize("input", [(0, 5, 1), (5, 5), (20_001, 5, 1), (5.0, 5, 1), (20_000, 20_000, 20)])
-def test_impossible_inputs(input):
+def test_impossible_inputs(input) -> None:
     with pytest.raises(UsageError, match="expected height x width x channels, each from 1 to 20,000, got") as caught:
         build("tiny", input, 2)
     assert caught.value.code == "model-input"
 
 
 @pytest.mark.parametrize("outputs", [0, -1, 2_000_000, 2.0])
-def test_impossible_outputs(outputs):
+def test_impossible_outputs(outputs) -> None:
     with pytest.raises(UsageError, match=r"outputs: expected a whole number from 1 to 1,000,000, got") as caught:
         table("tiny", (5, 5, 1), outputs)
     assert caught.value.code == "model-outputs"
 
 
-def test_read_size():
+def test_read_size() -> None:
     assert read_size("28x32x1") == (28, 32, 1) and read_size("96X96") == (96, 96, 3)
     for text in ("28", "28x28x1x1", "0x5x1", "axb", "-1x5x1", "", "5x5x" + "9" * 5000, "²x2"):
         with pytest.raises(UsageError, match="expected height x width x channels") as caught:
@@ -604,7 +603,7 @@ def test_read_size():
 # Ready modules
 
 
-def test_a_ready_module_is_returned_as_it_is():
+def test_a_ready_module_is_returned_as_it_is() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
     )
@@ -629,13 +628,13 @@ def test_a_ready_module_is_returned_as_it_is():
         (nn.Linear, "model: expected a text or a torch.nn.Module, got type"),
     ],
 )
-def test_a_module_that_does_not_fit_is_refused(module, message):
+def test_a_module_that_does_not_fit_is_refused(module, message) -> None:
     with pytest.raises(UsageError) as caught:
         build(module, (4, 4, 1), 5)
     assert message in str(caught.value) and caught.value.code == "model-module"
 
 
-def test_a_module_that_returns_no_tensor_is_refused():
+def test_a_module_that_returns_no_tensor_is_refused() -> None:
     class Two(nn.Module):
         def forward(self, x):
             return x, x
@@ -671,13 +670,13 @@ def grown(text, input, dtype, seed=0):
         "residual(conv(4) relu maxpool(3, stride=1, padding=1)) parallel(conv(2) relu maxpool | conv(3) tanh maxpool) relu relu maxpool globalavg dense",
     ],
 )
-def test_pool_first_changes_neither_scores_nor_gradients(text, dtype):
+def test_pool_first_changes_neither_scores_nor_gradients(text, dtype) -> None:
     for plain, swapped in zip(*grown(text, (12, 12, 2), dtype), strict=True):
         assert torch.equal(plain, swapped)
 
 
 @given(model_texts(), st.integers(0, 100))
-def test_pool_first_is_exact_for_any_text(text, seed):
+def test_pool_first_is_exact_for_any_text(text, seed) -> None:
     try:
         results = grown(text.replace("dropout(0.3)", "relu maxpool(2, stride=1)"), (14, 13, 1), torch.float32, seed)
     except (UsageError, ValueError):
@@ -686,7 +685,7 @@ def test_pool_first_is_exact_for_any_text(text, seed):
         assert torch.equal(plain, swapped)
 
 
-def test_pool_first_swaps_the_order_only_while_it_is_on():
+def test_pool_first_swaps_the_order_only_while_it_is_on() -> None:
     network = build(
         "conv(4) relu maxpool residual(conv(4) relu maxpool(3, stride=1, padding=1)) relu flatten dense", (8, 8, 1), 2
     )
@@ -713,7 +712,7 @@ def test_pool_first_swaps_the_order_only_while_it_is_on():
     assert pool_first(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))) == 0
 
 
-def test_memory_that_runs_out_is_no_fault_of_the_module():
+def test_memory_that_runs_out_is_no_fault_of_the_module() -> None:
     class Greedy(nn.Module):
         def forward(self, images):
             return images.new_zeros(len(images), 2**50)

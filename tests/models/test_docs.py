@@ -69,19 +69,19 @@ def kernel_lines():
 
 
 @pytest.mark.parametrize("lines", [layer_lines, argument_lines, preset_lines, kernel_lines])
-def test_tables_say_what_the_code_says(lines):
+def test_tables_say_what_the_code_says(lines) -> None:
     wanted = "\n".join(lines())
     assert wanted in PAGE, f"docs/models.md should have these lines:\n{wanted}"
 
 
 @pytest.mark.parametrize("text", blocks("model"))
-def test_every_model_on_the_page_builds(text):
+def test_every_model_on_the_page_builds(text) -> None:
     assert parse(text)
     size = (150, 150, 3) if "dense(1)" in text else (32, 32, 3)
     build(text, size, 2 if "dense(1)" in text else 10)
 
 
-def test_the_sessions_on_the_page_give_what_they_say():
+def test_the_sessions_on_the_page_give_what_they_say() -> None:
     session = doctest.DocTestParser().get_doctest("\n".join(blocks("pycon")), {}, "docs/models.md", "docs/models.md", 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     report: list[str] = []
@@ -90,7 +90,7 @@ def test_the_sessions_on_the_page_give_what_they_say():
 
 
 @pytest.mark.parametrize("text", blocks("error"))
-def test_every_error_on_the_page_is_raised_as_it_says(text):
+def test_every_error_on_the_page_is_raised_as_it_says(text) -> None:
     """The first line is the model, the rest what the command line prints for an image of 16x16x1 and 10 classes."""
     model, _, message = text.partition("\n")
     with pytest.raises(UsageError) as caught:
@@ -99,5 +99,5 @@ def test_every_error_on_the_page_is_raised_as_it_says(text):
 
 
 @pytest.mark.parametrize("text", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_have_a_line_of_description(text):
+def test_presets_have_a_line_of_description(text) -> None:
     assert text.about and "\n" not in text.about

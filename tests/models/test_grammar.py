@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from convoscope.errors import UsageError
 from convoscope.models import LAYERS, PRESETS, Item, from_json, kernel_text, parse, to_json, to_text
 from convoscope.models.grammar import DEEPEST, LONGEST_TEXT, MOST_LAYERS
+from tests.support.texts import any_items
 
-from .texts import any_items
 
-
-def test_arguments_by_place_and_by_name():
+def test_arguments_by_place_and_by_name() -> None:
     assert parse("conv(32, 5, stride=2)") == parse("conv(filters=32, size=5, stride=2)")
     assert parse("conv(32, 5, stride=2)")[0].given == (("filters", 32), ("size", 5), ("stride", 2))
     assert parse("conv(stride=2, filters=32)") == parse("conv(32, stride=2)")
@@ -26,12 +25,12 @@ def test_arguments_by_place_and_by_name():
     assert parse("dense(10, bias=false)")[0].arguments() == {"n": 10, "bias": False}
 
 
-def test_sizes_of_two_sides_are_height_and_width():
+def test_sizes_of_two_sides_are_height_and_width() -> None:
     assert parse("conv(4, 3x5)")[0].arguments()["size"] == (3, 5)
     assert parse("conv(4, 3x3)") == parse("conv(4, 3)")
 
 
-def test_white_space_lines_and_comments_do_not_matter():
+def test_white_space_lines_and_comments_do_not_matter() -> None:
     text = """
     conv( 8 ,3 )relu   # the first layer: conv(99) |
     # only a comment
@@ -43,13 +42,13 @@ def test_white_space_lines_and_comments_do_not_matter():
     assert parse("") == () == parse("  # nothing")
 
 
-def test_places_are_kept_and_do_not_count_in_comparisons():
+def test_places_are_kept_and_do_not_count_in_comparisons() -> None:
     items = parse("relu\n  residual(\n   conv(3))")
     assert [(item.line, item.column) for item in (*items, items[1].branches[0][0])] == [(1, 1), (2, 3), (3, 4)]
     assert Item("relu", line=7) == Item("relu")
 
 
-def test_kernels_by_name_and_by_numbers():
+def test_kernels_by_name_and_by_numbers() -> None:
     assert parse("kernel(sobel_x)")[0].given == (("values", "sobel_x"),)
     item = parse("kernel(1, 0, -1, 2, 0, -2, 1.5, -0, -1e-3, stride=2, padding=valid, border=reflect)")[0]
     assert item.arguments() == {
@@ -67,7 +66,7 @@ def test_kernels_by_name_and_by_numbers():
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([np.float32, np.float64]), st.data())
-def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data):
+def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data) -> None:
     floats = st.floats(-1e6, 1e6, width=32 if dtype == np.float32 else 64)
     rows = st.lists(floats, min_size=width, max_size=width)
     kernel = np.array(data.draw(st.lists(rows, min_size=height, max_size=height)), dtype)
@@ -81,7 +80,7 @@ def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data):
     assert to_text(parse(text)) == text
 
 
-def test_kernel_text_is_short_and_takes_tensors():
+def test_kernel_text_is_short_and_takes_tensors() -> None:
     import torch
 
     assert kernel_text(np.float32([[0.1, 1e-5], [-3, 0]])) == "kernel(0.1, 1e-05, -3, 0)"
@@ -104,13 +103,13 @@ def test_kernel_text_is_short_and_takes_tensors():
         ([[-2e6, 0]], "got -2e+06", "kernel-numbers"),
     ],
 )
-def test_what_kernel_text_refuses(values, message, code):
+def test_what_kernel_text_refuses(values, message, code) -> None:
     with pytest.raises(UsageError) as caught:
         kernel_text(values)
     assert message in str(caught.value) and caught.value.code == code
 
 
-def test_layers_that_hold_others():
+def test_layers_that_hold_others() -> None:
     assert parse("parallel(conv(8) relu | | maxpool(3, stride=1, padding=1))")[0].branches == (
         parse("conv(8) relu"),
         (),
@@ -122,7 +121,7 @@ def test_layers_that_hold_others():
 
 
 @given(any_items())
-def test_text_and_json_give_the_same_items_back(items):
+def test_text_and_json_give_the_same_items_back(items) -> None:
     assert parse(to_text(items)) == items
     tree = to_json(items)
     assert from_json(json.loads(json.dumps(tree))) == items
@@ -130,12 +129,12 @@ def test_text_and_json_give_the_same_items_back(items):
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_survive_the_round_trip(preset):
+def test_presets_survive_the_round_trip(preset) -> None:
     items = parse(preset.text)
     assert parse(to_text(items)) == items == from_json(to_json(items))
 
 
-def test_json_of_a_tree():
+def test_json_of_a_tree() -> None:
     assert to_json(parse("conv(8, 3x5) parallel(relu | ) dense")) == [
         {"kind": "conv", "arguments": {"filters": 8, "size": [3, 5]}},
         {"kind": "parallel", "branches": [[{"kind": "relu"}], []]},
@@ -263,7 +262,7 @@ def test_json_of_a_tree():
         ),
     ],
 )
-def test_errors_say_where_what_was_expected_and_what_came(text, place, expected, got, code):
+def test_errors_say_where_what_was_expected_and_what_came(text, place, expected, got, code) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     error = caught.value
@@ -296,13 +295,13 @@ def test_errors_say_where_what_was_expected_and_what_came(text, place, expected,
         ("residual()", "residual(conv(32) relu conv(32))"),
     ],
 )
-def test_hints(text, advice):
+def test_hints(text, advice) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert caught.value.hint.startswith(advice)
 
 
-def test_hints_show_no_control_characters():
+def test_hints_show_no_control_characters() -> None:
     with pytest.raises(UsageError) as caught:
         parse("conv(3) \x1b[31m")
     assert "\x1b" not in str(caught.value) + caught.value.hint and "`\\x1b`" in str(caught.value)
@@ -319,14 +318,14 @@ def test_hints_show_no_control_characters():
         ),
     ],
 )
-def test_hostile_texts_are_refused_early(text, message):
+def test_hostile_texts_are_refused_early(text, message) -> None:
     with pytest.raises(UsageError, match="model") as caught:
         parse(text)
     assert message in str(caught.value) and caught.value.code == "model-too-big"
 
 
 @given(st.text(alphabet="conv(32)relu parallel|=,xX#\n.-e0_é\0\t", max_size=60))
-def test_any_text_parses_or_is_refused_with_a_usage_error(text):
+def test_any_text_parses_or_is_refused_with_a_usage_error(text) -> None:
     try:
         items = parse(text)
     except UsageError as error:
@@ -341,7 +340,7 @@ def test_any_text_parses_or_is_refused_with_a_usage_error(text):
         max_size=12,
     )
 )
-def test_any_sequence_of_words_parses_or_is_refused_with_a_usage_error(words):
+def test_any_sequence_of_words_parses_or_is_refused_with_a_usage_error(words) -> None:
     try:
         items = parse(" ".join(words))
     except UsageError as error:
@@ -410,13 +409,13 @@ def deep_tree(levels):
         ),
     ],
 )
-def test_json_is_checked_as_a_text_is(tree, message, code):
+def test_json_is_checked_as_a_text_is(tree, message, code) -> None:
     with pytest.raises(UsageError) as caught:
         from_json(tree)
     assert message in str(caught.value) and caught.value.code == code
 
 
-def test_catalogue_describes_every_layer():
+def test_catalogue_describes_every_layer() -> None:
     for kind, layer in LAYERS.items():
         assert layer.kind == kind and layer.meaning
         for argument in layer.arguments:
@@ -425,7 +424,7 @@ def test_catalogue_describes_every_layer():
                 assert argument.accept(argument.default) == argument.default
 
 
-def test_reading_a_text_and_its_table_imports_no_torch():
+def test_reading_a_text_and_its_table_imports_no_torch() -> None:
     code = (
         "import sys; from convoscope.models import parse, table, to_json, PRESETS\n"
         "to_json(parse(PRESETS['catsdogs'].text)); table('resnet-small', (96, 96, 3), 10)\n"

@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convoscope.errors import UsageError
 from convoscope.models import PRESETS, build, table
-
-from .texts import model_texts
+from tests.support.texts import model_texts
 
 
 def built(text, input, outputs):
@@ -34,7 +33,7 @@ def outputs_of(network, input):
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24), st.sampled_from([1, 2, 4]))
-def test_shapes_parameters_and_work_equal_the_built_network(text, height, width, channels):
+def test_shapes_parameters_and_work_equal_the_built_network(text, height, width, channels) -> None:
     input = (height, width, channels)
     made, network = built(text, input, 3)
     shapes = outputs_of(network, input)
@@ -54,13 +53,13 @@ def test_shapes_parameters_and_work_equal_the_built_network(text, height, width,
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24))
-def test_the_measured_table_equals_the_planned_one(text, height, width):
+def test_the_measured_table_equals_the_planned_one(text, height, width) -> None:
     made, network = built(text, (height, width, 2), 3)
     assert table(network, (height, width, 2), 3).layers == made.layers
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_measured_presets(preset):
+def test_measured_presets(preset) -> None:
     input, outputs = preset.input or (64, 64, 3), 2 if preset.name in ("tiny", "catsdogs") else 10
     made = table(preset.name, input, outputs)
     measured = table(build(preset.name, input, outputs), input, outputs)
@@ -79,7 +78,7 @@ def test_measured_presets(preset):
         "kernel(blur) conv(2, 3, stride=2) kernel(1, 2, 3, 4, stride=1x2) parallel(kernel(gaussian5) | kernel(7))",
     ],
 )
-def test_receptive_fields_equal_the_reach_of_gradients(text):
+def test_receptive_fields_equal_the_reach_of_gradients(text) -> None:
     # On an image larger than the field, the pixels with a gradient are exactly those that a unit in the middle sees.
     side = 61
     network = build(f"{text} flatten dense", (side, side, 1), 1)[:-2].double()
@@ -94,7 +93,7 @@ def test_receptive_fields_equal_the_reach_of_gradients(text):
     assert (row.receptive_field if isinstance(row.receptive_field, tuple) else (row.receptive_field,) * 2) == reach
 
 
-def test_the_tiny_models_table():
+def test_the_tiny_models_table() -> None:
     made = table("tiny", (5, 5, 1), 2)
     assert made.to_json() == {
         "model": PRESETS["tiny"].text,
@@ -113,7 +112,7 @@ def test_the_tiny_models_table():
     json.dumps(made.to_json())
 
 
-def test_formulas_and_fields_of_vgg():
+def test_formulas_and_fields_of_vgg() -> None:
     # Simonyan and Zisserman 2015, configuration A to the second pooling, at 224 pixels.
     made = table("conv(64) relu maxpool conv(128) relu maxpool(2x3) norm flatten dense", (224, 224, 3), 1000)
     rows = {row.name: row for row in made.layers}
@@ -126,7 +125,7 @@ def test_formulas_and_fields_of_vgg():
     assert table("conv(8, 2, groups=2, bias=false) flatten dense", (6, 6, 4), 2).layers[1].formula == "2x2x2x8"
 
 
-def test_rows_of_blocks_stand_in_order_of_execution():
+def test_rows_of_blocks_stand_in_order_of_execution() -> None:
     made = table("residual(conv(4, stride=2) norm) parallel(relu | conv(2)) globalavg dense", (8, 8, 3), 2)
     assert [row.name for row in made.layers] == [
         "residual1.body.conv1",
@@ -143,7 +142,7 @@ def test_rows_of_blocks_stand_in_order_of_execution():
     assert made.layers[7].output == (4, 4, 6) and made.layers[4].parameters == 0
 
 
-def test_a_large_text_is_planned_quickly():
+def test_a_large_text_is_planned_quickly() -> None:
     started = time.perf_counter()
     made = table("repeat(1000, conv(8) norm relu) globalavg dense", (64, 64, 3), 10)
     assert len(made.layers) == 3002 and time.perf_counter() - started < 2
@@ -152,7 +151,7 @@ def test_a_large_text_is_planned_quickly():
 class Odd(nn.Module):
     """Parameters outside layers, a layer used twice, a frozen one, one never used, a matrix product of its own."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 2, 3, padding=1)
         self.scale = nn.Parameter(torch.ones(2, 1, 1))
@@ -165,7 +164,7 @@ class Odd(nn.Module):
         return (self.head(x.mean((2, 3))) @ torch.ones(4, 4)).softmax(1)
 
 
-def test_any_module_is_measured_and_left_as_found():
+def test_any_module_is_measured_and_left_as_found() -> None:
     network = Odd()
     network.conv.eval()
     made = table(network, (5, 5, 2), 4)
@@ -183,7 +182,7 @@ def test_any_module_is_measured_and_left_as_found():
         assert not part._forward_hooks and not part._forward_pre_hooks
 
 
-def test_hooks_are_gone_after_a_failure():
+def test_hooks_are_gone_after_a_failure() -> None:
     from convoscope.models.measure import measure
 
     network = nn.Sequential(nn.Flatten(), nn.Linear(3, 3))

@@ -22,13 +22,13 @@ from convoscope.models import build, table
         ("timm:resnet18", 11_689_512),
     ],
 )
-def test_tables_of_known_networks(name, parameters):
+def test_tables_of_known_networks(name, parameters) -> None:
     made = table(name, (224, 224, 3), 1000)
     assert made.parameters == sum(row.parameters for row in made.layers) == parameters
     assert made.layers[-1].output == (1000,)
 
 
-def test_the_receptive_field_of_resnet18_is_followed_through_its_additions():
+def test_the_receptive_field_of_resnet18_is_followed_through_its_additions() -> None:
     rows = {row.name: row for row in table("torchvision:resnet18", (224, 224, 3), 10).layers}
     # Araujo, Norris and Sim 2019, https://distill.pub/2019/computing-receptive-fields: 435 for resnet_v1_18.
     assert rows["layer4.1.conv2"].receptive_field == 435
@@ -44,7 +44,7 @@ def test_the_receptive_field_of_resnet18_is_followed_through_its_additions():
         ("timm:resnet10t", 2),
     ],
 )
-def test_any_channels_and_outputs(name, channels):
+def test_any_channels_and_outputs(name, channels) -> None:
     torch.manual_seed(0)
     network = build(name, (64, 96, channels), 7).eval()
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_any_channels_and_outputs(name, channels):
     assert 2 * made.multiply_adds == counter.get_total_flops()
 
 
-def test_the_seed_is_torchs():
+def test_the_seed_is_torchs() -> None:
     def first(seed):
         torch.manual_seed(seed)
         return next(build("torchvision:squeezenet1_1", (64, 64, 1), 2).parameters())
@@ -67,7 +67,7 @@ def test_the_seed_is_torchs():
 
 
 @pytest.mark.parametrize(("name", "size"), [("timm:test_vit", 96), ("torchvision:vit_b_32", 64)])
-def test_transformers_take_the_size_that_is_asked_for(name, size):
+def test_transformers_take_the_size_that_is_asked_for(name, size) -> None:
     assert table(name, (size, size, 1), 3).outputs == 3
 
 
@@ -81,7 +81,7 @@ def test_transformers_take_the_size_that_is_asked_for(name, size):
         ),
     ],
 )
-def test_images_too_small_for_the_depth(name, message, hint):
+def test_images_too_small_for_the_depth(name, message, hint) -> None:
     for make in (build, table):
         with pytest.raises(UsageError) as caught:
             make(name, (28, 28, 1), 10)
@@ -111,7 +111,7 @@ def test_images_too_small_for_the_depth(name, message, hint):
         ),
     ],
 )
-def test_unknown_names(name, message, hint):
+def test_unknown_names(name, message, hint) -> None:
     with pytest.raises(UsageError) as caught:
         build(name, (64, 64, 3), 10)
     assert message in str(caught.value) and hint in caught.value.hint and caught.value.code == "model-unknown"

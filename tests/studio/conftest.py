@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from studios import Door, Served, make_door, serving
+
+from tests.support.studios import Door, Served, make_door, serving
 
 
 @pytest.fixture

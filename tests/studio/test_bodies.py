@@ -13,13 +13,13 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from studios import Door, Served, serving, until
 
 from convoscope.studio import bodies
 from convoscope.studio.bodies import Bodies, Lingering
 from convoscope.studio.guard import Guard
 from convoscope.studio.sessions import Sessions
 from convoscope.studio.uploads import READ_AT_ONCE, WAITING
+from tests.support.studios import Door, Served, serving, until
 
 JSON = {"content-type": "application/json", "transfer-encoding": "chunked"}
 LIMITS = {

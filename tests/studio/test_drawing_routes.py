@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
-from strokes import drawn, strokes
 
 from convoscope import data
 from convoscope.data import pad_image
@@ -30,6 +29,7 @@ from convoscope.studio.making import ReadyMade
 from convoscope.studio.messages import Guess, PadModels
 from convoscope.studio.state import Studio
 from convoscope.training import Run, train
+from tests.support.strokes import drawn, strokes
 
 BINARY = {"content-type": "application/octet-stream"}
 FRUITS = "conv(4) relu maxpool conv(8, 5, bias=false) norm relu maxpool flatten dense(16) relu dense"

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-from studios import Served, serving
 
 from convoscope.studio.drawables import PREFIX
 from convoscope.studio.messages import Maps, Refusal
 from convoscope.studio.samples import SAMPLES
 from convoscope.studio.schema import document
 from convoscope.training import train
+from tests.support.studios import Served, serving
 
 REQUESTS = int(os.environ.get("CONVOSCOPE_REQUESTS", "5000"))
 

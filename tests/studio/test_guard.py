@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from starlette.types import Receive, Scope, Send
-from studios import PAGE, Answer, Door, ask, make_door
 
 from convoscope.studio.app import routes
 from convoscope.studio.guard import _WRONG_TOKEN, Guard
 from convoscope.studio.sessions import Sessions
+from tests.support.studios import PAGE, Answer, Door, ask, make_door
 
 HOST = "127.0.0.1:8000"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"]

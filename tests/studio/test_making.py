@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strokes import drawn, strokes
 
 from convoscope.data import pad_image
 from convoscope.files import FolderLock
@@ -23,6 +22,7 @@ from convoscope.studio.making import READY_MADE, Making, ReadyMade
 from convoscope.studio.messages import PadModel
 from convoscope.studio.state import RequestRefused
 from convoscope.training import Run, train
+from tests.support.strokes import drawn, strokes
 
 SETTINGS = ("--set", "threads=1", "--set", "precision=float32")
 QUICK = ReadyMade(

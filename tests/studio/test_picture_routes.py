@@ -577,7 +577,6 @@ def test_200_runs_are_listed_quickly_and_without_torch(tmp_path: Path, studio: P
             os.link(studio / "fruit" / file, folder / file)
     script = f"""
 import sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from types import SimpleNamespace
 from convoscope.studio.run_routes import runs

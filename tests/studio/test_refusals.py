@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from studios import ask
 
 from convoscope.errors import (
     ConvoscopeError,
@@ -19,6 +18,7 @@ from convoscope.errors import (
 from convoscope.studio import refusals
 from convoscope.studio.refusals import from_error, without_folders
 from convoscope.studio.state import RequestRefused, Studio
+from tests.support.studios import ask
 
 STUDIO = Path(__file__).parents[2] / "src" / "convoscope" / "studio"
 

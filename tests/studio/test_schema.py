@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from studios import Served
-
 from convoscope.studio.schema import document
+from tests.support.studios import Served
 
 
 def test_the_document_is_the_same_everywhere(tmp_path: Path) -> None:

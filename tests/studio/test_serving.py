@@ -19,7 +19,6 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from studios import PAGE, Served, make_door, serving, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -30,6 +29,7 @@ from convoscope.studio.pages import Page
 from convoscope.studio.serving import FaultLog, addresses, announcement, has_screen, listen, noted, running, serve
 from convoscope.studio.sessions import Sessions
 from convoscope.studio.state import Studio
+from tests.support.studios import PAGE, Served, make_door, serving, until
 
 # A page of three files instead of the built one, no networks to make, and no torch, whose import takes seconds of both cores.
 START = """

@@ -22,13 +22,13 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from studios import Served, serving, until
 
 from convoscope.data import InputFormat, open_image
 from convoscope.studio import uploads
 from convoscope.studio.decoding_child import decode
 from convoscope.studio.state import RequestRefused
 from convoscope.studio.uploads import Decoding, sentence
+from tests.support.studios import Served, serving, until
 
 Child = asyncio.subprocess.Process
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planting import CHANGED, FOLDERS, Plant, Victim, clear
 
 from convoscope.errors import MachineError, ModelFileError
 from convoscope.training.journal import Journal, read_events
+from tests.support.planting import CHANGED, FOLDERS, Plant, Victim, clear
 
 
 def row(epoch: int) -> Any:

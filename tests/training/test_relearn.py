@@ -277,9 +277,9 @@ def test_views_are_computed_for_training_images_only(backbone: Run, relearned: R
     rows = prepared.dataset.indices("train")
 
     views = view_recipe(prepared)
-    one = source.of(prepared, rows, augmented_views=views, view=1)
+    one = source.of(prepared, rows, views=views, view=1)
     assert source.computed == 0
-    two = source.of(prepared, rows, augmented_views=views, view=2)
+    two = source.of(prepared, rows, views=views, view=2)
     plain = source.of(prepared, rows)
     assert source.computed == 0
     assert not np.allclose(one, two) and not np.allclose(one, plain)

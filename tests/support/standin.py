@@ -53,7 +53,7 @@ class StandInRun:
     missing: Exception | None = None
     scored: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _, height, width, channels = self.pixels.shape
         self.settings = SimpleNamespace(
             source=self.source, sources=self.source, added=(), solved=False, backbone_learns=False, in_memory=False, layout="class-folders", task=self.task, classes=self.classes, model=self.model,

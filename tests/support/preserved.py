@@ -34,7 +34,7 @@ class Awkward(nn.Module):
     `fails_at`: the run, from 1, that fails in the middle.
     """
 
-    def __init__(self, fails_at=0):
+    def __init__(self, fails_at=0) -> None:
         super().__init__()
         self.first = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(2, 4, 3, padding=1)

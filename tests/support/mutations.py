@@ -2,7 +2,7 @@
 
 Each damage is a function of the picture's name and a number, so that one of them can be looked at again:
 
-    python tests/data/mutations.py jpeg-progressive 123
+    python -m tests.support.mutations jpeg-progressive 123
 """
 
 import os
@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-from pictures import chunk, colourful, encoded, exif, jpeg
 from PIL import Image
 
 from convoscope.data import InputFormat
 from convoscope.data.decode import decode_bytes, read_header
 from convoscope.errors import DataError
+from tests.support.pictures import chunk, colourful, encoded, exif, jpeg
 
 MEMORY_BYTES = 300_000_000
 """What the decoding of one picture may take, beyond what the process has before."""

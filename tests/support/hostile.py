@@ -2,7 +2,7 @@
 
 Each is a function of its kind and a number, so that one of them can be looked at again:
 
-    python tests/data/hostile.py jpeg-scans 3
+    python -m tests.support.hostile jpeg-scans 3
 """
 
 import functools
@@ -15,11 +15,11 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-from pictures import chunk, colourful, encoded, exif, jpeg, with_segment
 from PIL import Image
 
 from convoscope.data import InputFormat, open_image
 from convoscope.errors import DataError
+from tests.support.pictures import chunk, colourful, encoded, exif, jpeg, with_segment
 
 MEMORY_BYTES = 300_000_000
 """What one picture may take, beyond what the process has before; its file is read within."""

@@ -38,7 +38,7 @@ def network(name):
 class Habits(nn.Module):
     """Functional calls, in-place operations, a module used twice, an addition, a concatenation, a gate, a view."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(2, 4, 3, padding=1)
         self.again = nn.Conv2d(4, 4, 3, padding=1)
@@ -57,7 +57,7 @@ class Habits(nn.Module):
 class Everything(nn.Module):
     """One operation of each kind that `why` opens, in parallel on the same maps; the scores are their means."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.parts = nn.ModuleDict({
             "stride": nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2),
