@@ -12,8 +12,8 @@ from convoscope.data.contact_sheet import _MORE_FONTS, _fonts, contact_sheet
 from convoscope.data.dataset import Dataset, InputFormat
 from convoscope.data.sources import ArrayImages, Stack
 from convoscope.data.store import Prepared, prepare
-from convoscope.drawing import font
 from convoscope.errors import DataError, MachineError
+from convoscope.render import font
 
 
 def of_pixels(pixels: np.ndarray, **more) -> Prepared:

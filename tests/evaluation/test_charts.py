@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoscope.drawing import shorten
 from convoscope.evaluation import charts
 from convoscope.evaluation.pictures import mistakes_sheet
-from convoscope.pixels import to_image
+from convoscope.render import shorten, to_image
 
 span = st.floats(1e-6, 1e6)
 

@@ -184,7 +184,7 @@ def test_filters_blue_is_negative_red_is_positive() -> None:
     from torch import nn
 
     from convoscope.evaluation.pictures import first_filters
-    from convoscope.pixels import filter_image
+    from convoscope.render import filter_image
 
     layer = nn.Conv2d(2, 1, 2)
     with torch.no_grad():

@@ -6,11 +6,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from convoscope.drawing import font
 from convoscope.errors import UsageError
 from convoscope.explain import blocks, figures
 from convoscope.explain.tracing import Normalisation, Trace, trace
 from convoscope.models import build
+from convoscope.render import font
 
 RED, BLUE, WHITE = (0xC2, 0x2A, 0x35), (0x1F, 0x5F, 0xBF), (255, 255, 255)
 random = np.random.default_rng(0)

@@ -1,7 +1,6 @@
 """Run + images -> scores, curves of invariance, a report, a comparison. See docs/testing.md."""
 
 from .comparison import Comparison, compare, write_comparison
-from .page import Section, paragraph, sheet
 from .report import write_report
 from .scores import Scores
 from .testing import read_scores, test
@@ -9,11 +8,8 @@ from .testing import read_scores, test
 __all__ = [
     "Comparison",
     "Scores",
-    "Section",
     "compare",
-    "paragraph",
     "read_scores",
-    "sheet",
     "test",
     "write_comparison",
     "write_report",

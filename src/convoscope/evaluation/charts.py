@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..drawing import COLOURS, Drawing, shorten, text_width
+from ..render import COLOURS, Drawing, shorten, text_width
 from .scores import number_text, percent
 
 LARGEST_NUMBERED = 25

@@ -9,11 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..drawing import DASHES, SERIES, shorten
 from ..errors import UsageError, printable
 from ..files import write_text
+from ..render import DASHES, SERIES, Section, code, figure, figures, note, page, paragraph, shorten, table
 from .charts import Curve, accuracy_floor, invariance_charts, line_chart, ticks
-from .page import Section, code, figure, figures, note, page, paragraph, table
 from .report import model_name, seconds_text
 from .scores import Scores, finite, number_text, percent
 from .testing import gap_of, part_name, range_text, read_scores, table_of, test_command

@@ -1,9 +1,7 @@
-"""Images of a test: sheets of mistakes, samples of classes, first-layer filters; and the way into a page."""
+"""Images of a test: sheets of mistakes, samples of classes, first-layer filters."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,20 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..drawing import COLOURS, fitting, font, png_bytes
-from ..pixels import Pixels, enlarge, to_image
+from ..render import COLOURS, Pixels, enlarge, fitting, font, to_image
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-def data_uri(image: Image.Image, *, exact: bool = False) -> str:
-    """An image inside a page: PNG where that is small or must be `exact`, JPEG for photographs."""
-    if image.mode == "RGB" and image.width * image.height > 64 * 64 and not exact:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=88)
-        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
 def strip(images: Sequence[Pixels], *, side: int, gap: int = 4) -> Image.Image:

@@ -14,10 +14,26 @@ from .. import geometry
 from ..data.dataset import SPLITS
 from ..errors import ConvoscopeError, MachineError, printable
 from ..files import check_plain, open_plain, write_text
-from ..pixels import enlarge, filter_image, to_image
+from ..render import (
+    Section,
+    beside,
+    code,
+    enlarge,
+    facts,
+    figure,
+    figures,
+    filter_image,
+    note,
+    page,
+    pairs,
+    paragraph,
+    picture,
+    table,
+    text,
+    to_image,
+)
 from . import charts, pictures
 from .charts import Curve, line_chart
-from .page import Section, beside, code, facts, figure, figures, note, page, pairs, paragraph, picture, table, text
 from .scores import Scores, finite, number_text, percent, wilson
 from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of, test_command, varies
 

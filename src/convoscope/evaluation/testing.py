@@ -26,7 +26,6 @@ from PIL import Image
 
 from .. import geometry
 from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell, read_split
-from ..drawing import png_bytes
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
 from ..files import (
     FolderLock,
@@ -38,7 +37,7 @@ from ..files import (
     write_text,
 )
 from ..parsing import read_json
-from ..pixels import to_image
+from ..render import png_bytes, to_image
 from . import charts, invariance, pictures
 from .scores import (
     THRESHOLD,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..drawing import shorten
+from ..render import shorten
 from .blocks import (
     GROUND,
     NUMBERED,

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..drawing import COLOURS, fitting, font
 from ..errors import printable
-from ..pixels import signed_image
+from ..render import COLOURS, fitting, font, signed_image
 
 Floats = NDArray[np.floating[Any]]
 Align = Literal["start", "middle", "end"]

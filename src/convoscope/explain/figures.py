@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from ..errors import UsageError
-from ..pixels import Pixels, enlarge, to_image
+from ..render import Pixels, enlarge, to_image
 from .arithmetic import why_figure
 from .blocks import (
     GROUND,

@@ -197,7 +197,7 @@ class GradientWhy:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from .words import preformatted
+        from ..render import preformatted
 
         return preformatted(self.text())
 
@@ -510,7 +510,7 @@ class TrainingStep:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from .words import preformatted
+        from ..render import preformatted
 
         return preformatted(self.text())
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import data
 from ..errors import printable
-from ..evaluation import Section, paragraph, sheet
+from ..render import Section, paragraph, sheet
 from ..training import Prediction, Run
 from . import figures
 from .attribution import METHODS, Attribution, attribute, shuffled

@@ -200,7 +200,7 @@ class Trace:
         return explain(self, self[layer], index)
 
     def _repr_html_(self) -> str:
-        from ..evaluation import sheet
+        from ..render import sheet
         from .figures import overview
 
         return sheet(overview(self), "every layer of the network")

@@ -273,7 +273,7 @@ class Why:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from .words import preformatted
+        from ..render import preformatted
 
         return preformatted(self.text())
 

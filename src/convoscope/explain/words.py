@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +19,6 @@ _TERMS = 12
 """So many single terms stand in a short answer."""
 _BESIDE = 7
 """Up to this width a window's cells stand beside its weights and products."""
-
-
-def preformatted(text: str) -> str:
-    """Text as a notebook shows it: in columns."""
-    return f"<pre>{escape(text)}</pre>"
 
 
 def why_text(why: Why, *, all: bool = False) -> str:

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from convoscope.drawing import COLOURS, Drawing, fitting, font
+from convoscope.render import COLOURS, Drawing, fitting, font
 
 
 def test_svg_and_png_show_the_same() -> None:

@@ -5,6 +5,8 @@ The pieces are plain functions from texts to markup. What they take is text unle
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape as _escape
@@ -12,9 +14,8 @@ from importlib import resources
 
 from PIL import Image
 
-from ..drawing import COLOURS, Drawing
 from ..errors import printable
-from .pictures import data_uri
+from .drawing import COLOURS, Drawing, png_bytes
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ def page(title: str, head_markup: str, sections: Sequence[Section], foot: str) -
     """The whole page. Its security policy forbids scripts and every request."""
     styles = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     light, dark = (";".join(f"--{name}:{pair[tone]}" for name, pair in COLOURS.items()) for tone in (0, 1))
-    variables = f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}@media print{{:root{{color-scheme:light;{light}}}}}"
+    variables = (
+        f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f"@media print{{:root{{color-scheme:light;{light}}}}}"
+    )
     links = "".join(f'<a href="#{section.anchor}">{text(section.heading)}</a>' for section in sections)
     body = "".join(
         f'<section id="{section.anchor}"><h2>{text(section.heading)}</h2>{section.markup}</section>\n'
@@ -44,12 +48,14 @@ def page(title: str, head_markup: str, sections: Sequence[Section], foot: str) -
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{text(title)}</title>\n<style>\n{variables}\n{styles}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>{head_markup}<nav>{links}</nav></header>\n{body}<footer>{text(foot)}</footer>\n</main>\n</body>\n</html>\n"
+        f"<header>{head_markup}<nav>{links}</nav></header>\n{body}"
+        f"<footer>{text(foot)}</footer>\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -110,7 +116,10 @@ def table(
     if total is not None:
         cells = "".join(f"<td{kind(column)}>{text(cell)}</td>" for column, cell in enumerate(total))
         lines.append(f'<tr class="total">{cells}</tr>')
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 def figure(drawing: Drawing, caption: str = "", *, scroll: bool = False) -> str:
@@ -125,17 +134,28 @@ def figures(markups: Sequence[str]) -> str:
     return f'<div class="figures">{"".join(markups)}</div>'
 
 
+def data_uri(image: Image.Image, *, exact: bool = False) -> str:
+    """An image inside a page: PNG where that is small or must be `exact`, JPEG for photographs."""
+    if image.mode == "RGB" and image.width * image.height > 64 * 64 and not exact:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=88)
+        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+
+
 def picture(image: Image.Image, description: str, *, sharp: bool) -> str:
     """An image inside the page; `sharp` keeps its pixels square when it is enlarged."""
-    kind = ' class="pixels"' if sharp else ""
-    return (
-        f'<img src="{data_uri(image)}" width="{image.width}" height="{image.height}" alt="{text(description)}"{kind}>'
-    )
+    return _img(image, description, more=' class="pixels"' if sharp else "")
+
+
+def _img(image: Image.Image, description: str, *, exact: bool = False, more: str = "") -> str:
+    uri, size = data_uri(image, exact=exact), f'width="{image.width}" height="{image.height}"'
+    return f'<img src="{uri}" {size} alt="{text(description)}"{more}>'
 
 
 def sheet(image: Image.Image, description: str) -> str:
-    """A drawn sheet on its own white ground, exact; it scrolls where it is very tall, and sideways on a narrow screen."""
-    shown = f'<img src="{data_uri(image, exact=True)}" width="{image.width}" height="{image.height}" alt="{text(description)}">'
+    """A drawn sheet on its own white ground, exact. It scrolls where it is very tall or the screen is narrow."""
+    shown = _img(image, description, exact=True)
     tall = " tall" if image.height > 1600 else ""
     return f'<div class="scroll sheet{tall}" tabindex="0">{shown}</div>'
 
@@ -149,3 +169,8 @@ def code(value: str) -> str:
     """A command or a text to be copied."""
     lines = "\n".join(_escape(printable(line)) for line in value.split("\n"))
     return f"<pre><code>{lines}</code></pre>"
+
+
+def preformatted(value: str) -> str:
+    """Text as a notebook shows it: in columns."""
+    return f"<pre>{_escape(value)}</pre>"

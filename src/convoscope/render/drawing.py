@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .errors import printable
+from ..errors import printable
 
 COLOURS: dict[str, tuple[str, str]] = {
     # One neutral grey family.

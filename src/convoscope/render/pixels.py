@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """One image `(H, W, C)` as a grey or RGB picture; of another number of channels the first one or three are shown."""
+    """One image `(H, W, C)` as a grey or RGB picture; of other numbers of channels the first one or three."""
     if pixels.shape[2] < 3:
         return Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]), "L")
     return Image.fromarray(np.ascontiguousarray(pixels[:, :, :3]), "RGB")
