@@ -2,10 +2,53 @@
 
 from typing import TYPE_CHECKING
 
-from .kernels import border_cells, convolve, filters, output_size, output_size_text, pool
+from .methods.kernels import Numbers, border_cells, convolve, filters, output_size, output_size_text, pool
 
 if TYPE_CHECKING:
-    from .attribution import (
+    from .arithmetic.gradients import (
+        Backward,
+        GradientWhy,
+        TrainingStep,
+        backward,
+        training_step,
+    )
+    from .arithmetic.solve import (
+        Term,
+        Unit,
+        Why,
+        read_unit,
+    )
+    from .capture.recorder import (
+        Normalisation,
+        Step,
+        Trace,
+        trace,
+    )
+    from .drawings.maps import (
+        attribution_sheet,
+        filter_sheet,
+        image_sheet,
+        map_sheet,
+        overview,
+        patches_sheet,
+        scatter,
+        scores_bars,
+        why_figure,
+    )
+    from .inspection import (
+        Look,
+        RunInspection,
+        chapters,
+        filter_sheets,
+        look,
+    )
+    from .methods.activation import (
+        Example,
+        Grown,
+        maximise_activation,
+        top_activating_examples,
+    )
+    from .methods.attribution import (
         METHODS,
         Attribution,
         attribute,
@@ -17,63 +60,20 @@ if TYPE_CHECKING:
         shuffled,
         similarity,
     )
-    from .features import (
+    from .methods.embeddings import (
         Features,
         Projection,
         embeddings,
         pca,
         umap,
     )
-    from .figures import (
-        attribution_sheet,
-        filter_sheet,
-        image_sheet,
-        map_sheet,
-        overview,
-        patches_sheet,
-        scatter,
-        scores_bars,
-        why_figure,
-    )
-    from .gradients import (
-        Backward,
-        GradientWhy,
-        TrainingStep,
-        backward,
-        training_step,
-    )
-    from .looking import (
-        Look,
-        RunInspection,
-        chapters,
-        filter_sheets,
-        look,
-    )
-    from .moving import (
-        MovedScores,
-        transform_sensitivity,
-    )
-    from .seeking import (
-        Example,
-        Grown,
-        maximise_activation,
-        top_activating_examples,
-    )
-    from .statistics import (
+    from .methods.map_statistics import (
         MapStatistics,
         map_statistics,
     )
-    from .tracing import (
-        Normalisation,
-        Step,
-        Trace,
-        trace,
-    )
-    from .why import (
-        Term,
-        Unit,
-        Why,
-        read_unit,
+    from .methods.transforms import (
+        MovedScores,
+        transform_sensitivity,
     )
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "MapStatistics",
     "MovedScores",
     "Normalisation",
+    "Numbers",
     "Projection",
     "RunInspection",
     "Step",
@@ -137,56 +138,56 @@ __all__ = [
 
 # torch takes seconds to import; convolution and pooling by hand do not need it.
 _LATER = {
-    "METHODS": "attribution",
-    "Attribution": "attribution",
-    "attribute": "attribution",
-    "grad_cam": "attribution",
-    "integrated_gradients": "attribution",
-    "occlusion": "attribution",
-    "pixel_flips": "attribution",
-    "saliency": "attribution",
-    "shuffled": "attribution",
-    "similarity": "attribution",
-    "Features": "features",
-    "Projection": "features",
-    "embeddings": "features",
-    "pca": "features",
-    "umap": "features",
-    "attribution_sheet": "figures",
-    "filter_sheet": "figures",
-    "image_sheet": "figures",
-    "map_sheet": "figures",
-    "overview": "figures",
-    "patches_sheet": "figures",
-    "scatter": "figures",
-    "scores_bars": "figures",
-    "why_figure": "figures",
-    "Backward": "gradients",
-    "GradientWhy": "gradients",
-    "TrainingStep": "gradients",
-    "backward": "gradients",
-    "training_step": "gradients",
-    "RunInspection": "looking",
-    "Look": "looking",
-    "chapters": "looking",
-    "filter_sheets": "looking",
-    "look": "looking",
-    "MovedScores": "moving",
-    "transform_sensitivity": "moving",
-    "Example": "seeking",
-    "Grown": "seeking",
-    "top_activating_examples": "seeking",
-    "maximise_activation": "seeking",
-    "MapStatistics": "statistics",
-    "map_statistics": "statistics",
-    "Normalisation": "tracing",
-    "Step": "tracing",
-    "Trace": "tracing",
-    "trace": "tracing",
-    "Term": "why",
-    "Unit": "why",
-    "Why": "why",
-    "read_unit": "why",
+    "METHODS": "methods.attribution",
+    "Attribution": "methods.attribution",
+    "attribute": "methods.attribution",
+    "grad_cam": "methods.attribution",
+    "integrated_gradients": "methods.attribution",
+    "occlusion": "methods.attribution",
+    "pixel_flips": "methods.attribution",
+    "saliency": "methods.attribution",
+    "shuffled": "methods.attribution",
+    "similarity": "methods.attribution",
+    "Features": "methods.embeddings",
+    "Projection": "methods.embeddings",
+    "embeddings": "methods.embeddings",
+    "pca": "methods.embeddings",
+    "umap": "methods.embeddings",
+    "attribution_sheet": "drawings.maps",
+    "filter_sheet": "drawings.maps",
+    "image_sheet": "drawings.maps",
+    "map_sheet": "drawings.maps",
+    "overview": "drawings.maps",
+    "patches_sheet": "drawings.maps",
+    "scatter": "drawings.maps",
+    "scores_bars": "drawings.maps",
+    "why_figure": "drawings.maps",
+    "Backward": "arithmetic.gradients",
+    "GradientWhy": "arithmetic.gradients",
+    "TrainingStep": "arithmetic.gradients",
+    "backward": "arithmetic.gradients",
+    "training_step": "arithmetic.gradients",
+    "RunInspection": "inspection",
+    "Look": "inspection",
+    "chapters": "inspection",
+    "filter_sheets": "inspection",
+    "look": "inspection",
+    "MovedScores": "methods.transforms",
+    "transform_sensitivity": "methods.transforms",
+    "Example": "methods.activation",
+    "Grown": "methods.activation",
+    "top_activating_examples": "methods.activation",
+    "maximise_activation": "methods.activation",
+    "MapStatistics": "methods.map_statistics",
+    "map_statistics": "methods.map_statistics",
+    "Normalisation": "capture.recorder",
+    "Step": "capture.recorder",
+    "Trace": "capture.recorder",
+    "trace": "capture.recorder",
+    "Term": "arithmetic.solve",
+    "Unit": "arithmetic.solve",
+    "Why": "arithmetic.solve",
+    "read_unit": "arithmetic.solve",
 }
 
 

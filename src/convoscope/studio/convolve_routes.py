@@ -16,7 +16,7 @@ from .messages import Chain, ChainResult, Convolve, Maps, Pool, Refusal, Relu, S
 from .state import RequestRefused
 
 if TYPE_CHECKING:
-    from ..explain.kernels import Numbers
+    from ..explain import Numbers
 
 router = APIRouter()
 

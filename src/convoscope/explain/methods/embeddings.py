@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
-from .running import hooked, quiet, run, whole_number
-from .seeking import Images, batches
+from ...errors import UsageError
+from ..capture.forward import hooked, quiet, run, whole_number
+from .activation import Images, batches
 
 
 @dataclass(frozen=True, eq=False)

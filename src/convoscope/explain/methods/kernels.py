@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from ..data import InputFormat, open_image
-from ..errors import UsageError, printable
-from ..models import KERNELS, Kernel
+from ...data import InputFormat, open_image
+from ...errors import UsageError, printable
+from ...models import KERNELS, Kernel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

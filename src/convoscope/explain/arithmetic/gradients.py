@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import UsageError, printable
-from .running import first_line, nearest, preserve_state, probabilities, quiet
-from .tracing import Trace
-from .why import Unit
+from ...errors import UsageError, printable
+from ..capture.forward import first_line, nearest, preserve_state, probabilities, quiet
+from ..capture.recorder import Trace
+from .solve import Unit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -189,7 +189,7 @@ class GradientWhy:
 
     def text(self, *, all: bool = False) -> str:
         """For a terminal: short, or with every term."""
-        from .words import gradient_text
+        from ..drawings.text import gradient_text
 
         return gradient_text(self, all=all)
 
@@ -197,7 +197,7 @@ class GradientWhy:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from ..render import preformatted
+        from ...render import preformatted
 
         return preformatted(self.text())
 
@@ -314,7 +314,7 @@ def backward(
     Raises:
         UsageError: the network fails on these images (`model-module`), or the targets do not fit (`target-unknown`).
     """
-    from .tracing import trace
+    from ..capture.recorder import trace
 
     images = images[None] if images.ndim == 3 else images
     function = loss if callable(loss) else _cross_entropy(loss)
@@ -502,7 +502,7 @@ class TrainingStep:
 
     def text(self) -> str:
         """Every number of the step, for small models."""
-        from .words import step_text
+        from ..drawings.text import step_text
 
         return step_text(self)
 
@@ -510,7 +510,7 @@ class TrainingStep:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from ..render import preformatted
+        from ...render import preformatted
 
         return preformatted(self.text())
 

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import UsageError, printable
-from .tracing import Ref, Step, Trace
+from ...errors import UsageError, printable
+from ..capture.recorder import Ref, Step, Trace
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -253,19 +253,19 @@ class Why:
 
     def text(self, *, all: bool = False) -> str:
         """For a terminal: short, or with every product."""
-        from .words import why_text
+        from ..drawings.text import why_text
 
         return why_text(self, all=all)
 
     def snippet(self) -> str:
         """A PyTorch program of a few lines that prints `sum`."""
-        from .words import why_snippet
+        from ..drawings.text import why_snippet
 
         return why_snippet(self)
 
     def figure(self) -> Image.Image:
         """The arithmetic as a picture: what came in, the weights, the products, and the sum."""
-        from .figures import why_figure
+        from ..drawings.maps import why_figure
 
         return why_figure(self)
 
@@ -273,7 +273,7 @@ class Why:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from ..render import preformatted
+        from ...render import preformatted
 
         return preformatted(self.text())
 

@@ -10,7 +10,7 @@ from torch import nn
 from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain import backward, training_step
-from tests.explain.test_tracing import same, state_of
+from tests.explain.capture.test_recorder import same, state_of
 from tests.support.networks import PROMISED, Habits, network
 
 

@@ -20,14 +20,14 @@ from .. import data
 from ..errors import printable
 from ..render import Section, paragraph, sheet
 from ..training import Prediction, Run
-from . import figures
-from .attribution import METHODS, Attribution, attribute, shuffled
-from .blocks import column
-from .features import embeddings, pca
-from .moving import MovedScores, transform_sensitivity
-from .seeking import Example, maximise_activation, top_activating_examples
-from .tracing import Normalisation, Step, Trace, trace
-from .why import Why
+from .arithmetic.solve import Why
+from .capture.recorder import Normalisation, Step, Trace, trace
+from .drawings import maps as figures
+from .drawings.blocks import column
+from .methods.activation import Example, maximise_activation, top_activating_examples
+from .methods.attribution import METHODS, Attribution, attribute, shuffled
+from .methods.embeddings import embeddings, pca
+from .methods.transforms import MovedScores, transform_sensitivity
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
-from ..geometry import Grid, Pixels, grid, scale, shift, turn
+from ...errors import UsageError
+from ...geometry import Grid, Pixels, grid, scale, shift, turn
 
 _MOST_BYTES = 1 << 26
 """What images in several places take at most at once."""

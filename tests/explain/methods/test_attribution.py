@@ -14,8 +14,8 @@ from torch import nn
 
 from convoscope import data, models
 from convoscope.errors import UsageError
-from convoscope.explain import attribution as room
-from convoscope.explain.attribution import METHODS, attribute, shuffled, similarity
+from convoscope.explain.methods import attribution as room
+from convoscope.explain.methods.attribution import METHODS, attribute, shuffled, similarity
 from tests.support.preserved import NETWORKS, awkward, network, preserve_state
 
 # In float64 both sides do the same sums in another order: 1e-10 of the largest value is thousands of roundings.

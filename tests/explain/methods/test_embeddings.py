@@ -13,7 +13,7 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.features import embeddings, pca, umap
+from convoscope.explain.methods.embeddings import embeddings, pca, umap
 from tests.support.preserved import NETWORKS, awkward, network, preserve_state
 
 LAST = {"text": "dense2", "resnet-small": "dense1", "torchvision:resnet18": "fc"}

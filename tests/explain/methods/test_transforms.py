@@ -7,7 +7,7 @@ import torch
 from convoscope import geometry
 from convoscope.errors import UsageError
 from convoscope.evaluation import invariance
-from convoscope.explain.moving import transform_sensitivity
+from convoscope.explain.methods.transforms import transform_sensitivity
 from tests.support.preserved import network, preserve_state
 
 
@@ -138,7 +138,7 @@ def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch
 
     image = picture(9, 7, 3)
     whole = transform_sensitivity(mean_colour, image)
-    monkeypatch.setattr("convoscope.explain.moving._MOST_BYTES", 4 * image.nbytes)
+    monkeypatch.setattr("convoscope.explain.methods.transforms._MOST_BYTES", 4 * image.nbytes)
     found = transform_sensitivity(scores, image)
     assert max(asked) == 4
     for name in ("untouched", "right", "down", "turned", "scaled"):

@@ -13,8 +13,8 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.features import embeddings
-from convoscope.explain.seeking import maximise_activation, top_activating_examples
+from convoscope.explain.methods.activation import maximise_activation, top_activating_examples
+from convoscope.explain.methods.embeddings import embeddings
 from convoscope.models.footprint import Footprint, footprint
 from tests.support.preserved import awkward, network, preserve_state
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..render import shorten
+from ...render import shorten
 from .blocks import (
     GROUND,
     NUMBERED,
@@ -47,7 +47,7 @@ from .blocks import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .why import Term, Why
+    from ..arithmetic.solve import Term, Why
 
 _MOST_CHANNELS = 6
 _MOST_TERMS = 16
@@ -236,7 +236,7 @@ def _grids(
 
 
 def _is_pixel(why: Why, start: int, count: int) -> bool:
-    from .tracing import PIXELS
+    from ..capture.recorder import PIXELS
 
     sources = (why.term(at).source for at in range(start, start + count))
     return next((source.layer == PIXELS for source in sources if source is not None), False)
@@ -320,7 +320,7 @@ def _flat_cells(values: Floats, terms: Sequence[Term] = ()) -> list[Image.Image]
 
 
 def _from_pixels(term: Term) -> bool:
-    from .tracing import PIXELS
+    from ..capture.recorder import PIXELS
 
     return term.source is not None and term.source.layer == PIXELS
 

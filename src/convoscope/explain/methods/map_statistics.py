@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import printable
+from ...errors import printable
 
 if TYPE_CHECKING:
-    from .gradients import GradientWhy, TrainingStep
-    from .why import Why
+    from ..arithmetic.gradients import GradientWhy, TrainingStep
+    from ..arithmetic.solve import Why
 
 _CHANNELS = 4
 """So many input channels stand in a short answer, those that count most."""

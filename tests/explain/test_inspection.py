@@ -214,7 +214,7 @@ def test_a_picture_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
 def test_of_very_large_images_fewer_are_looked_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = explain.RunInspection.of(run)
     assert inside is not None and len(inside.pixels) > 10
-    monkeypatch.setattr("convoscope.explain.looking._MOST_BYTES", 10 * 28 * 28 + 5)
+    monkeypatch.setattr("convoscope.explain.inspection._MOST_BYTES", 10 * 28 * 28 + 5)
     fewer = explain.RunInspection.of(run)
     assert fewer is not None and len(fewer.pixels) == 10
     assert [len(batch) for batch in fewer.batches()] == [10]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import UsageError, printable
-from ..free_memory import ran_out
-from ..models.footprint import footprint
+from ...errors import UsageError, printable
+from ...free_memory import ran_out
+from ...models.footprint import footprint
 
 
 @contextlib.contextmanager

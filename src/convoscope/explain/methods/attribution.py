@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UsageError, printable
-from ..free_memory import ran_out
-from ..models.footprint import BUDGET, Scale
-from .running import (
+from ...errors import UsageError, printable
+from ...free_memory import ran_out
+from ...models.footprint import BUDGET, Scale
+from ..capture.forward import (
     find,
     first_line,
     hooked,

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import printable
-from ..render import COLOURS, fitting, font, signed_image
+from ...errors import printable
+from ...render import COLOURS, fitting, font, signed_image
 
 Floats = NDArray[np.floating[Any]]
 Align = Literal["start", "middle", "end"]

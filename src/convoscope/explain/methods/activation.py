@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import UsageError, printable
-from .running import at_once, find, hooked, normalised, quiet, run, whole_number
+from ...errors import UsageError, printable
+from ..capture.forward import at_once, find, hooked, normalised, quiet, run, whole_number
 
 Images = Tensor | ArrayLike | Iterable[Any]
 """Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that

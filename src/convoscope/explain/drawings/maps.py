@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import UsageError
-from ..render import Pixels, enlarge, to_image
-from .arithmetic import why_figure
+from ...errors import UsageError
+from ...render import Pixels, enlarge, to_image
+from ..methods.map_statistics import MapStatistics, map_statistics
+from .arithmetic_figure import why_figure
 from .blocks import (
     GROUND,
     NUMBERED,
@@ -53,12 +54,11 @@ from .blocks import (
     title_line,
     words,
 )
-from .statistics import MapStatistics, map_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .tracing import Step, Trace
+    from ..capture.recorder import Step, Trace
 
 __all__ = [
     "attribution_sheet",

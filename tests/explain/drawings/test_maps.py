@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from convoscope.errors import UsageError
-from convoscope.explain import blocks, figures
-from convoscope.explain.tracing import Normalisation, Trace, trace
+from convoscope.explain.capture.recorder import Normalisation, Trace, trace
+from convoscope.explain.drawings import blocks
+from convoscope.explain.drawings import maps as figures
 from convoscope.models import build
 from convoscope.render import font
 

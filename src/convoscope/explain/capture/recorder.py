@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..errors import UsageError, printable
-from ..models.network import Parallel, Residual
-from .running import nearest, preserve_state, run
+from ...errors import UsageError, printable
+from ...models.network import Parallel, Residual
+from .forward import nearest, preserve_state, run
 
 if TYPE_CHECKING:
-    from .why import Why
+    from ..arithmetic.solve import Why
 
 IMAGE = "image"
 """The name of what goes into the network."""
@@ -195,13 +195,13 @@ class Trace:
         Raises:
             UsageError: `layer-unknown`, `unit-unknown`.
         """
-        from .why import explain
+        from ..arithmetic.solve import explain
 
         return explain(self, self[layer], index)
 
     def _repr_html_(self) -> str:
-        from ..render import sheet
-        from .figures import overview
+        from ...render import sheet
+        from ..drawings.maps import overview
 
         return sheet(overview(self), "every layer of the network")
 

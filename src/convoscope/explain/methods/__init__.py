@@ -1,0 +1,1 @@
+"""Ways to ask a network: attribution, activation, embeddings, transforms; and convolution by hand."""
