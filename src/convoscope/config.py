@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from .errors import UsageError, printable
 from .files import machine_error, size_text
 from .parsing import MOST_TOML_BYTES, parse_toml
+from .suggestions import did_you_mean
 
 _KEYS: dict[str, tuple[type, ...]] = {
     "source": (str,),
@@ -60,8 +60,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for key, value in values.items():
         if key not in _KEYS:
             if len(faults) < _TOLD:
-                near = difflib.get_close_matches(key[:80], _KEYS, 1)
-                faults.append(f"{printable(key)[:80]}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
+                meant = did_you_mean(key, _KEYS)
+                faults.append(f"{printable(key)[:80]}: no such key" + (f"; {meant}" if meant else ""))
         elif not isinstance(value, _KEYS[key]) or isinstance(value, bool) != (_KEYS[key] == (bool,)):
             faults.append(
                 f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {reprlib.repr(value)}"

@@ -6,7 +6,6 @@ pad gives, into one form. tools/make_drawings.py made the file.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from ..errors import DataError, UsageError
+from ..suggestions import nearest_names
 from .dataset import Dataset
 from .sources import ArrayImages, Stack
 from .split import check_seed, check_share, draw
@@ -75,7 +75,7 @@ def load_builtin(
 
 def nearest_first(asked: str, known: Sequence[str] | dict[str, str]) -> list[str]:
     """The known names, those most like `asked` in front, the others in their order."""
-    near = difflib.get_close_matches(asked.casefold(), list(known), n=3, cutoff=0.5)
+    near = nearest_names(asked, known, most=3, cutoff=0.5)
     return near + [one for one in known if one not in near]
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError, printable
 from ..free_memory import ran_out
-from .grammar import nearest, parse
+from ..suggestions import did_you_mean
+from .grammar import parse
 from .layers import LAYERS
 from .plan import Plan, PlannedLayer, check_input, make_plan
 from .presets import PRESETS
@@ -33,12 +34,11 @@ def model_text(model: str) -> str:
     if word in PRESETS:
         return PRESETS[word].text
     if re.fullmatch(r"[\w.-]+", word) and word not in LAYERS:
-        meant = nearest(word, [*PRESETS, *LAYERS])
         raise UsageError(
             "model",
             f"expected a preset ({', '.join(PRESETS)}), torchvision:NAME, timm:NAME or a text of layers, got `{printable(word[:80])}`",
             code="model-unknown",
-            hint=f"did you mean {meant}?" if meant else "write for instance: conv(32) relu maxpool flatten dense",
+            hint=did_you_mean(word, [*PRESETS, *LAYERS]) or "write for instance: conv(32) relu maxpool flatten dense",
         )
     return model
 

@@ -6,7 +6,6 @@ question. Errors say line, column, what was expected and what came.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import math
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UsageError, printable
+from ..suggestions import did_you_mean
 from .layers import LARGEST_KERNEL, LAYERS, Argument, Layer, Value, size_text
 
 if TYPE_CHECKING:
@@ -137,13 +137,6 @@ def _expected(names: Iterable[str] | None) -> str:
     return known[0] if len(known) == 1 else ", ".join(known[:-1]) + " or " + known[-1]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known name that a misspelt one is likely to mean, or an empty string."""
-    folded = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else ""
-
-
 class _Reader:
     """Turns lark's tree into items, and knows the text for the error messages."""
 
@@ -195,13 +188,12 @@ class _Reader:
         line, column = name.line or 0, name.column or 0
         layer = LAYERS.get(name)
         if layer is None:
-            meant = nearest(name, LAYERS)
             self.fail(
                 line,
                 column,
                 "a layer (" + ", ".join(LAYERS) + ")",
                 f"`{printable(name[:80])}`",
-                advice=f"did you mean {meant}?" if meant else "",
+                advice=did_you_mean(name, LAYERS),
                 code="model-unknown-layer",
             )
         branches: list[list[Tree[Token]]] = []
@@ -271,13 +263,13 @@ class _Reader:
 
     def refuse(self, argument: Argument, word: Token, *, got: str = "", advice: str = "") -> NoReturn:
         """A value that the argument does not take."""
-        meant = nearest(word, argument.words) if word.type == "NAME" else ""
+        meant = did_you_mean(word, argument.words) if word.type == "NAME" else ""
         self.fail(
             word.line or 0,
             word.column or 0,
             f"{argument.name} to be {argument.expected}",
             got or f"`{printable(word[:40])}`",
-            advice=f"did you mean {meant}?" if meant else advice,
+            advice=meant or advice,
             code="model-argument",
         )
 
@@ -288,9 +280,8 @@ class _Reader:
             word: Token = entry.children[2].children[0]  # type: ignore[union-attr, assignment]
             known = [argument.name for argument in layer.arguments]
             if name not in known:
-                meant = nearest(name, known)
                 allowed = "an argument of " + layer.kind + (f" ({', '.join(known)})" if known else ", which has none")
-                advice = f"did you mean {meant}?" if meant else ""
+                advice = did_you_mean(name, known)
                 self.fail(line, column, allowed, f"`{printable(name[:80])}`", advice=advice, code="model-argument")
             argument = layer.arguments[known.index(name)]
             if name in given:
@@ -563,8 +554,8 @@ def _from_entry(entry: object, place: str, depth: int) -> Item:
     kind, given, branches = entry.get("kind"), entry.get("arguments", {}), entry.get("branches", [])
     layer = LAYERS.get(kind) if isinstance(kind, str) else None
     if layer is None:
-        meant = nearest(kind, LAYERS) if isinstance(kind, str) else ""
-        raise _bad_json(f"{place}.kind", "a layer", kind, hint=f"did you mean {meant}?" if meant else "")
+        hint = did_you_mean(kind, LAYERS) if isinstance(kind, str) else ""
+        raise _bad_json(f"{place}.kind", "a layer", kind, hint=hint)
     if not isinstance(given, dict):
         raise _bad_json(f"{place}.arguments", "names and values", given)
     if not isinstance(branches, list):

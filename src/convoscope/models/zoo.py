@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, printable
+from ..suggestions import did_you_mean
 from .build import LibraryName, check, head_layers
-from .grammar import nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,12 +57,11 @@ def check_name(library: str, name: str) -> None:
     """
     known = _names(library)
     if name not in known:
-        meant = nearest(name, known)
         raise UsageError(
             "model",
             f"{library} has no classification network `{printable(name[:80])}`",
             code="model-unknown",
-            hint=f"did you mean {library}:{meant}?" if meant else f"for instance {library}:resnet18",
+            hint=did_you_mean(name, known, prefix=f"{library}:") or f"for instance {library}:resnet18",
         )
 
 

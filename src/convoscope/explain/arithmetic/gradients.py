@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UsageError, printable
-from ..capture.forward import first_line, nearest, preserve_state, probabilities, quiet
+from ...suggestions import the_nearest
+from ..capture.forward import first_line, preserve_state, probabilities, quiet
 from ..capture.recorder import Trace
 from .solve import Unit
 
@@ -275,7 +276,7 @@ class Backward:
         raise UsageError(
             "weight",
             f"this network learns no {printable(parameter)!r}",
-            hint=nearest(parameter, self.gradients) or "it learns " + ", ".join(list(self.gradients)[:5]),
+            hint=the_nearest(parameter, self.gradients) or "it learns " + ", ".join(list(self.gradients)[:5]),
             code="parameter-unknown",
         )
 

@@ -23,7 +23,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError, printable
 from ...models.network import Parallel, Residual
-from .forward import nearest, preserve_state, run
+from ...suggestions import the_nearest
+from .forward import preserve_state, run
 
 if TYPE_CHECKING:
     from ..arithmetic.solve import Why
@@ -180,7 +181,7 @@ class Trace:
         raise UsageError(
             "layer",
             f"this network has no layer {printable(name)!r}",
-            hint=nearest(name, self._numbers) or "it has " + ", ".join(some),
+            hint=the_nearest(name, self._numbers) or "it has " + ", ".join(some),
             code="layer-unknown",
         )
 

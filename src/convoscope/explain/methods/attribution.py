@@ -27,19 +27,9 @@ from torch import Tensor, nn
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models.footprint import BUDGET, Scale
-from ..capture.forward import (
-    find,
-    first_line,
-    hooked,
-    nearest,
-    one_image,
-    probabilities,
-    quiet,
-    run,
-    scores_of,
-    whole_number,
-)
+from ...models.memory import BUDGET, Scale
+from ...suggestions import the_nearest
+from ..capture.forward import find, first_line, hooked, one_image, probabilities, quiet, run, scores_of, whole_number
 
 Answers = Callable[[Tensor], Tensor]
 """From raw scores `(N, outputs)` to what a person gets to see, `(N, K)`, such as `Objective.answers`."""
@@ -369,7 +359,7 @@ def attribute(
             "method",
             f"expected one of {', '.join(METHODS)}, got {printable(method)[:80]!r}",
             code="method-unknown",
-            hint=nearest(method, METHODS),
+            hint=the_nearest(method, METHODS),
         )
     function = METHODS[method].function
     known = [name for name in inspect.signature(function).parameters if name not in ("model", "image", "target")]

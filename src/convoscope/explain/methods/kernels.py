@@ -8,7 +8,6 @@ These are the plain sums, apart from any network: no bias, no activation, nothin
 from __future__ import annotations
 
 import contextlib
-import difflib
 import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,6 +19,7 @@ from PIL import Image
 from ...data import InputFormat, open_image
 from ...errors import UsageError, printable
 from ...models import KERNELS, Kernel
+from ...suggestions import the_nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -183,13 +183,11 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
     known = {name: part for name, part in network.named_modules() if _weight(part) is not None}
     part = dict(network.named_modules()).get(layer)
     if part is None:
-        folded = {name.casefold(): name for name in known}
-        near = [folded[match] for match in difflib.get_close_matches(layer.casefold()[:200], folded, 5, 0.4)]
         raise UsageError(
             "layer",
             f"this network has no layer {printable(layer[:200])!r}",
             code="layer-unknown",
-            hint=f"the nearest: {', '.join(near)}" if near else _some(known),
+            hint=the_nearest(layer, known) or _some(known),
         )
     weight = _weight(part)
     if weight is None:
@@ -314,12 +312,11 @@ def _by(size: Iterable[int]) -> str:
 def _unknown(name: str, got: object, known: Iterable[str]) -> UsageError:
     """A word that is none of `known`; names what it may have meant."""
     names = list(known)
-    near = difflib.get_close_matches(str(got).casefold()[:80], names, 3, 0.5)
     return UsageError(
         name,
         f"expected {' or '.join(names)}, got {printable(repr(got)[:60])}",
         code=f"{name}-unknown",
-        hint=f"the nearest: {', '.join(near)}" if near else "",
+        hint=the_nearest(got, names, most=3, cutoff=0.5),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UsageError, printable
+from ..suggestions import did_you_mean
 
 _TOLD = 20
 """So many faults are named in one message."""
@@ -130,16 +131,14 @@ class EngineSettings(BaseModel):
 
 def recipe_error(error: ValidationError) -> UsageError:
     """All faults of a configuration in one message, each with its key, what came and, for a typo, the nearest key."""
-    import difflib
-
     faults, meanings, unknown = [], [], False
     found = error.errors(include_url=False)
     for fault in found[:_TOLD]:
         key = printable(".".join(str(part) for part in fault["loc"]))[:80]
         if fault["type"] == "extra_forbidden":
             unknown = True
-            near = difflib.get_close_matches(key, list(Recipe.model_fields), 1)
-            faults.append(f"{key}: no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+            meant = did_you_mean(key, Recipe.model_fields)
+            faults.append(f"{key}: no such setting" + (f"; {meant}" if meant else ""))
         else:
             message = fault["msg"][0].lower() + fault["msg"][1:]
             faults.append(f"{key}: {message}; received {reprlib.repr(fault['input'])}")
