@@ -3,7 +3,7 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
-from .backbones import (
+from .backbone_text import (
     FeatureLayer,
     Pretrained,
     backbone_text,

@@ -101,7 +101,7 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
         return model
     named = library_name(model)
     if named is not None:
-        from .zoo import build_from_library
+        from .library import build_from_library
 
         return build_from_library(named, input, outputs)
     text = model_text(model)
@@ -117,7 +117,7 @@ def count_parameters(model: str, input: tuple[int, int, int], outputs: int) -> i
     check_input(input, outputs)
     named = library_name(model)
     if named is not None:
-        from .zoo import sketch_from_library
+        from .library import sketch_from_library
 
         return sum(parameter.numel() for parameter in sketch_from_library(named, input, outputs).parameters())
     return sum(step.parameters for step in make_plan(parse(model_text(model)), input, outputs).rows())

@@ -92,7 +92,7 @@ def table(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
         named = library_name(model)
         if named is None:
             return _table_of_plan(make_plan(parse(model_text(model)), input, outputs), model_text(model))
-        from .zoo import sketch_from_library
+        from .library import sketch_from_library
 
         module = sketch_from_library(named, input, outputs)
         label = f"{named.library}:{named.name} {named.layers}".rstrip()

@@ -41,7 +41,7 @@ def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs
 
 
 def _with_layers(network: nn.Module, layers: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    from .backbones import head_path, replace_part
+    from .backbone_text import head_path, replace_part
 
     path = head_path(network, input)
     weight = network.get_parameter(f"{path}.weight")

@@ -213,7 +213,7 @@ def pretrained(model: str) -> Pretrained:
     """
     named = library_name(model)
     assert named is not None
-    from .zoo import check_name
+    from .library import check_name
 
     check_name(named.library, named.name)
     found = _of_timm(named.name) if named.library == "timm" else _of_torchvision(named.name)
