@@ -1,20 +1,14 @@
-"""Backbones and heads: where a network's head is, what stands before it, and what the libraries say of their weights."""
+"""Backbones and heads as texts: what comes before the head, and where a backbone may end."""
 
 import pytest
 import torch
 from torch import nn
 
-from convoscope.errors import UsageError
 from convoscope.models import (
     backbone_text,
-    blocks,
     build,
     feature_layers,
-    head_path,
-    library_name,
-    pretrained,
     replace_part,
-    table,
     with_head,
 )
 
@@ -84,103 +78,3 @@ def test_a_shortened_backbone_gives_what_the_whole_one_has_there(backbone: str) 
             features = short(images)
         assert features.shape == (2, feature_layer.width)
         assert features.equal(there[0].flatten(1))
-
-
-@pytest.mark.parametrize(
-    ("model", "path"),
-    [
-        ("conv(4) relu flatten dense(5) relu dense", "dense2"),
-        ("torchvision:mobilenet_v3_small", "classifier.3"),
-        ("timm:resnet10t", "fc"),
-    ],
-)
-def test_the_head_is_the_dense_layer_that_gives_the_scores(model: str, path: str) -> None:
-    torch.manual_seed(0)
-    network = build(model, (64, 64, 3), 7).train()
-    assert head_path(network, (64, 64, 3)) == path
-    assert network.training
-    assert not any(part._forward_hooks for part in network.modules())
-    images = torch.randn(2, 3, 64, 64)
-    network.eval()
-    with torch.no_grad():
-        scores = network(images)
-        head = network.get_submodule(path)
-        replace_part(network, path, nn.Identity())
-        torch.testing.assert_close(head(network(images)), scores, rtol=0, atol=0)
-
-
-def test_a_network_without_a_dense_head_is_refused() -> None:
-    network = build("torchvision:squeezenet1_1", (64, 64, 3), 7)
-    with pytest.raises(UsageError, match="do not come from a dense layer") as caught:
-        head_path(network, (64, 64, 3))
-    assert caught.value.code == "backbone-without-head"
-    with pytest.raises(UsageError) as caught:
-        build("torchvision:squeezenet1_1 dense(8) relu dense", (64, 64, 3), 7)
-    assert caught.value.code == "backbone-without-head"
-
-
-def test_layers_behind_a_librarys_name_take_the_place_of_its_head() -> None:
-    torch.manual_seed(0)
-    text = "timm:resnet10t dense(16) relu dense"
-    assert library_name(text) == ("timm", "resnet10t", "dense(16) relu dense")
-    network = build(text, (64, 64, 3), 5).eval()
-    assert [name for name, _ in network.get_submodule("fc").named_children()] == ["dense1", "relu1", "dense2"]
-    with torch.no_grad():
-        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
-    made = table(text, (64, 64, 3), 5)
-    assert made.model == text
-    assert made.layers[-1].name == "fc.dense2"
-    assert made.parameters == sum(parameter.numel() for parameter in network.parameters())
-
-
-def test_layers_behind_a_name_must_fit_a_vector() -> None:
-    with pytest.raises(UsageError) as caught:
-        build("timm:resnet10t conv(8) globalavg", (64, 64, 3), 5)
-    assert caught.value.code == "model-shape"
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("conv(4) norm relu residual(conv(4) norm relu conv(4) norm) relu globalavg dense(8) relu dense", [3, 1]),
-        ("parallel(conv(4) | conv(4)) globalavg dense", [2, 1]),
-    ],
-)
-def test_blocks_of_a_text(model: str, expected: list[int]) -> None:
-    network = build(model, (16, 16, 1), 3)
-    found = blocks(network)
-    names = [name for block in found for name in block]
-    assert names == [name for name, _ in network.named_parameters()]
-    kinds = [{name.split(".")[0].rstrip("0123456789") for name in block} for block in found]
-    if expected == [3, 1]:
-        assert kinds == [{"conv", "norm"}, {"residual"}, {"dense"}, {"dense"}]
-    else:
-        assert kinds == [{"parallel"}, {"dense"}]
-
-
-@pytest.mark.parametrize(("model", "count"), [("torchvision:resnet18", 10), ("timm:tf_efficientnet_lite0", 19)])
-def test_blocks_of_libraries_networks(model: str, count: int) -> None:
-    """ResNet-18: the first convolution, eight residuals, the dense layer. EfficientNet-Lite0: 16 blocks between a first and a last convolution."""
-    network = build(model, (64, 64, 3), 3)
-    found = blocks(network)
-    assert len(found) == count
-    assert [name for block in found for name in block] == [name for name, _ in network.named_parameters()]
-
-
-def test_what_the_libraries_say_of_their_weights() -> None:
-    offer = pretrained("torchvision:resnet18")
-    assert offer.address.startswith("https://") and offer.address.endswith(".pth")
-    assert offer.sha256 in offer.address and len(offer.sha256) == 8
-    assert (offer.input, offer.outputs) == ((224, 224, 3), 1000)
-    offer = pretrained("timm:resnet18")
-    assert offer.address.endswith(".safetensors") and offer.sha256 == ""
-    assert len(offer.mean) == len(offer.std) == 3
-
-
-def test_a_network_without_weights_is_refused() -> None:
-    with pytest.raises(UsageError) as caught:
-        pretrained("timm:efficientnet_b8")
-    assert caught.value.code == "backbone-without-weights"
-    with pytest.raises(UsageError) as caught:
-        pretrained("timm:resnet18x")
-    assert caught.value.code == "model-unknown"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from convoscope.errors import UsageError
 from convoscope.models import LAYERS, PRESETS, Item, from_json, kernel_text, parse, to_json, to_text
-from convoscope.models.grammar import DEEPEST, LONGEST_TEXT, MOST_LAYERS
+from convoscope.models.grammar import LONGEST_TEXT
+from convoscope.models.items import DEEPEST, MOST_LAYERS
 from tests.support.texts import any_items
 
 

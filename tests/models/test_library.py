@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convoscope.errors import UsageError
-from convoscope.models import build, table
+from convoscope.models import build, library_name, table
 
 
 # Parameters for 3 channels and 1,000 classes, as https://pytorch.org/vision/stable/models.html and timm's results list them.
@@ -115,3 +115,23 @@ def test_unknown_names(name, message, hint) -> None:
     with pytest.raises(UsageError) as caught:
         build(name, (64, 64, 3), 10)
     assert message in str(caught.value) and hint in caught.value.hint and caught.value.code == "model-unknown"
+
+
+def test_layers_behind_a_librarys_name_take_the_place_of_its_head() -> None:
+    torch.manual_seed(0)
+    text = "timm:resnet10t dense(16) relu dense"
+    assert library_name(text) == ("timm", "resnet10t", "dense(16) relu dense")
+    network = build(text, (64, 64, 3), 5).eval()
+    assert [name for name, _ in network.get_submodule("fc").named_children()] == ["dense1", "relu1", "dense2"]
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+    made = table(text, (64, 64, 3), 5)
+    assert made.model == text
+    assert made.layers[-1].name == "fc.dense2"
+    assert made.parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_layers_behind_a_name_must_fit_a_vector() -> None:
+    with pytest.raises(UsageError) as caught:
+        build("timm:resnet10t conv(8) globalavg", (64, 64, 3), 5)
+    assert caught.value.code == "model-shape"

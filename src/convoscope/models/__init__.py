@@ -3,42 +3,55 @@
 Importing this room imports no torch: reading a text and its table need none.
 """
 
-from .backbone_text import (
-    FeatureLayer,
-    Pretrained,
-    backbone_text,
-    blocks,
-    feature_layers,
-    head_path,
-    pretrained,
-    replace_part,
-    with_head,
-)
-from .build import build, check, count_parameters, library_name, model_text, pool_first
-from .grammar import Item, from_json, kernel_text, parse, to_json, to_text
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .backbone_text import FeatureLayer, backbone_text, feature_layers, with_head
+from .build import build, count_parameters
+from .check import check
+from .grammar import parse
+from .item_json import from_json, to_json
+from .item_text import kernel_text, to_text
+from .items import Item
 from .kernels import KERNELS, Kernel
 from .layers import LAYERS
+from .modes import eval_mode
+from .names import library_name, model_text
 from .plan import read_size
 from .presets import PRESETS, Preset
-from .table import LayerRow, ModelTable, table
+from .pretrained import Pretrained, pretrained
+from .rows import LayerRow
+from .surgery import blocks, head_path, pool_first, replace_part
+from .table import ModelTable, table
+
+if TYPE_CHECKING:
+    from .memory import BUDGET, Footprint, Scale, footprint
+    from .network import Parallel, Residual
 
 __all__ = [
+    "BUDGET",
     "KERNELS",
     "LAYERS",
     "PRESETS",
     "FeatureLayer",
+    "Footprint",
     "Item",
     "Kernel",
     "LayerRow",
     "ModelTable",
+    "Parallel",
     "Preset",
     "Pretrained",
+    "Residual",
+    "Scale",
     "backbone_text",
     "blocks",
     "build",
     "check",
     "count_parameters",
+    "eval_mode",
     "feature_layers",
+    "footprint",
     "from_json",
     "head_path",
     "kernel_text",
@@ -54,3 +67,19 @@ __all__ = [
     "to_text",
     "with_head",
 ]
+
+_NEED_TORCH = {
+    "BUDGET": ".memory",
+    "Footprint": ".memory",
+    "Scale": ".memory",
+    "footprint": ".memory",
+    "Parallel": ".network",
+    "Residual": ".network",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when they are first used: torch alone takes seconds.
+    if name in _NEED_TORCH:
+        return getattr(import_module(_NEED_TORCH[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

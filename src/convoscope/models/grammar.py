@@ -1,4 +1,4 @@
-"""A model's text: from text to a tree of items and back, and the same tree as JSON.
+"""From a model's text to its items.
 
 Here the words are checked: names of layers, names and values of arguments. Whether the shapes fit together is `plan`'s
 question. Errors say line, column, what was expected and what came.
@@ -9,22 +9,19 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
+from .item_text import value_text
+from .items import DEEPEST, Item, chain_problem, check_length
 from .layers import LARGEST_KERNEL, LAYERS, Argument, Layer, Value, size_text
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
-    from numpy.typing import ArrayLike
-    from torch import Tensor
 
 LONGEST_TEXT = 20_000
-DEEPEST = 50
-MOST_LAYERS = 5_000
 
 # One form for every layer, so that a misspelt name is told as such and not as a wrong bracket.
 GRAMMAR = r"""
@@ -63,28 +60,6 @@ TERMINALS = {
     "EQUALS": "`=`",
     "$END": "the end of the text",
 }
-
-
-@dataclass(frozen=True)
-class Item:
-    """One layer of a model as it is written.
-
-    Attributes:
-        kind: a name of the catalogue.
-        given: the arguments that were given, name and value, in the catalogue's order.
-        branches: the chains inside: one for `residual` and `repeat`, two or more for `parallel`.
-        line, column: where it stands in the text, from 1; 0 where there is no text. They do not count in comparisons.
-    """
-
-    kind: str
-    given: tuple[tuple[str, Value], ...] = ()
-    branches: tuple[tuple[Item, ...], ...] = ()
-    line: int = field(default=0, compare=False)
-    column: int = field(default=0, compare=False)
-
-    def arguments(self) -> dict[str, Value | None]:
-        """All arguments, with the catalogue's defaults where none was given."""
-        return {argument.name: argument.default for argument in LAYERS[self.kind].arguments} | dict(self.given)
 
 
 def parse(text: str) -> tuple[Item, ...]:
@@ -236,7 +211,7 @@ class _Reader:
             if rest and rest[0].data != "chain":
                 self.fail(*self.place(rest[0]), "a layer", f"`{self.shown(rest[0])}`")
             chains.append(tuple(self.item(child) for child in rest[0].children) if rest else ())  # type: ignore[arg-type]
-        problem = _chain_problem(layer, chains)
+        problem = chain_problem(layer, chains)
         if problem:
             self.fail(line, column, *problem, advice=_form(layer))
         return chains
@@ -367,7 +342,7 @@ def _form(layer: Layer) -> str:
     if layer.kind == "kernel":
         return "kernel(sobel_x), or kernel(1, 0, -1, 2, 0, -2, 1, 0, -1)"
     inside = [
-        a.name if a.required else f"{a.name}={_text(a.default)}"
+        a.name if a.required else f"{a.name}={value_text(a.default)}"
         for a in layer.arguments
         if a.required or a.default is not None
     ]
@@ -381,212 +356,3 @@ def _square_advice(count: int) -> str:
         return f"the largest kernel is {size_text((LARGEST_KERNEL, LARGEST_KERNEL))}"
     sides = [size_text((n, n)) + f" has {n * n}" for n in (side, side + 1)]
     return " and ".join(sides) + " numbers"
-
-
-def _chain_problem(layer: Layer, chains: Sequence[tuple[Item, ...]]) -> tuple[str, str] | None:
-    least, most = layer.branches
-    if layer.kind == "parallel":
-        if not least <= len(chains) <= most:
-            return f"from {least} to {most} branches with `|` between them", str(len(chains))
-        return None
-    if len(chains) != 1 or not chains[0]:
-        return f"layers inside {layer.kind}", "none"
-    return None
-
-
-def check_length(items: Sequence[Item]) -> None:
-    """Refuse a model with too many layers, before `repeat` is written out."""
-    if count_layers(items) > MOST_LAYERS:
-        raise UsageError(
-            "model",
-            f"a model may have {MOST_LAYERS:,} layers; this one has {count_layers(items):,}",
-            code="model-too-big",
-            hint="repeat less often",
-        )
-
-
-def count_layers(items: Sequence[Item]) -> int:
-    """Layers with every `repeat` written out."""
-    total = 0
-    for item in items:
-        inside = sum(count_layers(branch) for branch in item.branches)
-        times = dict(item.given).get("n", 1) if item.kind == "repeat" else 1
-        assert isinstance(times, int)
-        total += times * inside + (item.kind != "repeat")
-    return total
-
-
-def written_out(items: Sequence[Item]) -> tuple[Item, ...]:
-    """The same chain with every `repeat` in it written out; those inside a residual or a branch stay."""
-    result: list[Item] = []
-    for item in items:
-        if item.kind == "repeat":
-            times = item.arguments()["n"]
-            assert isinstance(times, int)
-            result += written_out(item.branches[0]) * times
-        else:
-            result.append(item)
-    return tuple(result)
-
-
-def to_text(items: Sequence[Item]) -> str:
-    """The text of a tree, in its shortest form on one line. `parse` gives the same items back."""
-    return " ".join(_item_text(item) for item in items)
-
-
-def _item_text(item: Item) -> str:
-    layer, given = LAYERS[item.kind], dict(item.given)
-    parts, unnamed = [], layer.unnamed
-    for position, argument in enumerate(layer.arguments):
-        if argument.name not in given:
-            unnamed = min(unnamed, position)
-        else:
-            name = "" if position < unnamed else f"{argument.name}="
-            parts.append(name + _text(given[argument.name]))
-    if item.branches:
-        parts.append(" | ".join(to_text(branch) for branch in item.branches))
-    return f"{item.kind}({', '.join(parts)})" if parts else item.kind
-
-
-def _text(value: Value | None) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return (", " if isinstance(value[0], float) else "x").join(map(_text, value))
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return str(value)
-
-
-def kernel_text(values: ArrayLike | Tensor) -> str:
-    """The item that slides `values` over every map: the kernel of a learned filter, say, as a part of a text.
-
-    The numbers are written in as few digits as give the same float32 or float64 back. A kernel that is not square gets
-    rows or columns of zeros, at the side where `padding=same` leaves its results as they are.
-
-    Args:
-        values: `(height, width)`, sides from 1 to 31, each number from -1,000,000 to 1,000,000. Of a learned filter one
-            channel: `filters(network, "conv1")[5, 0]`.
-
-    Raises:
-        UsageError: `kernel-shape`, `kernel-numbers`.
-
-    Example:
-        >>> kernel_text([[1, -1], [0.5, 0]])
-        'kernel(1, -1, 0.5, 0)'
-    """
-    import numpy as np
-
-    if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
-        tensor: Tensor = values.detach().cpu()
-        values = (tensor.float() if tensor.element_size() < 8 else tensor).numpy()
-    array = np.asarray(values)
-    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= LARGEST_KERNEL:
-        raise UsageError(
-            "kernel",
-            f"expected rows and columns, from 1 to {LARGEST_KERNEL} of each, got shape {array.shape}",
-            code="kernel-shape",
-            hint="of a filter give one channel, for instance filters(network, 'conv1')[0, 0]",
-        )
-    if array.dtype.kind not in "iuf":
-        raise UsageError("kernel", f"expected real numbers, got {array.dtype}", code="kernel-numbers")
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)
-    largest = max(array.shape)
-    before = [(largest - 1) // 2 - (side - 1) // 2 for side in array.shape]
-    square = np.pad(array, [(b, largest - side - b) for b, side in zip(before, array.shape, strict=True)])
-    # Through text: the shortest digits of a float32 are not those of the float64 that is equal to it.
-    numbers = [float(str(value)) for value in square.flat]
-    argument = LAYERS["kernel"].arguments[0]
-    bad = [number for number in numbers if argument.accept(number) is None]
-    if bad:
-        low, high = argument.minimum, argument.maximum
-        raise UsageError(
-            "kernel", f"expected numbers from {low:,.0f} to {high:,.0f}, got {bad[0]:g}", code="kernel-numbers"
-        )
-    accepted = argument.accept(numbers)
-    assert accepted is not None
-    return to_text([Item("kernel", (("values", accepted),))])
-
-
-def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The tree as JSON: each item `{"kind", "arguments", "branches"}`, the last two only where there are any."""
-    result = []
-    for item in items:
-        entry: dict[str, Any] = {"kind": item.kind}
-        if item.given:
-            entry["arguments"] = {
-                name: list(value) if isinstance(value, tuple) else value for name, value in item.given
-            }
-        if item.branches:
-            entry["branches"] = [to_json(branch) for branch in item.branches]
-        result.append(entry)
-    return result
-
-
-def from_json(tree: object) -> tuple[Item, ...]:
-    """The items of a tree that `to_json` made, or an editor in a browser. Everything is checked as in `parse`.
-
-    Raises:
-        UsageError: `model-json` with the place as `[2].branches[0][1]`; `model-too-big`.
-    """
-    items = _chain(tree, "", 0)
-    check_length(items)
-    return items
-
-
-def _chain(tree: object, place: str, depth: int) -> tuple[Item, ...]:
-    if not isinstance(tree, list):
-        raise _bad_json(place, "a list of layers", tree)
-    if depth > DEEPEST or len(tree) > MOST_LAYERS:
-        raise UsageError(
-            "model",
-            f"a model may have {MOST_LAYERS:,} layers and {DEEPEST} levels",
-            code="model-too-big",
-            hint="use repeat for layers that come again",
-        )
-    return tuple(_from_entry(entry, f"{place}[{number}]", depth) for number, entry in enumerate(tree))
-
-
-def _from_entry(entry: object, place: str, depth: int) -> Item:
-    if not isinstance(entry, dict) or set(entry) - {"kind", "arguments", "branches"}:
-        raise _bad_json(place, "a layer with kind, arguments and branches", entry)
-    kind, given, branches = entry.get("kind"), entry.get("arguments", {}), entry.get("branches", [])
-    layer = LAYERS.get(kind) if isinstance(kind, str) else None
-    if layer is None:
-        hint = did_you_mean(kind, LAYERS) if isinstance(kind, str) else ""
-        raise _bad_json(f"{place}.kind", "a layer", kind, hint=hint)
-    if not isinstance(given, dict):
-        raise _bad_json(f"{place}.arguments", "names and values", given)
-    if not isinstance(branches, list):
-        raise _bad_json(f"{place}.branches", "a list of chains", branches)
-    known: dict[str, Argument] = {argument.name: argument for argument in layer.arguments}
-    for name in given:
-        if name not in known:
-            raise _bad_json(
-                f"{place}.arguments", f"arguments of {layer.kind} ({', '.join(known) or 'it has none'})", name
-            )
-    values = []
-    for name, argument in known.items():
-        if name in given:
-            value = argument.accept(given[name])
-            if value is None:
-                raise _bad_json(f"{place}.arguments.{name}", argument.expected, given[name])
-            values.append((name, value))
-        elif argument.required:
-            raise _bad_json(f"{place}.arguments", f"{layer.kind} with {name}", sorted(map(str, given)))
-    chains = tuple(_chain(branch, f"{place}.branches[{n}]", depth + 1) for n, branch in enumerate(branches))
-    if not layer.branches[1]:
-        if chains:
-            raise _bad_json(f"{place}.branches", f"{layer.kind} without branches", branches)
-    else:
-        problem = _chain_problem(layer, chains)
-        if problem:
-            raise _bad_json(f"{place}.branches", problem[0], problem[1])
-    return Item(layer.kind, tuple(values), chains)
-
-
-def _bad_json(place: str, expected: str, got: object, hint: str = "") -> UsageError:
-    return UsageError(
-        f"model{place}", f"expected {expected}, got {printable(repr(got)[:60])}", code="model-json", hint=hint
-    )

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
-from .build import LibraryName, check, head_layers
+from .check import check
+from .from_text import head_layers
+from .names import LibraryName
+from .surgery import head_path, replace_part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,8 +44,6 @@ def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs
 
 
 def _with_layers(network: nn.Module, layers: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    from .backbone_text import head_path, replace_part
-
     path = head_path(network, input)
     weight = network.get_parameter(f"{path}.weight")
     replace_part(network, path, head_layers(layers, weight.shape[1], outputs).to(weight.device))

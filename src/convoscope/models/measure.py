@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from .layers import Window
+from .modes import eval_mode
 from .network import FixedKernel, GlobalAverage, Parallel, Residual
 from .plan import ReceptiveField
-from .table import LayerRow, formula, side
+from .rows import LayerRow, formula, side
 
 _KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: "conv",
@@ -65,20 +66,16 @@ def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, .
     weight = next(module.parameters(), torch.zeros(()))
     image = torch.zeros(1, channels, height, width, device=weight.device, dtype=weight.dtype)
     watcher = _Watcher(module)
-    modes = {part: part.training for part in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the matrix products of attention
-        module.eval()
         watcher.attach()
         watcher.follow(image, ReceptiveField())
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), watcher:
+        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), watcher:
             module(image)
     finally:
         watcher.release()
         torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training in modes.items():
-            part.training = training
     return tuple(watcher.rows)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from ..errors import UsageError, printable
-from .grammar import Item
+from .items import Item
 from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, ShapeError, Value, Window, Windowed, size_text
 
 MOST_PARAMETERS = 2_000_000_000

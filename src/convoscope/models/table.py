@@ -9,38 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .build import library_name, model_text
+from .check import check
 from .grammar import parse
-from .layers import size_text
+from .library import sketch_from_library
+from .names import library_name, model_text
 from .plan import Plan, PlannedLayer, check_input, make_plan
+from .rows import LayerRow, formula, side
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer.
-
-    Attributes:
-        name: its path in the module, as `get_submodule` takes it.
-        kind: `conv`, `dense`, ...; the class name in small letters where the catalogue has no such layer.
-        output: `(height, width, channels)` of maps, `(n,)` of a vector.
-        parameters: learned numbers of this layer, not of those inside it.
-        formula: the same as products: `3x3x32x64 + 64` is height x width x channels in x filters, and the biases.
-        multiply_adds: products of a weight and an input that are added up, for one image. Convolutions and dense layers
-            count, and matrix products in general; biases, norms, activations and pooling do not.
-        receptive_field: the side in pixels of the square that one unit can see, borders included; (height, width) where
-            they differ; None where it cannot be followed.
-    """
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    parameters: int
-    formula: str
-    multiply_adds: int
-    receptive_field: int | tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -92,13 +69,10 @@ def table(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
         named = library_name(model)
         if named is None:
             return _table_of_plan(make_plan(parse(model_text(model)), input, outputs), model_text(model))
-        from .library import sketch_from_library
-
         module = sketch_from_library(named, input, outputs)
         label = f"{named.library}:{named.name} {named.layers}".rstrip()
     else:
         module, label = model, type(model).__name__
-    from .build import check
     from .measure import measure
 
     scores = check(module, input, outputs)
@@ -139,13 +113,3 @@ def _row(step: PlannedLayer) -> LayerRow:
         multiply_adds=step.multiply_adds,
         receptive_field=side(step.field.size),
     )
-
-
-def formula(products: tuple[tuple[int, ...], ...]) -> str:
-    """`((3, 3, 32, 64), (64,))` as `3x3x32x64 + 64`."""
-    return " + ".join(size_text(product) for product in products)
-
-
-def side(size: tuple[int, int]) -> int | tuple[int, int]:
-    """One number for a square."""
-    return size[0] if size[0] == size[1] else size

@@ -15,7 +15,8 @@ from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain.methods.activation import maximise_activation, top_activating_examples
 from convoscope.explain.methods.embeddings import embeddings
-from convoscope.models.footprint import Footprint, footprint
+from convoscope.models import Footprint
+from convoscope.models import memory as footprint
 from tests.support.preserved import awkward, network, preserve_state
 
 

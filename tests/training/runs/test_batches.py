@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from convoscope.errors import MachineError
-from convoscope.models import footprint
+from convoscope.models import footprint, memory
 from convoscope.training import Reporter, Run, relearn, resume, train
 from convoscope.training.loop import Scaling
 from convoscope.training.memory import StepMemory
@@ -45,9 +45,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def allow(monkeypatch: pytest.MonkeyPatch, images: int, run: Run) -> None:
     """A budget that so many images of the run's need."""
     form = run.settings.input
-    one = footprint.footprint(run.network(), (form.channels, form.height, form.width))
-    monkeypatch.setattr(footprint, "BUDGET", images * one.answering)
-    monkeypatch.setattr(footprint.Footprint.at_once, "__kwdefaults__", {"most": 256, "budget": images * one.answering})
+    one = footprint(run.network(), (form.channels, form.height, form.width))
+    monkeypatch.setattr(memory, "BUDGET", images * one.answering)
+    monkeypatch.setattr(memory.Footprint.at_once, "__kwdefaults__", {"most": 256, "budget": images * one.answering})
 
 
 def noise(count: int, side: int = 12, channels: int = 1) -> Any:
@@ -96,7 +96,7 @@ def test_where_little_is_free_fewer_go_at_once(run: Run, monkeypatch: pytest.Mon
     from convoscope.training import run as room
 
     form = run.settings.input
-    one = footprint.footprint(run.network(), (form.channels, form.height, form.width)).answering
+    one = footprint(run.network(), (form.channels, form.height, form.width)).answering
     told = []
     for free in (None, 10**12, 2 * 5 * one, 0):
         monkeypatch.setattr(room, "free_memory", lambda free=free: free)

@@ -13,7 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models.memory import footprint
+from ...models import eval_mode
+from ...models import memory as footprint
 from ...suggestions import the_nearest
 
 
@@ -22,7 +23,6 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     """Eval mode and plain attention inside; on the way out modes, buffers, the state of chance and torch's switches as
     before.
     """
-    modes = {part: part.training for part in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     before = [
         (part, name, buffer, buffer.detach().clone())
@@ -32,13 +32,10 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     ]
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
-        model.eval()
-        with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
+        with eval_mode(model), torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training in modes.items():
-            part.training = training
         for part, name, buffer, value in before:
             part._buffers[name] = buffer
             # Only what did change: writing would spoil a graph that the caller has not yet gone back through.

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError, printable
-from ...models.network import Parallel, Residual
+from ...models import Parallel, Residual
 from ...suggestions import the_nearest
 from .forward import preserve_state, run
 

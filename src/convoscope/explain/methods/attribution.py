@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models.memory import BUDGET, Scale
+from ...models import BUDGET, Scale
 from ...suggestions import the_nearest
 from ..capture.forward import find, first_line, hooked, one_image, probabilities, quiet, run, scores_of, whole_number
 

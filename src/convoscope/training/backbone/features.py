@@ -30,7 +30,7 @@ from ..data import Prepared
 from ..errors import MachineError, ModelFileError
 from ..files import machine_error
 from ..free_memory import memory_for, out_of_memory, ran_out
-from ..models.footprint import Footprint, footprint
+from ..models import Footprint, footprint
 from .augment import augment
 from .backbone import Backbone
 from .recipe import Recipe

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..data import MEMORY
 from ..errors import DataError, Interrupted, MachineError, ModelFileError, UsageError, shell_word
 from ..free_memory import memory_for
-from ..models.footprint import footprint
+from ..models import eval_mode, footprint
 from ..parsing import faults_of
 from . import checkpoint
 from .augment import augment, resize
@@ -321,10 +321,8 @@ def evaluate(
     if count < min(most, len(part)):
         count = max(count, footprint(network, (job.train.pixels.shape[3], *size)).at_once(most=most))
     count = min(count, most)
-    was_training = network.training
-    network.eval()
     loss_sum = right_sum = weight_sum = 0.0
-    with torch.inference_mode():
+    with eval_mode(network), torch.inference_mode():
         for begin in range(0, len(part), count):
             images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
             with job.validation_arithmetic():
@@ -335,7 +333,6 @@ def evaluate(
             right_sum += job.objective.right(scores, targets)
             if signals.number:
                 break
-    network.train(was_training)
     loss = loss_sum / weight_sum
     if job.objective.task == "numbers":
         variance = float(part.targets.var(0, correction=0).mean())

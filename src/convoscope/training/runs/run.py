@@ -37,7 +37,7 @@ from .report import COLUMNS, EpochMetrics, HistoryRow, best_epoch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.footprint import Footprint
+    from ..models import Footprint
     from .engine import Engine
     from .ood import OodDetector
 
@@ -360,14 +360,14 @@ class Run:
         That number rests on the network alone, so the same images get the same answers to the last digit; but where the
         machine has little memory left, they are fewer.
         """
-        from ..models.footprint import BUDGET
+        from ..models import BUDGET
 
         free = free_memory()
         return self._weighed().at_once(budget=BUDGET if free is None else min(BUDGET, free // 2))
 
     def _weighed(self) -> Footprint:
         if self._footprint is None:
-            from ..models.footprint import footprint
+            from ..models import footprint
 
             form = self.settings.input
             with self._memory_for(1, None):

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..free_memory import asked_for, ran_out
+from .modes import eval_mode
 
 BUDGET = 1 << 29
 """Bytes that a batch may take. A fixed number, whatever is free: another size of the batch may change the last digits
@@ -72,10 +73,8 @@ def _weighed(
     network: nn.Module, picture: Tensor, weights: Iterable[Tensor], forward: Callable[[], object]
 ) -> Footprint:
     scale = Scale(weights)
-    modes = {part: part.training for part in network.modules()}
     try:
-        network.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), scale:
+        with eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]), scale:
             scale.put(picture)
             forward()
     except Exception as error:
@@ -84,9 +83,6 @@ def _weighed(
         # So much at least: the error comes again, with this figure, where the network is run in earnest.
         asked = asked_for(error) or 0
         scale.made, scale.most = scale.made + asked, scale.most + asked
-    finally:
-        for part, training in modes.items():
-            part.training = training
     preparing = _PREPARING * picture.nbytes
     return Footprint(answering=scale.most + preparing, training=scale.made + preparing)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from convoscope import models
-from convoscope.models import footprint as room
-from convoscope.models.footprint import BUDGET, Footprint, footprint
+from convoscope.models import BUDGET, Footprint, footprint
+from convoscope.models import memory as room
 
 CHAIN = "conv(4) norm relu conv(8) relu flatten dense"
 

@@ -1,0 +1,88 @@
+"""What the libraries say of their pretrained weights: where they are offered and how images are prepared for them.
+
+Reading weights is not this room's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UsageError, printable
+from .library import check_name
+from .names import library_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """What a library says of a network's pretrained weights.
+
+    Attributes:
+        address: where the file is offered; its name's ending says what it is.
+        sha256: how its SHA-256 begins, as far as the library says; empty if it does not.
+        input: (height, width, channels) of the images it was trained for.
+        mean, std: of the images' channels, in 0..1.
+        outputs: how many scores the weights give.
+    """
+
+    address: str
+    sha256: str
+    input: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    outputs: int
+
+
+def pretrained(model: str) -> Pretrained:
+    """What the library says of the weights of `torchvision:NAME` or `timm:NAME`.
+
+    Raises:
+        UsageError: `model-unknown`: no such network; `backbone-without-weights`: the library offers no weights for it.
+    """
+    named = library_name(model)
+    assert named is not None
+    check_name(named.library, named.name)
+    found = _of_timm(named.name) if named.library == "timm" else _of_torchvision(named.name)
+    if found is None:
+        raise UsageError(
+            "backbone",
+            f"{named.library} offers no weights of {printable(named.name)} that can be read without running code",
+            hint="choose another backbone, such as imagenet",
+            code="backbone-without-weights",
+        )
+    return found
+
+
+def _of_timm(name: str) -> Pretrained | None:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return None
+    channels, height, width = config.input_size
+    file = config.hf_hub_filename or "model.safetensors"
+    return Pretrained(
+        address=f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}",
+        sha256="",
+        input=(height, width, channels),
+        mean=tuple(map(float, config.mean)),
+        std=tuple(map(float, config.std)),
+        outputs=int(config.num_classes),
+    )
+
+
+def _of_torchvision(name: str) -> Pretrained | None:
+    from torchvision import models
+
+    weights: Any = models.get_model_weights(name).DEFAULT
+    way = weights.transforms()
+    side = int(way.crop_size[0])
+    stem = weights.url.rpartition("/")[2].rpartition(".")[0]
+    return Pretrained(
+        address=weights.url,
+        sha256=stem.rpartition("-")[2],  # torch's habit: NAME-HASH.pth
+        input=(side, side, 3),
+        mean=tuple(map(float, way.mean)),
+        std=tuple(map(float, way.std)),
+        outputs=len(weights.meta["categories"]),
+    )
