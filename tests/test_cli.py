@@ -461,19 +461,19 @@ def test_compare(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "bars" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("task", ["numbers", "labels"])
+@pytest.mark.parametrize("task", ["regression", "multi-label"])
 def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
-    rows = ["path,x,y" if task == "numbers" else "path,labels"]
+    rows = ["path,x,y" if task == "regression" else "path,labels"]
     for number in range(80):
         picture = rng.integers(0, 30, (12, 12), dtype=np.uint8)
         y, x = (int(v) for v in rng.integers(0, 10, 2))
         picture[y : y + 2, x : x + 2] = 250
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
         names = ["left"] * (x < 5) + ["top"] * (y < 5)
-        rows.append(f"{number}.png,{x * 1.5},{y * 10}" if task == "numbers" else f"{number}.png,{';'.join(names)}")
+        rows.append(f"{number}.png,{x * 1.5},{y * 10}" if task == "regression" else f"{number}.png,{';'.join(names)}")
     (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
     folder = str(tmp_path / "run")
     arguments = [
@@ -490,7 +490,7 @@ def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
     scores = value_of(capsys, ["test", folder, "--json"])
     assert scores["task"] == task
     answer = value_of(capsys, ["predict", folder, str(tmp_path / "0.png"), "--json"])[0]
-    if task == "numbers":
+    if task == "regression":
         assert scores["mae"] > 0
         assert set(scores["per_class"]) == {"x", "y"}
         assert set(answer["scores"]) == {"x", "y"}

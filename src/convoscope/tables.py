@@ -47,12 +47,15 @@ def print_inspection(console: Console, found: Inspection) -> None:
     splits = [split for split, counts in found.counts.items() if sum(counts.values())]
     names = list(next(iter(found.counts.values())))
     table = _table(
-        {"numbers": "", "labels": "label"}.get(found.task, "class"), *splits, "all", right=range(1, len(splits) + 2)
+        {"regression": "", "multi-label": "label"}.get(found.task, "class"),
+        *splits,
+        "all",
+        right=range(1, len(splits) + 2),
     )
     for name in names[:_MANY]:
         numbers = [found.counts[split].get(name, 0) for split in splits]
         table.add_row(_cell(name), *(f"{number:,}" for number in numbers), f"{sum(numbers):,}")
-    if len(names) > 1 and found.task == "classes":
+    if len(names) > 1 and found.task == "classification":
         sums = [sum(found.counts[split].values()) for split in splits]
         table.add_section()
         table.add_row(f"{len(names)} classes", *(f"{number:,}" for number in sums), f"{sum(sums):,}")

@@ -22,7 +22,7 @@ def of_pixels(pixels: np.ndarray, **more) -> Prepared:
         **{
             "source": "an array",
             "layout": "npy",
-            "task": "classes",
+            "task": "classification",
             "classes": ("a", "b"),
             "names": [str(row) for row in range(count)],
             "targets": np.arange(count, dtype=np.int64) % 2,
@@ -101,10 +101,10 @@ def test_any_name_can_be_written(tmp_path: Path, name) -> None:
 
 
 def test_labels_and_numbers_have_rows_too(tmp_path: Path) -> None:
-    labels = of_pixels(noise(9), task="labels", targets=(np.arange(18).reshape(9, 2) % 3 == 0).astype(np.uint8))
+    labels = of_pixels(noise(9), task="multi-label", targets=(np.arange(18).reshape(9, 2) % 3 == 0).astype(np.uint8))
     with Image.open(contact_sheet(labels, tmp_path / "labels.png")) as sheet:
         assert sheet.height == 2 * 24 + 52 + 3 * 84  # a, b, (no label)
-    numbers = of_pixels(noise(9), task="numbers", targets=np.arange(18, dtype=np.float32).reshape(9, 2))
+    numbers = of_pixels(noise(9), task="regression", targets=np.arange(18, dtype=np.float32).reshape(9, 2))
     with Image.open(contact_sheet(numbers, tmp_path / "numbers.png")) as sheet:
         assert sheet.height == 2 * 24 + 52 + 5 * 84
 

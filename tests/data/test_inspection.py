@@ -24,7 +24,7 @@ def of_files(root: Path, files: dict[str, tuple[int, int]], **more) -> Dataset:
         **{
             "source": str(root),
             "layout": "folders",
-            "task": "classes",
+            "task": "classification",
             "classes": ("cat", "dog"),
             "names": list(files),
             "targets": np.array([target for target, _ in files.values()], np.int64),
@@ -41,7 +41,7 @@ def of_array(pixels: np.ndarray, targets: np.ndarray | None = None, **more) -> D
         **{
             "source": "an array",
             "layout": "npy",
-            "task": "classes",
+            "task": "classification",
             "classes": ("a", "b"),
             "names": [f"image/{row}" for row in range(count)],
             "targets": np.arange(count, dtype=np.int64) % 2 if targets is None else targets,
@@ -223,12 +223,12 @@ def test_a_class_without_images_is_named() -> None:
 def test_several_labels_and_numbers() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 1), dtype=np.uint8)
     pixels[3] = pixels[0]
-    labels = inspect(of_array(pixels, np.array([[1, 0], [1, 1], [0, 0], [1, 1]], np.uint8), task="labels"))
+    labels = inspect(of_array(pixels, np.array([[1, 0], [1, 1], [0, 0], [1, 1]], np.uint8), task="multi-label"))
     assert labels.counts["train"] == {"a": 3, "b": 2}
     assert labels.conflicts == ({"a": ("image/0",), "a;b": ("image/3",)},)
     assert "1 image without any label" in labels.notes
 
-    numbers = inspect(of_array(pixels, np.array([[1, 7], [2, 7], [3, 7], [1.5, 7]], np.float32), task="numbers"))
+    numbers = inspect(of_array(pixels, np.array([[1, 7], [2, 7], [3, 7], [1.5, 7]], np.float32), task="regression"))
     assert numbers.counts["train"] == {"images": 4}
     assert numbers.numbers == {"a": (1.0, 1.875, 3.0), "b": (7.0, 7.0, 7.0)}
     assert numbers.conflicts == ({"1;7": ("image/0",), "1.5;7": ("image/3",)},)

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from convoscope.data import LAYOUTS, InputFormat, from_arrays, load, suggest_format
+from convoscope.data import LAYOUTS, TARGET_NOUNS, InputFormat, Task, from_arrays, load, suggest_format
 from convoscope.errors import ConvoscopeError, DataError, MachineError, UsageError
 from tests.support.pictures import class_folders, encoded, jpeg
 
@@ -53,7 +53,7 @@ def test_class_folders_with_names_of_every_script(tmp_path: Path) -> None:
         assert dataset.names[row].split("/")[0] == dataset.classes[dataset.targets[row]]
     assert dataset.notes[0] == "layout guessed: one folder a class (--layout folders)"
     assert "split drawn with seed 0" in dataset.notes[1]
-    assert dataset.task == "classes"
+    assert dataset.task == "classification"
 
 
 def test_classes_are_ordered_as_people_count(tmp_path: Path) -> None:
@@ -463,22 +463,22 @@ def test_values_that_are_no_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "task", "classes", "targets"),
     [
-        (np.array([3, 7, 3, 7]), "classes", ("3", "7"), [0, 1, 0, 1]),
-        (np.array([[3], [7], [3], [7]]), "classes", ("3", "7"), [0, 1, 0, 1]),
-        (np.array([True, False, True, False]), "classes", ("0", "1"), [1, 0, 1, 0]),
-        (np.array([0.0, 1.0, 0.0, 1.0]), "classes", ("0", "1"), [0, 1, 0, 1]),
-        (np.array([b"x", b"y", b"x", b"y"]), "classes", ("x", "y"), [0, 1, 0, 1]),
-        (np.eye(2)[[1, 0, 1, 0]], "classes", ("0", "1"), [1, 0, 1, 0]),
-        (np.array([[1, 1], [0, 1], [0, 0], [1, 0]]), "labels", ("0", "1"), [[1, 1], [0, 1], [0, 0], [1, 0]]),
-        (np.array([0.5, 1.5, 2.5, 1.0]), "numbers", ("value",), [[0.5], [1.5], [2.5], [1.0]]),
-        (np.array([[0.5, 2], [1, 2], [3, 4], [1, 1]]), "numbers", ("0", "1"), [[0.5, 2], [1, 2], [3, 4], [1, 1]]),
+        (np.array([3, 7, 3, 7]), "classification", ("3", "7"), [0, 1, 0, 1]),
+        (np.array([[3], [7], [3], [7]]), "classification", ("3", "7"), [0, 1, 0, 1]),
+        (np.array([True, False, True, False]), "classification", ("0", "1"), [1, 0, 1, 0]),
+        (np.array([0.0, 1.0, 0.0, 1.0]), "classification", ("0", "1"), [0, 1, 0, 1]),
+        (np.array([b"x", b"y", b"x", b"y"]), "classification", ("x", "y"), [0, 1, 0, 1]),
+        (np.eye(2)[[1, 0, 1, 0]], "classification", ("0", "1"), [1, 0, 1, 0]),
+        (np.array([[1, 1], [0, 1], [0, 0], [1, 0]]), "multi-label", ("0", "1"), [[1, 1], [0, 1], [0, 0], [1, 0]]),
+        (np.array([0.5, 1.5, 2.5, 1.0]), "regression", ("value",), [[0.5], [1.5], [2.5], [1.0]]),
+        (np.array([[0.5, 2], [1, 2], [3, 4], [1, 1]]), "regression", ("0", "1"), [[0.5, 2], [1, 2], [3, 4], [1, 1]]),
     ],
 )
-def test_what_labels_mean(labels: np.ndarray, task: str, classes: tuple[str, ...], targets: list[object]) -> None:
+def test_what_labels_mean(labels: np.ndarray, task: Task, classes: tuple[str, ...], targets: list[object]) -> None:
     dataset = from_arrays(np.zeros((4, 5, 5), np.uint8), labels)
     assert (dataset.task, dataset.classes) == (task, classes)
     assert np.asarray(dataset.targets).tolist() == targets
-    expected = {"classes": np.int64, "labels": np.uint8, "numbers": np.float32}[task]
+    expected = {"classification": np.int64, "multi-label": np.uint8, "regression": np.float32}[task]
     assert dataset.targets.dtype == expected
 
 
@@ -529,7 +529,7 @@ def test_csv(
     for source in (path, tmp_path):
         dataset = load(source)
         assert (dataset.layout, dataset.classes) == (layout, classes)
-        assert dataset.task == layout.removeprefix("csv:")
+        assert TARGET_NOUNS[dataset.task] == layout.removeprefix("csv:")
         assert dataset.targets[0].tolist() == first
         assert dataset.names[0] == "img/0.png"
         assert any(words in note for note in dataset.notes)
@@ -539,9 +539,9 @@ def test_csv(
 def test_csv_meaning_is_overruled(tmp_path: Path) -> None:
     path = table(tmp_path, lines("path,label", lambda r: str(r % 3)))
     numbers = load(path, layout="csv:numbers")
-    assert (numbers.task, numbers.targets.dtype, numbers.targets[2].tolist()) == ("numbers", np.float32, [2.0])
+    assert (numbers.task, numbers.targets.dtype, numbers.targets[2].tolist()) == ("regression", np.float32, [2.0])
     assert load(path, layout="csv:labels").targets[1].tolist() == [0, 1, 0]
-    assert load(path, layout="csv:classes").task == "classes"
+    assert load(path, layout="csv:classes").task == "classification"
 
 
 def test_csv_with_a_split_quotes_tabs_and_a_mark_at_its_start(tmp_path: Path) -> None:

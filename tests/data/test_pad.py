@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
-from convoscope.data import InputFormat, PadForm, load, pad_form, pad_image
+from convoscope.data import InputFormat, PadForm, Task, load, pad_form, pad_image
 from convoscope.data.builtin import normalise_drawing
 from convoscope.errors import DataError
 
@@ -122,22 +122,22 @@ def test_what_is_no_drawing_is_refused(sheet: np.ndarray, form: PadForm) -> None
 @pytest.mark.parametrize(
     ("source", "layout", "classes", "size", "task", "expected"),
     [
-        ("builtin:drawings", "builtin", ("apple", "cat"), (28, 28, 1), "classes", "drawings"),
-        ("builtin:drawings/apple,banana", "builtin", ("apple", "banana"), (28, 28, 1), "classes", "drawings"),
-        ("quickdraw:apple,fish", "quickdraw", ("apple", "fish"), (28, 28, 1), "classes", "drawings"),
-        ("/data/mine", "quickdraw", ("a", "b"), (28, 28, 1), "classes", "drawings"),
-        ("mnist", "idx", DIGITS, (28, 28, 1), "classes", "digits"),
-        ("/data/own digits", "folders", DIGITS[::-1], (28, 28, 1), "classes", "digits"),
-        ("fashion-mnist", "idx", ("bag", "coat"), (28, 28, 1), "classes", None),
-        ("mnist", "idx", DIGITS[:9], (28, 28, 1), "classes", None),
-        ("mnist", "idx", DIGITS, (32, 32, 1), "classes", None),
-        ("mnist", "idx", DIGITS, (28, 28, 3), "classes", None),
-        ("mnist", "csv", DIGITS, (28, 28, 1), "labels", None),
-        ("builtin:drawings", "builtin", ("apple", "cat"), (56, 56, 1), "classes", None),
-        ("builtin:lines", "builtin", ("horizontal", "vertical"), (5, 5, 1), "classes", None),
+        ("builtin:drawings", "builtin", ("apple", "cat"), (28, 28, 1), "classification", "drawings"),
+        ("builtin:drawings/apple,banana", "builtin", ("apple", "banana"), (28, 28, 1), "classification", "drawings"),
+        ("quickdraw:apple,fish", "quickdraw", ("apple", "fish"), (28, 28, 1), "classification", "drawings"),
+        ("/data/mine", "quickdraw", ("a", "b"), (28, 28, 1), "classification", "drawings"),
+        ("mnist", "idx", DIGITS, (28, 28, 1), "classification", "digits"),
+        ("/data/own digits", "folders", DIGITS[::-1], (28, 28, 1), "classification", "digits"),
+        ("fashion-mnist", "idx", ("bag", "coat"), (28, 28, 1), "classification", None),
+        ("mnist", "idx", DIGITS[:9], (28, 28, 1), "classification", None),
+        ("mnist", "idx", DIGITS, (32, 32, 1), "classification", None),
+        ("mnist", "idx", DIGITS, (28, 28, 3), "classification", None),
+        ("mnist", "csv", DIGITS, (28, 28, 1), "multi-label", None),
+        ("builtin:drawings", "builtin", ("apple", "cat"), (56, 56, 1), "classification", None),
+        ("builtin:lines", "builtin", ("horizontal", "vertical"), (5, 5, 1), "classification", None),
     ],
 )
 def test_which_runs_can_be_drawn_for(
-    source: str, layout: str, classes: tuple[str, ...], size: tuple[int, int, int], task: str, expected: PadForm | None
+    source: str, layout: str, classes: tuple[str, ...], size: tuple[int, int, int], task: Task, expected: PadForm | None
 ) -> None:
     assert pad_form(source, layout, classes, *size, task) == expected

@@ -40,7 +40,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize(
-    ("source", "task"), [("classes", "classes"), ("labels.csv", "labels"), ("numbers.csv", "numbers")]
+    ("source", "task"), [("classes", "classification"), ("labels.csv", "multi-label"), ("numbers.csv", "regression")]
 )
 def test_train_test_report_compare(pictures, tmp_path: Path, source, task) -> None:
     run = training.train(pictures / source, MODEL, output=tmp_path / "run", epochs=4, batch_size=16, learning_rate=0.01)
@@ -51,9 +51,9 @@ def test_train_test_report_compare(pictures, tmp_path: Path, source, task) -> No
     prepared = opened.prepared()
     rows = prepared.dataset.indices("test")
     answers, truth = opened.scores(prepared.pixels[rows]), prepared.dataset.targets[rows]
-    if task == "classes":
+    if task == "classification":
         assert scores.accuracy == pytest.approx((answers.argmax(1) == truth).mean())
-    elif task == "labels":
+    elif task == "multi-label":
         assert scores.accuracy == pytest.approx(((answers >= 0.5) == truth).mean())
     else:
         assert scores.mae == pytest.approx(np.abs(answers - truth).mean(), rel=1e-5)

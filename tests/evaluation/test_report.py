@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.evaluation.test_assessment import labels_run, numbers_run
 
 from convoscope import evaluation
 from convoscope.errors import DataError
 from convoscope.evaluation import write_report
 from convoscope.evaluation.report import seconds_text
-from tests.evaluation.test_testing import labels_run, numbers_run
 from tests.support.standin import pictures_run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -112,8 +112,8 @@ def test_other_tasks(tmp_path: Path, make) -> None:
     run = make(tmp_path)
     evaluation.test(run)
     page = read(write_report(run))
-    assert ("of the labels right" in page.text) == (run.task == "labels")
-    assert ("of the variance (R²)" in page.text) == (run.task == "numbers")
+    assert ("of the labels right" in page.text) == (run.task == "multi-label")
+    assert ("of the variance (R²)" in page.text) == (run.task == "regression")
 
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_scores_survive_json() -> None:
     probabilities, targets = drawn(0, 30, 7)
     classes = tuple("abcdefg")
     found = Scores(
-        task="classes", source="s", split="test", images=30, classes=classes, notes=("one",),
+        task="classification", source="s", split="test", images=30, classes=classes, notes=("one",),
         **room.classification(probabilities, targets, classes),
     )  # fmt: skip
     text = json.dumps(found.to_json(), allow_nan=False)

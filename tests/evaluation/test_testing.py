@@ -37,7 +37,7 @@ def labels_run(folder, **values):
         return scores
 
     return StandInRun(
-        folder=folder, task="labels", classes=("=cmd", "b", "c"), pixels=pixels, targets=targets,
+        folder=folder, task="multi-label", classes=("=cmd", "b", "c"), pixels=pixels, targets=targets,
         splits=np.full(40, 2, np.int8), answer=answer, **values,
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ def numbers_run(folder, **values):
         return np.stack([value, np.zeros_like(value)], 1)
 
     return StandInRun(
-        folder=folder, task="numbers", classes=("x", "y"), pixels=pixels, targets=targets, splits=np.full(50, 2, np.int8),
+        folder=folder, task="regression", classes=("x", "y"), pixels=pixels, targets=targets, splits=np.full(50, 2, np.int8),
         answer=answer, **values,
     )  # fmt: skip
 

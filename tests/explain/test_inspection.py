@@ -112,7 +112,7 @@ def test_a_run_of_numbers_has_no_attributions(tmp_path: Path) -> None:
     text = "conv(2) relu globalavg dense"
     trained = train(tmp_path / "set.npz", text, output=tmp_path / "run", epochs=1, precision="float32", layout="arrays")
     seen = convoscope.look(trained, images[0])
-    if trained.task == "numbers":
+    if trained.task == "regression":
         assert seen.methods() == ()
     assert "overview.png" in [name for name, _ in seen.sheets(cam=True)]
     assert explain.chapters(trained)

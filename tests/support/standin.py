@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from convoscope.data.dataset import SPLITS, Dataset, InputFormat
+from convoscope.data.dataset import SPLITS, Dataset, InputFormat, Task
 
 
 @dataclass
@@ -36,7 +36,7 @@ class StandInRun:
     """What the evaluation room asks of a run. `answer` maps pixels to scores."""
 
     folder: Path
-    task: str
+    task: Task
     classes: tuple[str, ...]
     pixels: np.ndarray
     targets: np.ndarray
@@ -120,7 +120,7 @@ def pictures_run(
 
     given = {"answer": answer, "history": history(4), "best_epoch": 3, **values}
     return StandInRun(
-        folder=folder, task="classes", classes=classes, pixels=pixels, targets=targets, splits=splits, **given
+        folder=folder, task="classification", classes=classes, pixels=pixels, targets=targets, splits=splits, **given
     )
 
 

@@ -6,7 +6,7 @@ Needs NumPy and Pillow only. What other rooms may use:
 from . import cache
 from .builtin import DRAWING_SIDE, drawing_classes
 from .contact_sheet import contact_sheet
-from .dataset import SPLITS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
+from .dataset import SPLITS, TARGET_NOUNS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
 from .decode import check_format, open_image, picture_size
 from .download import fetch
 from .form import suggest_format
@@ -23,6 +23,7 @@ __all__ = [
     "MACHINE_ERRORS_IN_A_ROW",
     "MEMORY",
     "SPLITS",
+    "TARGET_NOUNS",
     "Dataset",
     "InputFormat",
     "Inspection",

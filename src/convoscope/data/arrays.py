@@ -444,16 +444,16 @@ def read_targets(
         )
         if binary and bool((labels.sum(axis=1) == 1).all()):
             notes.append("the labels are one-hot rows: one class for each image")
-            return "classes", columns, labels.argmax(axis=1).astype(np.int64), notes
+            return "classification", columns, labels.argmax(axis=1).astype(np.int64), notes
         if binary:
             notes.append("the labels are rows of 0 and 1: any number of labels for each image")
-            return "labels", columns, labels.astype(np.uint8), notes
+            return "multi-label", columns, labels.astype(np.uint8), notes
         if labels.dtype.kind in "SU":
             raise DataError(
                 str(source), f"expected one label for each image; received {labels.shape}", code="labels-shape"
             )
         notes.append(f"the labels are {width} numbers for each image, to be predicted as numbers")
-        return "numbers", columns, labels.astype(np.float32), notes
+        return "regression", columns, labels.astype(np.float32), notes
     if labels.dtype.kind == "f":
         whole = (
             bool((labels == np.rint(labels)).all())
@@ -463,13 +463,13 @@ def read_targets(
         if not whole:
             notes.append("the labels are one number for each image, to be predicted as a number")
             name = class_names[0] if class_names is not None and len(class_names) == 1 else "value"
-            return "numbers", (name,), labels.astype(np.float32)[:, None], notes
+            return "regression", (name,), labels.astype(np.float32)[:, None], notes
         labels = labels.astype(np.int64)
     if labels.dtype.kind in "SU":
         texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in labels.tolist()]
         classes = tuple(sorted(set(texts), key=natural))
         position = {name: number for number, name in enumerate(classes)}
-        return "classes", classes, np.array([position[text] for text in texts], np.int64), notes
+        return "classification", classes, np.array([position[text] for text in texts], np.int64), notes
     numbers = labels.astype(np.int64)
     present = np.unique(numbers)
     if class_names is not None:
@@ -481,10 +481,20 @@ def read_targets(
             )
         classes, used = tuple(class_names), set(present.tolist())
         if len(used) == len(classes):
-            return "classes", classes, numbers, notes
+            return "classification", classes, numbers, notes
         notes.append(f"{len(classes) - len(used)} of {len(classes)} class names have no image and are left out")
-        return "classes", tuple(classes[k] for k in present), np.searchsorted(present, numbers).astype(np.int64), notes
-    return "classes", tuple(map(str, present.tolist())), np.searchsorted(present, numbers).astype(np.int64), notes
+        return (
+            "classification",
+            tuple(classes[k] for k in present),
+            np.searchsorted(present, numbers).astype(np.int64),
+            notes,
+        )
+    return (
+        "classification",
+        tuple(map(str, present.tolist())),
+        np.searchsorted(present, numbers).astype(np.int64),
+        notes,
+    )
 
 
 def read_quickdraw(path: Path) -> Listing:

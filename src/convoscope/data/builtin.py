@@ -106,7 +106,7 @@ def _dataset(
     return Dataset(
         source=name,
         layout="builtin",
-        task="classes",
+        task="classification",
         classes=tuple(classes),
         names=names,
         targets=labels,

@@ -81,7 +81,7 @@ def contact_sheet(
     # An extreme shape of image must not make an extreme sheet.
     columns = max(1, min(columns, _MAX_PIXELS // (len(shown) * step * (wide + _GAP))))
     title = f"{dataset.source}: {len(dataset):,} images" + (
-        f" of {len(dataset.classes):,} classes" if dataset.task == "classes" else ""
+        f" of {len(dataset.classes):,} classes" if dataset.task == "classification" else ""
     )
     remark = f"{width} x {height} pixels each" + (
         f"; {len(shown)} of {len(rows):,} rows shown" if len(shown) < len(rows) else ""
@@ -113,9 +113,9 @@ def contact_sheet(
 def _rows(dataset: Dataset) -> list[tuple[str, NDArray[np.int64]]]:
     """What stands in each row of the sheet: a name and the images it is about."""
     targets = dataset.targets
-    if dataset.task == "classes":
+    if dataset.task == "classification":
         return [(name, np.flatnonzero(targets == label)) for label, name in enumerate(dataset.classes)]
-    if dataset.task == "labels":
+    if dataset.task == "multi-label":
         rows = [(name, np.flatnonzero(targets[:, label])) for label, name in enumerate(dataset.classes)]
         without = np.flatnonzero(~targets.any(axis=1))
         return [*rows, ("(no label)", without)] if len(without) else rows

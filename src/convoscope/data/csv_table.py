@@ -88,7 +88,7 @@ def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
             given = _csv_splits(path, lines, split_column)
             classes = tuple(header[column] for column in columns)
             images = FileImages(root, names, tiff=tiff)
-            return Listing("csv:numbers", classes, names, numbers, images, "numbers", given, notes, skipped)
+            return Listing("csv:numbers", classes, names, numbers, images, "regression", given, notes, skipped)
     assert label_column is not None
     cells = [line[label_column].strip() for line in lines]
     if not meaning:
@@ -107,7 +107,7 @@ def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
         numbers = _csv_numbers(path, values, width)
         name = header[label_column]
         classes = (name,) if width == 1 else tuple(f"{name} {k + 1}" for k in range(width))
-        return Listing("csv:numbers", classes, names, numbers, images, "numbers", given, notes, skipped)
+        return Listing("csv:numbers", classes, names, numbers, images, "regression", given, notes, skipped)
     if meaning == "labels":
         sets = [{part.strip() for part in cell.split(";") if part.strip()} for cell in cells]
         classes = tuple(sorted(set().union(*sets), key=natural))
@@ -118,7 +118,7 @@ def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
         matrix = np.zeros((len(sets), len(classes)), np.uint8)
         for row, some in enumerate(sets):
             matrix[row, [position[name] for name in some]] = 1
-        return Listing("csv:labels", classes, names, matrix, images, "labels", given, notes, skipped)
+        return Listing("csv:labels", classes, names, matrix, images, "multi-label", given, notes, skipped)
     empty = [row for row, cell in enumerate(cells) if not cell]
     if empty:
         raise DataError(
@@ -128,7 +128,7 @@ def read_csv(path: Path, *, meaning: str = "", tiff: bool = False) -> Listing:
     check_twins(path, classes)
     position = {name: number for number, name in enumerate(classes)}
     targets = np.array([position[cell] for cell in cells], np.int64)
-    return Listing("csv:classes", classes, names, targets, images, "classes", given, notes, skipped)
+    return Listing("csv:classes", classes, names, targets, images, "classification", given, notes, skipped)
 
 
 def _csv_lines(path: Path) -> tuple[list[str], list[list[str]]]:

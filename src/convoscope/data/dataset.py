@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
 
-Task = Literal["classes", "labels", "numbers"]
+Task = Literal["classification", "multi-label", "regression"]
 """One class for each image, any number of labels for each image, or real numbers for each image."""
+TARGET_NOUNS: Final[dict[Task, str]] = {"classification": "classes", "multi-label": "labels", "regression": "numbers"}
+"""What a task predicts, in messages; also the endings of the layouts `csv:classes`, `csv:labels`, `csv:numbers`."""
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -166,9 +168,9 @@ class Dataset:
         result: dict[str, dict[str, int]] = {}
         for position, split in enumerate(SPLITS):
             targets = self.targets[self.splits == position]
-            if self.task == "numbers":
+            if self.task == "regression":
                 result[split] = {"images": len(targets)}
-            elif self.task == "labels":
+            elif self.task == "multi-label":
                 result[split] = {name: int(targets[:, k].sum()) for k, name in enumerate(self.classes)}
             else:
                 numbers = np.bincount(targets, minlength=len(self.classes))

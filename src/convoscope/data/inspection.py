@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, MachineError, printable
-from .dataset import SPLITS, Dataset, InputFormat, Skipped
+from .dataset import SPLITS, Dataset, InputFormat, Skipped, Task
 from .decode import decode_bytes, read_header, turn_to_read
 from .sources import ArrayImages, FileImages, digest_of
 from .store import Prepared, gathered_remarks
@@ -71,7 +71,7 @@ class Inspection:
 
     source: str
     layout: str
-    task: str
+    task: Task
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
     skipped: tuple[Skipped, ...]
@@ -248,7 +248,9 @@ def concerns(prepared: Prepared) -> list[str]:
     same = [rows for rows in _equal(prepared.digests, range(len(dataset))).values() if len(rows) > 1]
     found = _told_leaks("the same image", _apart(dataset, same, _split))
     found += _told_conflicts(_apart(dataset, same, _label))
-    uneven, ratio = ("", 0.0) if dataset.task == "numbers" else _unevenness(_totals(dataset.classes, dataset.counts()))
+    uneven, ratio = (
+        ("", 0.0) if dataset.task == "regression" else _unevenness(_totals(dataset.classes, dataset.counts()))
+    )
     return [*found, uneven] if ratio > WARN_IMBALANCE else found
 
 
@@ -358,15 +360,15 @@ def _split(dataset: Dataset, row: int) -> str:
 
 def _label(dataset: Dataset, row: int) -> str:
     target = dataset.targets[row]
-    if dataset.task == "classes":
+    if dataset.task == "classification":
         return dataset.classes[int(target)]
-    if dataset.task == "labels":
+    if dataset.task == "multi-label":
         return ";".join(name for name, present in zip(dataset.classes, target, strict=True) if present)
     return ";".join(f"{value:g}" for value in target)
 
 
 def _numbers(dataset: Dataset) -> dict[str, tuple[float, float, float]]:
-    if dataset.task != "numbers" or not len(dataset):
+    if dataset.task != "regression" or not len(dataset):
         return {}
     columns = np.asarray(dataset.targets, dtype=np.float64).T
     return {
@@ -442,7 +444,7 @@ def _unevenness(totals: Counter[str]) -> tuple[str, float]:
 
 
 def _judge_balance(found: Inspection, usable: Dataset, warnings: list[str], remarks: list[str]) -> None:
-    if found.task == "numbers":
+    if found.task == "regression":
         for name, (low, _, high) in found.numbers.items():
             if low == high:
                 warnings.append(f"{printable(name)} is {low:g} for every image: there is nothing to learn from it")
@@ -455,7 +457,7 @@ def _judge_balance(found: Inspection, usable: Dataset, warnings: list[str], rema
         warnings.append(sentence)
     elif ratio > NOTE_IMBALANCE:
         remarks.append(sentence)
-    if found.task == "labels" and len(usable):
+    if found.task == "multi-label" and len(usable):
         unlabelled = int((np.asarray(usable.targets).sum(axis=1) == 0).sum())
         if unlabelled:
             remarks.append(f"{_count(unlabelled, 'image')} without any label")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, DataError, printable
-from .dataset import Dataset, ImageSource, InputFormat, Outcome, Stamp
+from .dataset import TARGET_NOUNS, Dataset, ImageSource, InputFormat, Outcome, Stamp
 from .listing import check_twins
 
 
@@ -86,10 +86,10 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
             in case (`twin-classes`).
     """
     for dataset in (first, second):
-        if dataset.task != "classes":
+        if dataset.task != "classification":
             raise DataError(
                 dataset.source,
-                f"has {dataset.task}; only images with one class each can be added to others",
+                f"has {TARGET_NOUNS[dataset.task]}; only images with one class each can be added to others",
                 code="join-task",
             )
     new = [name for name in second.classes if name not in first.classes]

@@ -20,7 +20,7 @@ from ..errors import DataError, UsageError, printable
 from ..files import machine_error
 from .arrays import IDX_NAME, check_lengths, read_arrays, read_idx, read_quickdraw, read_targets, role_of
 from .csv_table import TABLE_ENDINGS, read_csv
-from .dataset import Dataset
+from .dataset import TARGET_NOUNS, Dataset
 from .folders import read_flat, read_folders
 from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, is_clutter
 from .sources import ArrayImages, Stack
@@ -133,11 +133,11 @@ def _finish(
         twin = next(name for name, count in Counter(listing.classes).items() if count > 1)
         raise DataError(
             source,
-            f"two of the {listing.task} have the same name, {printable(twin)[:80]!r}",
+            f"two of the {TARGET_NOUNS[listing.task]} have the same name, {printable(twin)[:80]!r}",
             hint="give each its own name",
             code="twin-classes",
         )
-    if listing.task == "classes":
+    if listing.task == "classification":
         _check_classes(source, listing, fewest_classes)
     splits, notes = complete(
         listing.names, strata_of(listing.task, targets), listing.given, seed=seed, validation=validation, test=test

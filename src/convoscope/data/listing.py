@@ -55,7 +55,7 @@ class Listing:
     names: list[str]
     targets: NDArray[Any]
     images: ImageSource
-    task: Task = "classes"
+    task: Task = "classification"
     given: NDArray[np.int8] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)

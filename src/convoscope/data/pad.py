@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .builtin import DRAWING_SIDE, normalise_drawing
+from .dataset import Task
 
 PadForm = Literal["drawings", "digits"]
 
@@ -26,7 +27,7 @@ _THINNEST = 2.0  # pixels; of MNIST's strokes a quarter are thinner, half are ov
 
 
 def pad_form(
-    source: str, layout: str, classes: tuple[str, ...], height: int, width: int, channels: int, task: str
+    source: str, layout: str, classes: tuple[str, ...], height: int, width: int, channels: int, task: Task
 ) -> PadForm | None:
     """How a drawing is brought into the form of a run's images; None: it cannot be drawn for.
 
@@ -40,7 +41,7 @@ def pad_form(
         height, width, channels: of the network's input.
         task: what is predicted, see `Dataset.task`.
     """
-    if task != "classes" or (height, width, channels) != (DRAWING_SIDE, DRAWING_SIDE, 1):
+    if task != "classification" or (height, width, channels) != (DRAWING_SIDE, DRAWING_SIDE, 1):
         return None
     if source.startswith(("builtin:drawings", "quickdraw:")) or layout == "quickdraw":
         return "drawings"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
 from ..files import atomic_write, machine_error, open_plain
-from .dataset import SPLITS, Dataset, SplitName
+from .dataset import SPLITS, Dataset, SplitName, Task
 
 if TYPE_CHECKING:
     from .store import Prepared
@@ -166,11 +166,11 @@ def complete(
     return splits, notes
 
 
-def strata_of(task: str, targets: NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.int64]:
+def strata_of(task: Task, targets: NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.int64]:
     """What a split keeps in proportion: the class; of several labels the rarest; of numbers nothing."""
-    if task == "classes":
+    if task == "classification":
         return targets.astype(np.int64)
-    if task == "labels" and targets.shape[1]:
+    if task == "multi-label" and targets.shape[1]:
         frequency = targets.sum(axis=0)
         weighted = np.where(targets > 0, frequency, np.iinfo(np.int64).max)
         rarest: NDArray[np.int64] = weighted.argmin(axis=1).astype(np.int64)
@@ -243,9 +243,9 @@ def unescape_cell(cell: str) -> str:
 
 def label_text(dataset: Dataset, row: int) -> str:
     """The image's target as text: its class, its labels joined by `;`, or its numbers joined by `;`."""
-    if dataset.task == "classes":
+    if dataset.task == "classification":
         return dataset.classes[int(dataset.targets[row])]
-    if dataset.task == "labels":
+    if dataset.task == "multi-label":
         return ";".join(dataset.classes[k] for k in np.flatnonzero(dataset.targets[row]))
     return ";".join(repr(float(value)) for value in dataset.targets[row])
 

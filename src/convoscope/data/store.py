@@ -393,7 +393,7 @@ def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:
             hint=hint,
             code="too-many-bad-images",
         )
-    if dataset.task != "classes":
+    if dataset.task != "classification":
         return
     sizes = Counter(dataset.targets.tolist())
     for label, number in Counter(dataset.targets[rows].tolist()).items():

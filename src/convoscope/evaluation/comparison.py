@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, printable
 from ..files import write_text
 from ..render import DASHES, SERIES, Section, code, figure, figures, note, page, paragraph, shorten, table
+from .assessment import gap_of, part_name, range_text, read_scores, table_of, test_command
 from .charts import Curve, accuracy_floor, invariance_charts, line_chart, ticks
+from .measures import Scores, finite, number_text, percent
 from .report import model_name, seconds_text
-from .scores import Scores, finite, number_text, percent
-from .testing import gap_of, part_name, range_text, read_scores, table_of, test_command
 
 if TYPE_CHECKING:
     from ..training import Run
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def _regression(self) -> bool:
-        return all(run["task"] == "numbers" for run in self.runs)
+        return all(run["task"] == "regression" for run in self.runs)
 
     def _repr_html_(self) -> str:
         header, rows = self.rows()
@@ -109,7 +109,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
             code="run-not-tested",
         )
     tested = [scores for scores in found if scores is not None]
-    if len({scores.task == "numbers" for scores in tested}) > 1:
+    if len({scores.task == "regression" for scores in tested}) > 1:
         raise UsageError(
             ", ".join(str(run.folder) for run in runs),
             "some answer with numbers, others with classes or labels; they have no figure in common",

@@ -33,9 +33,9 @@ from ..render import (
     to_image,
 )
 from . import charts, pictures
+from .assessment import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of, test_command, varies
 from .charts import Curve, line_chart
-from .scores import Scores, finite, number_text, percent, wilson
-from .testing import caption, gap_of, part_name, range_text, read_scores, shape_of, table_of, test_command, varies
+from .measures import Scores, finite, number_text, percent, wilson
 
 if TYPE_CHECKING:
     from ..data import Prepared
@@ -142,14 +142,14 @@ def _count(run: Run, split: str) -> int:
 
 def _kinds(run: Run) -> str:
     count = len(run.classes)
-    word = {"classes": "classes", "labels": "labels", "numbers": "numbers each"}[run.task]
+    word = {"classification": "classes", "multi-label": "labels", "regression": "numbers each"}[run.task]
     if count == 1:
-        word = {"classes": "class", "labels": "label", "numbers": "number each"}[run.task]
+        word = {"classification": "class", "multi-label": "label", "regression": "number each"}[run.task]
     return f"{count} {word}"
 
 
 def _head(run: Run, scores: Scores | None) -> str:
-    from_images = f"{_count(run, 'train'):,} images {'with' if run.task == 'numbers' else 'of'} {_kinds(run)}"
+    from_images = f"{_count(run, 'train'):,} images {'with' if run.task == 'regression' else 'of'} {_kinds(run)}"
     trained = f"A network of {run.parameters:,} parameters, "
     if run.settings.solved:
         trained += (
@@ -174,14 +174,14 @@ def _head(run: Run, scores: Scores | None) -> str:
         if scores.split == "all":
             images = f"{scores.images:,} images from {printable(scores.source)}"
         between = scores.interval and f" (95 % interval {percent(scores.interval[0])} to {percent(scores.interval[1])})"
-        if scores.task == "numbers":
+        if scores.task == "regression":
             sentence = f"{trained} explains {percent(scores.accuracy)} of the variance (R²) of {images}."
             big.append(("R²", f"{scores.accuracy:.3f}", "1 is perfect, 0 is the mean"))
             big.append(("Mean absolute error", number_text(scores.mae), "in the numbers' own unit"))
         else:
-            what = "answers" if scores.task == "classes" else "gets"
-            right = "of the labels right on" if scores.task == "labels" else "right of"
-            if scores.task == "classes":
+            what = "answers" if scores.task == "classification" else "gets"
+            right = "of the labels right on" if scores.task == "multi-label" else "right of"
+            if scores.task == "classification":
                 sentence = f"{trained} correctly answers {percent(scores.accuracy)} of {images}{between or ''}."
             else:
                 sentence = f"{trained} {what} {percent(scores.accuracy)} {right} {images}{between or ''}."
@@ -197,10 +197,10 @@ def _head(run: Run, scores: Scores | None) -> str:
             if scores.exact_match is not None:
                 big.append(("All labels right", percent(scores.exact_match), "of the images"))
         big.append(
-            ("Loss", f"{scores.loss:,.3f}", "squared error" if scores.task == "numbers" else "cross-entropy, nats")
+            ("Loss", f"{scores.loss:,.3f}", "squared error" if scores.task == "regression" else "cross-entropy, nats")
         )
     gap = gap_of(run)
-    if gap is not None and run.task != "numbers":
+    if gap is not None and run.task != "regression":
         points = f"{100 * gap['difference']:+.1f}".replace("-", "−")
         big.append(("Gap to training", points, "points, training − validation"))
     big.append(("Parameters", f"{run.parameters:,}", ""))
@@ -246,18 +246,18 @@ def _data(run: Run, prepared: Prepared | None, missing: str) -> str:
     dataset = prepared.dataset
     result += _samples(run, prepared)
     counts = dataset.counts()
-    if run.task != "numbers":
+    if run.task != "regression":
         shown = [split for split in SPLITS if _count(run, split) or sum(counts[split].values())]
         rows = [
             [name, *(f"{counts[split][name]:,}" for split in shown), f"{sum(counts[split][name] for split in shown):,}"]
             for name in run.classes
         ]
         rows_total = None
-        if run.task == "classes":
+        if run.task == "classification":
             sums = [sum(counts[split].values()) for split in shown]
             rows_total = ["all", *(f"{number:,}" for number in sums), f"{sum(sums):,}"]
         grid = table(
-            ["class" if run.task == "classes" else "label", *shown, "all"], rows, wrapped=[0], total=rows_total
+            ["class" if run.task == "classification" else "label", *shown, "all"], rows, wrapped=[0], total=rows_total
         )
         result += f"<details{' open' if len(rows) <= 12 else ''}><summary>Images in each class and part</summary>{grid}</details>"
     if dataset.skipped:
@@ -280,21 +280,21 @@ def _samples(run: Run, prepared: Prepared) -> str:
     dataset = prepared.dataset
     train = dataset.indices("train")
     groups: list[tuple[str, np.ndarray[Any, Any]]] = []
-    if run.task == "numbers":
+    if run.task == "regression":
         groups.append(("examples", train))
     else:
         for k, name in enumerate(run.classes[:MOST_CLASSES_SHOWN]):
-            chosen = dataset.targets[train] == k if run.task == "classes" else dataset.targets[train, k] > 0
+            chosen = dataset.targets[train] == k if run.task == "classification" else dataset.targets[train, k] > 0
             groups.append((name, train[chosen]))
     rows = []
     for name, members in groups:
         images = [prepared.pixels[row] for row in _spread(members, SAMPLES)]
         if images:
             cells = "".join(thumbnail(image, name, 112) for image in images)
-            count = "" if run.task == "numbers" else f"<small>{len(members):,} to train on</small>"
+            count = "" if run.task == "regression" else f"<small>{len(members):,} to train on</small>"
             rows.append(f'<span>{text(name)}{count}</span><div class="row">{cells}</div>')
     more = ""
-    if run.task != "numbers" and len(run.classes) > MOST_CLASSES_SHOWN:
+    if run.task != "regression" and len(run.classes) > MOST_CLASSES_SHOWN:
         more = paragraph(f"The first {MOST_CLASSES_SHOWN} of {len(run.classes)} are shown.", "quiet")
     return f'<div class="classes">{"".join(rows)}</div>{more}'
 
@@ -385,7 +385,7 @@ def learning_charts(run: Run) -> list[str]:
     """Loss and accuracy of training and validation, epoch by epoch."""
     rows: list[dict[str, Any]] = [dict(row) for row in run.history]
     best = (float(run.best_epoch), "best epoch") if run.best_epoch else None
-    measure = "R²" if run.task == "numbers" else "Accuracy"
+    measure = "R²" if run.task == "regression" else "Accuracy"
     result = []
     for key, title in (("loss", "Loss"), ("accuracy", measure)):
         curves = [
@@ -403,7 +403,7 @@ def learning_charts(run: Run) -> list[str]:
             for part, name, colour, dash in (("train", "training", "orange", "6 3"), ("val", "validation", "blue", ""))
         ]
         values = [y for curve in curves for _, y in curve.points]
-        share = key == "accuracy" and run.task != "numbers"
+        share = key == "accuracy" and run.task != "regression"
         drawing = line_chart(
             [curve for curve in curves if curve.points],
             title=title,
@@ -457,7 +457,7 @@ def _untested(run: Run) -> str:
 def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]:
     tested = f"{scores.images:,} images, {part_name(scores.split)} of {printable(scores.source)}."
     sections = []
-    if scores.task == "classes" and scores.confusion:
+    if scores.task == "classification" and scores.confusion:
         sections.append(Section("confusion", "What is taken for what", paragraph(tested, "quiet") + _confusion(scores)))
     elif scores.pairs is not None:
         drawings = [figure(charts.pairs_chart(name, entries)) for name, entries in scores.pairs.items()]
@@ -465,7 +465,9 @@ def _tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section
     sections.append(
         Section(
             "classes",
-            {"classes": "Class by class", "labels": "Label by label", "numbers": "Number by number"}[scores.task],
+            {"classification": "Class by class", "multi-label": "Label by label", "regression": "Number by number"}[
+                scores.task
+            ],
             _per_class(scores),
         )
     )
@@ -507,25 +509,25 @@ def _per_class(scores: Scores) -> str:
     header, rows = scores.rows()
     order = range(len(rows))
     hint = ""
-    if scores.task != "numbers" and len(rows) > 2:
+    if scores.task != "regression" and len(rows) > 2:
         values = list(scores.per_class.values())
         order = sorted(order, key=lambda k: (values[k]["f1"] is None, values[k]["f1"] or 0.0))  # type: ignore[assignment]
         hint = "The weakest class first. "
-    if scores.task == "labels":
+    if scores.task == "multi-label":
         hint += "A label counts as given from a probability of 0.5 on. "
     total = None
-    if scores.task == "classes":
+    if scores.task == "classification":
         total = ["all", "", "", percent(scores.macro_f1), f"{scores.images:,}"]
-    elif scores.task == "labels":
+    elif scores.task == "multi-label":
         total = ["all", "", "", percent(scores.macro_f1), "", f"{scores.images:,}"]
         hint += f"Micro F1, over all labels of all images, is {percent(scores.micro_f1)}. "
     extra = f"Top-5 accuracy {percent(scores.top5)}. " if scores.top5 is not None else ""
     explain = {
-        "classes": "Precision: how many of its answers for the class are right. Recall: how many of the class's images it finds. "
+        "classification": "Precision: how many of its answers for the class are right. Recall: how many of the class's images it finds. "
         "F1: their harmonic mean; the last row has its mean over the classes. A dash: the class never occurs or is never answered.",
-        "labels": "Precision: how many of the images given the label have it. Recall: how many that have it are found. "
+        "multi-label": "Precision: how many of the images given the label have it. Recall: how many that have it are found. "
         "F1: their harmonic mean; the last row has its mean over the labels. Average precision: over all thresholds.",
-        "numbers": "MAE and RMSE: mean absolute error and root of the mean squared error, in the number's own unit. R²: share of the "
+        "regression": "MAE and RMSE: mean absolute error and root of the mean squared error, in the number's own unit. R²: share of the "
         "variance explained.",
     }[scores.task]
     return paragraph(f"{hint}{extra}{explain}") + table(header, [rows[k] for k in order], wrapped=[0], total=total)
@@ -537,7 +539,7 @@ def _calibration(scores: Scores) -> str:
     lean = sum(entry["images"] * (entry["confidence"] - entry["accuracy"]) for entry in bins)
     lean /= sum(entry["images"] for entry in bins)
     error = scores.calibration["ece"]
-    if scores.task == "labels":
+    if scores.task == "multi-label":
         words = f"Probabilities of labels are off by {100 * error:.1f} percentage points on average."
     elif error < 0.02:
         words = f"Yes: its confidence is off by {100 * error:.1f} percentage points on average."
@@ -545,9 +547,9 @@ def _calibration(scores: Scores) -> str:
         words = f"Not quite: its confidence is off by {100 * error:.1f} percentage points on average, and on the whole it is too sure."
     else:
         words = f"Not quite: its confidence is off by {100 * error:.1f} percentage points on average, and on the whole it is too modest."
-    what = "the share of images that have the label" if scores.task == "labels" else "how often it is right"
+    what = "the share of images that have the label" if scores.task == "multi-label" else "how often it is right"
     chart = figure(
-        charts.calibration_chart(scores.calibration, labels=scores.task == "labels"),
+        charts.calibration_chart(scores.calibration, labels=scores.task == "multi-label"),
         f"Across: how sure it is. Up: {what} at that confidence. On the dashed line both agree. Below: how many images.",
     )
     return paragraph(words) + f'<div style="max-width:480px">{chart}</div>'
@@ -596,9 +598,9 @@ def _mistakes(scores: Scores) -> str:
             f'<figure title="{text(mistake["path"])}">{shown}<figcaption>{text(truth)}<br><b>{text(answer)}</b></figcaption></figure>'
         )
     words = {
-        "classes": "Where it was wrong and surest of it. Some may be mistakes in the labels: have a look.",
-        "labels": "Where it was wrong about a label and surest of it. Some may be mistakes in the labels: have a look.",
-        "numbers": "The largest errors.",
+        "classification": "Where it was wrong and surest of it. Some may be mistakes in the labels: have a look.",
+        "multi-label": "Where it was wrong about a label and surest of it. Some may be mistakes in the labels: have a look.",
+        "regression": "The largest errors.",
     }[scores.task]
     return paragraph(words) + f'<div class="tiles">{"".join(tiles)}</div>'
 
@@ -623,7 +625,7 @@ def _invariance(run: Run, scores: Scores, prepared: Prepared | None) -> str:
     entry = scores.invariance
     assert entry is not None
     kept = percent(entry["kept"], 0)
-    measure = "R²" if scores.task == "numbers" else "accuracy"
+    measure = "R²" if scores.task == "regression" else "accuracy"
     drawings = charts.invariance_charts([(measure, entry)], ["blue"], [""], legend=False)
     strips = _moved(entry, prepared, scores)
     parts = [figure(drawing) + (strips[position] if strips else "") for position, drawing in enumerate(drawings)]
@@ -631,11 +633,11 @@ def _invariance(run: Run, scores: Scores, prepared: Prepared | None) -> str:
         [name, range_text(kind, entry["ranges"])]
         for kind, name in (("shift", "shift"), ("turn", "turn"), ("scale", "size"))
     ]
-    untouched = f"{entry['untouched']:.3f}" if scores.task == "numbers" else percent(entry["untouched"])
+    untouched = f"{entry['untouched']:.3f}" if scores.task == "regression" else percent(entry["untouched"])
     doubt = ""
     if min(row["accuracy"] for kind in ("shift", "turn", "scale") for row in entry[kind]) < -1:
         doubt = " R² below −1 is drawn at −1."
-    if scores.task == "classes":
+    if scores.task == "classification":
         share = entry["untouched"]
         low, high = wilson(round(share * entry["images"]), entry["images"])
         points = 50 * (high - low)

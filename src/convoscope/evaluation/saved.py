@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from ..data import Task
+from ..data import TARGET_NOUNS, Task
 from ..parsing import faults_of
 
 Number = Annotated[float, Field(ge=-1e39, le=1e39)]
@@ -41,9 +41,9 @@ class _Class(_Saved):
 
 
 _KEYS = {
-    "classes": {"precision", "recall", "f1"},
-    "labels": {"precision", "recall", "f1", "average_precision"},
-    "numbers": {"mae", "rmse", "r2"},
+    "classification": {"precision", "recall", "f1"},
+    "multi-label": {"precision", "recall", "f1", "average_precision"},
+    "regression": {"mae", "rmse", "r2"},
 }
 
 
@@ -175,16 +175,16 @@ class _Scores(_Saved):
         if len(set(self.classes)) < len(self.classes) or list(self.per_class) != self.classes:
             raise ValueError("the figures of classes are not those of the classes")
         if not all(_KEYS[self.task] <= figures.model_fields_set for figures in self.per_class.values()):
-            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {self.task}")
+            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {TARGET_NOUNS[self.task]}")
         shares = [self.accuracy, *([self.invariance.untouched] if self.invariance is not None else [])]
-        if self.task != "numbers" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
+        if self.task != "regression" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
-            raise ValueError(f"the confusion is not one of {len(self.classes)} {self.task}")
+            raise ValueError(f"the confusion is not one of {len(self.classes)} {TARGET_NOUNS[self.task]}")
         if self.unknown is not None and self.unknown.refused > self.images:
             raise ValueError("more images are refused than there are")
         for mistake in self.worst:
-            if self.task == "numbers":
+            if self.task == "regression":
                 for text in (*mistake.label.split(";"), *mistake.predicted.split(";")):
                     float(text)
             elif mistake.confidence is None:
@@ -194,12 +194,12 @@ class _Scores(_Saved):
 
 def _suits(confusion: Sequence[Sequence[Any]], count: int, task: Task) -> bool:
     """Whether it is `(K, K)` counts, or for labels `(K, 2, 2)`."""
-    if task == "labels":
+    if task == "multi-label":
         return len(confusion) == count and all(
             len(matrix) == 2 and all(isinstance(row, list) and len(row) == 2 for row in matrix) for matrix in confusion
         )
     return (
-        task == "classes"
+        task == "classification"
         and len(confusion) == count
         and all(len(row) == count and not any(isinstance(cell, list) for cell in row) for row in confusion)
     )

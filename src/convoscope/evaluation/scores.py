@@ -37,7 +37,7 @@ class Scores:
     """What a test found. `to_json` is what stands in `RUN/test/scores.json`.
 
     Attributes:
-        task: `classes`, `labels` or `numbers`.
+        task: `classification`, `multi-label` or `regression`.
         source: what was tested, as the user wrote it.
         split: `train`, `validation`, `test` or `all`.
         images: how many.
@@ -128,26 +128,26 @@ class Scores:
     def headline(self) -> str:
         """The result in one plain sentence."""
         images = f"{self.images:,} image{'s' if self.images != 1 else ''}"
-        if self.task == "numbers":
+        if self.task == "regression":
             return f"R² {self.accuracy:.3f}, mean absolute error {number_text(self.mae)} on {images}"
         between = (
             f" (95 % interval {percent(self.interval[0])} to {percent(self.interval[1])})" if self.interval else ""
         )
         chance = f"; chance is {percent(self.chance)}"
-        if self.task == "labels":
+        if self.task == "multi-label":
             return f"{percent(self.accuracy)} of the labels right{between}, all labels of an image on {percent(self.exact_match)} of {images}{chance}"
         return f"right on {percent(self.accuracy)} of {images}{between}{chance}"
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """The table of classes as text: column names, then one row a class. A dash where a measure has no value."""
-        if self.task == "numbers":
+        if self.task == "regression":
             header: tuple[str, ...] = ("number", "MAE", "RMSE", "R²", "images")
             keys: tuple[str, ...] = ("mae", "rmse", "r2")
             write: Callable[[float | int | None], str] = number_text
         else:
             header = ("class", "precision", "recall", "F1", "images")
             keys = ("precision", "recall", "f1")
-            if self.task == "labels":
+            if self.task == "multi-label":
                 header = ("label", "precision", "recall", "F1", "average precision", "images")
                 keys = (*keys, "average_precision")
             write = percent

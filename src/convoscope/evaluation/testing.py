@@ -25,21 +25,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import geometry
-from ..data import SPLITS, Dataset, InputFormat, changed, escape_cell, read_split
+from ..data import SPLITS, Dataset, InputFormat, Task, changed, escape_cell, read_split
 from ..errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
-from ..files import (
-    FolderLock,
-    check_plain,
-    machine_error,
-    make_own_folder,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from ..files import FolderLock, check_plain, machine_error, make_own_folder, write_bytes, write_json, write_text
 from ..parsing import read_json
 from ..render import png_bytes, to_image
 from . import charts, invariance, pictures
-from .scores import (
+from .measures import (
     THRESHOLD,
     Floats,
     Scores,
@@ -62,9 +54,9 @@ Progress = Callable[[int, int], None]
 Part = Literal["train", "validation", "test", "all"]
 
 _MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
-    "classes": classification,
-    "labels": labelling,
-    "numbers": regression,
+    "classification": classification,
+    "multi-label": labelling,
+    "regression": regression,
 }
 
 _MOVED = 1 << 27
@@ -179,13 +171,13 @@ def read_scores(folder: str | os.PathLike[str]) -> Scores | None:
 
 def gap_of(run: Run) -> dict[str, Any] | None:
     """What the run's curves say about overfitting, see `read_gap`."""
-    counted = run.settings.images.get("validation") if run.task == "classes" else None
+    counted = run.settings.images.get("validation") if run.task == "classification" else None
     remark = None
     if not run.settings.solved:
         remark = "which is a mean over the epoch, while the network learns" + (
             " and the images are varied" if varies(run) else ""
         )
-    numbers = run.task == "numbers"
+    numbers = run.task == "regression"
     return read_gap([dict(row) for row in run.history], run.best_epoch, counted, remark=remark, numbers=numbers)
 
 
@@ -233,9 +225,9 @@ def _images(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: s
     columns = _columns(run, dataset)
     prepared = data.prepare(dataset, run.settings.input)
     dataset = prepared.dataset
-    targets = columns[dataset.targets] if run.task == "classes" else dataset.targets[:, columns]
+    targets = columns[dataset.targets] if run.task == "classification" else dataset.targets[:, columns]
     notes = tuple(told for told in dataset.notes if told not in dataset.split_notes)
-    if run.task == "classes" and len(dataset.classes) < len(run.classes):
+    if run.task == "classification" and len(dataset.classes) < len(run.classes):
         notes = (*notes, f"the source has {len(dataset.classes)} of the run's {len(run.classes)} classes")
     rows, part = (np.arange(len(dataset)), "all") if split == "all" else (dataset.indices(split), str(split))
     if not len(rows) and len(dataset.indices("validation")):
@@ -275,16 +267,16 @@ def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64
 def _columns(run: Run, dataset: Dataset) -> NDArray[np.int64]:
     """Where each of the source's classes stands among the run's; for labels and numbers where each of the run's stands."""
     ours, theirs = list(run.classes), list(dataset.classes)
-    alike = set(theirs) <= set(ours) if run.task == "classes" else set(theirs) == set(ours)
+    alike = set(theirs) <= set(ours) if run.task == "classification" else set(theirs) == set(ours)
     if dataset.task != run.task or not alike:
-        kinds = {"classes": "classes", "labels": "labels", "numbers": "columns of numbers"}
+        kinds = {"classification": "classes", "multi-label": "labels", "regression": "columns of numbers"}
         raise DataError(
             dataset.source,
             f"the run knows the {kinds[run.task]} {_listed(ours)}; the source has the {kinds[dataset.task]} {_listed(theirs)}",
             hint="test on images of the same classes, under the same names",
             code="test-classes-differ",
         )
-    if run.task == "classes":
+    if run.task == "classification":
         return np.array([ours.index(name) for name in theirs], dtype=np.int64)
     return np.array([theirs.index(name) for name in ours], dtype=np.int64)
 
@@ -417,22 +409,22 @@ def _curves(
         parts = [rows[begin : begin + together] for begin in range(0, len(rows), together)]
         answers = np.concatenate([run.scores(move(images.pixels[part])) for part in parts])
         count(len(answers))
-        if run.task == "classes":
+        if run.task == "classification":
             return float((answers.argmax(axis=1) == truth).mean())
-        if run.task == "labels":
+        if run.task == "multi-label":
             return float(((answers >= THRESHOLD) == (truth > 0)).mean())
         return float(r_squared(answers, truth).mean())
 
     result = invariance.curves(measure, len(rows), points, chance=chance)
-    return {"measure": "R2" if run.task == "numbers" else "accuracy", **result}
+    return {"measure": "R2" if run.task == "regression" else "accuracy", **result}
 
 
 def _worst(run: Run, answers: Floats, truth: NDArray[Any]) -> NDArray[np.int64]:
     """Positions of the surest mistakes, worst first; for numbers of the largest errors in spreads of the column."""
-    if run.task == "classes":
+    if run.task == "classification":
         wrong = answers.argmax(axis=1) != truth
         badness = np.where(wrong, answers.max(axis=1), -1.0)
-    elif run.task == "labels":
+    elif run.task == "multi-label":
         wrong = ((answers >= THRESHOLD) != (truth > 0)).any(axis=1)
         badness = np.where(wrong, np.abs(answers - truth).max(axis=1), -1.0)
     else:
@@ -446,10 +438,10 @@ def _worst(run: Run, answers: Floats, truth: NDArray[Any]) -> NDArray[np.int64]:
 def _in_words(run: Run, answers: Floats, truth: NDArray[Any], row: int) -> tuple[str, str, float | None, bool | None]:
     """One image's true label, predicted label, confidence and whether it is right."""
     names = run.classes
-    if run.task == "classes":
+    if run.task == "classification":
         best = int(answers[row].argmax())
         return names[int(truth[row])], names[best], float(answers[row, best]), best == int(truth[row])
-    if run.task == "labels":
+    if run.task == "multi-label":
         chosen, wanted = answers[row] >= THRESHOLD, truth[row] > 0
         sure = float(np.maximum(answers[row], 1 - answers[row]).min())
         joined = [";".join(name for name, on in zip(names, mask, strict=True) if on) for mask in (wanted, chosen)]
@@ -468,7 +460,7 @@ def _mistake(
     rank: int,
 ) -> dict[str, Any]:
     label, predicted, confidence, _ = _in_words(run, answers, truth, int(row))
-    if run.task == "labels":
+    if run.task == "multi-label":
         confidence = float(np.abs(answers[row] - truth[row]).max())
     return {
         "path": images.names[int(images.rows[row])],
@@ -481,7 +473,7 @@ def _mistake(
 
 
 def _pairs(run: Run, answers: Floats, truth: NDArray[Any]) -> dict[str, list[list[float]]] | None:
-    if run.task != "numbers":
+    if run.task != "regression":
         return None
     rows = invariance.stratified(truth, PAIRS, seed=0)
     return {
@@ -489,9 +481,9 @@ def _pairs(run: Run, answers: Floats, truth: NDArray[Any]) -> dict[str, list[lis
     }
 
 
-def caption(mistake: dict[str, Any], task: str) -> tuple[str, str]:
+def caption(mistake: dict[str, Any], task: Task) -> tuple[str, str]:
     """What stands under a mistake: what it is, and what it was taken for and how surely."""
-    if task == "numbers":
+    if task == "regression":
         truth, answer = (
             "; ".join(number_text(float(value)) for value in mistake[key].split(";")) for key in ("label", "predicted")
         )
@@ -591,7 +583,7 @@ def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any]
     more: tuple[str, ...] = ()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    kind = {"classes": "score", "labels": "score", "numbers": "predicted"}[run.task]
+    kind = {"classification": "score", "multi-label": "score", "regression": "predicted"}[run.task]
     writer.writerow(
         ["path", "label", "predicted", "confidence", "correct", *(f"{kind} {printable(n)}" for n in run.classes)]
         + (["distance", "unknown"] if far is not None else [])
@@ -600,7 +592,7 @@ def _predictions(run: Run, images: _Images, answers: Floats, truth: NDArray[Any]
     rounded = answers.astype(np.float64).round(6).tolist()
     for row, values in enumerate(rounded):
         label, predicted, confidence, correct = _in_words(run, answers, truth, row)
-        if run.task != "numbers":
+        if run.task != "regression":
             label, predicted = (cells[t] if t in cells else escape_cell(t) for t in (label, predicted))
         if far is not None and distances is not None:
             more = (str(round(float(distances[row]), 6)), "yes" if far[row] else "no")
@@ -622,7 +614,7 @@ def _confusion(scores: Scores) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = [escape_cell(name) for name in scores.classes]
-    if scores.task == "labels":
+    if scores.task == "multi-label":
         writer.writerow(["label", "true negative", "false positive", "false negative", "true positive"])
         for name, matrix in zip(names, scores.confusion, strict=True):
             writer.writerow([name, *matrix[0], *matrix[1]])
@@ -636,7 +628,7 @@ def _confusion(scores: Scores) -> str:
 def figures(scores: Scores) -> dict[str, Image.Image]:
     """File name to picture: confusion, calibration, invariance, or predicted against true numbers."""
     result: dict[str, Image.Image] = {}
-    if scores.task == "classes":
+    if scores.task == "classification":
         if len(scores.classes) <= charts.LARGEST_NUMBERED:
             result["confusion.png"] = charts.confusion_chart(scores.confusion, scores.classes).image()
         else:
@@ -648,7 +640,9 @@ def figures(scores: Scores) -> dict[str, Image.Image]:
                 Image.alpha_composite(white, heat).convert("RGB").resize(size, Image.Resampling.NEAREST)
             )
     if scores.calibration is not None:
-        result["calibration.png"] = charts.calibration_chart(scores.calibration, labels=scores.task == "labels").image()
+        result["calibration.png"] = charts.calibration_chart(
+            scores.calibration, labels=scores.task == "multi-label"
+        ).image()
     if scores.pairs is not None:
         drawings = [charts.pairs_chart(name, pairs) for name, pairs in list(scores.pairs.items())[:12]]
         result["numbers.png"] = charts.stacked(drawings, columns=min(3, len(drawings)))

@@ -76,7 +76,7 @@ class Look:
 
     def methods(self) -> tuple[str, ...]:
         """The attributions that suit this image and task; none for numbers."""
-        if self.run.task == "numbers":
+        if self.run.task == "regression":
             return ()
         small = max(self.pixels.shape[:2]) <= 28
         maps = any(
@@ -111,7 +111,7 @@ class Look:
 
     def scores_bars(self) -> Image.Image:
         """The class scores and what becomes of them."""
-        shares = None if self.run.task == "numbers" else list(self.prediction.scores.values())
+        shares = None if self.run.task == "regression" else list(self.prediction.scores.values())
         if shares is not None and self.trace.output.numel() != len(shares):
             shares = None
         return figures.scores_bars(
@@ -119,7 +119,7 @@ class Look:
             self.run.classes,
             probabilities=shares,
             title=self.prediction.label or "(no label)",
-            kind={"classes": "class", "labels": "label", "numbers": "number"}[self.run.task],
+            kind={"classification": "class", "multi-label": "label", "regression": "number"}[self.run.task],
         )
 
     def attribution_sheet(self, methods: Sequence[str] | None = None) -> Image.Image:
@@ -232,7 +232,7 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
     settings = opened.settings
-    if opened.task == "numbers":
+    if opened.task == "regression":
         told = (
             f"{name} = {spread:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
             for name, mean, spread in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
@@ -375,7 +375,7 @@ class RunInspection:
 
     def features_sheet(self) -> Image.Image | None:
         """The inputs of the last layer in two dimensions, coloured by class; None where an image has no single class."""
-        if self.run.task != "classes" or len(self.pixels) < 3:
+        if self.run.task != "classification" or len(self.pixels) < 3:
             return None
         found = embeddings(self.run.network(), self.batches())
         flat = pca(found.vectors)

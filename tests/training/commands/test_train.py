@@ -274,7 +274,7 @@ def test_two_numbers_for_each_image_are_a_regression(tmp_path: Path) -> None:
     run = train(
         source, "flatten dense(32) relu dense", output=tmp_path / "run", epochs=60, batch_size=16, learning_rate=0.01
     )
-    assert run.task == "numbers"
+    assert run.task == "regression"
     assert run.classes == ("height", "side")
     assert max(row["val_accuracy"] or -9 for row in run.history) > 0.7
     answer = run.predict(tmp_path / "0.png")[0]
@@ -298,7 +298,7 @@ def test_several_labels_for_each_image(tmp_path: Path) -> None:
         rows.append(f"{number}.png,{';'.join(names)}")
     source = write_manifest(tmp_path, "path,labels", rows)
     run = train(source, output=tmp_path / "run", **QUICK | {"epochs": 15})
-    assert run.task == "labels"
+    assert run.task == "multi-label"
     assert run.classes == ("bar", "square")
     assert max(row["val_accuracy"] or 0 for row in run.history) > 0.9
     answer = run.predict(tmp_path / "0.png")[0]

@@ -21,7 +21,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_of_the_softmax(smoothing: float) -> None:
     scores, targets = batch(4), torch.tensor([0, 1, 2, 3, 3, 2, 1, 0, 0])
-    objective = Objective(task="classes", outputs=4, label_smoothing=smoothing)
+    objective = Objective(task="classification", outputs=4, label_smoothing=smoothing)
     logs = np.log(softmax(scores.double().numpy()))
     wanted = np.eye(4)[targets.numpy()] * (1 - smoothing) + smoothing / 4
     assert float(objective.loss(scores, targets)) == pytest.approx(-(wanted * logs).sum(1).mean(), rel=1e-5)
@@ -38,7 +38,7 @@ def test_class_weights_weigh_a_mean() -> None:
     logs = -np.log(softmax(scores.double().numpy()))[np.arange(9), targets.numpy()]
     each = np.array(weights)[targets.numpy()]
     expected = (logs * each).sum() / each.sum()
-    loss = Objective(task="classes", outputs=3, class_weights=weights).loss(scores, targets)
+    loss = Objective(task="classification", outputs=3, class_weights=weights).loss(scores, targets)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
@@ -46,8 +46,8 @@ def test_class_weights_weigh_a_mean() -> None:
 def test_one_sigmoid_equals_the_softmax_of_zero_and_the_score(weights: tuple[float, float] | None) -> None:
     scores, targets = batch(1), torch.tensor([0, 1, 1, 0, 1, 0, 1, 0, 0])
     pair = torch.cat([torch.zeros_like(scores), scores], 1)
-    one = Objective(task="classes", outputs=1, class_weights=weights)
-    two = Objective(task="classes", outputs=2, class_weights=weights)
+    one = Objective(task="classification", outputs=1, class_weights=weights)
+    two = Objective(task="classification", outputs=2, class_weights=weights)
     assert float(one.loss(scores, targets)) == pytest.approx(float(two.loss(pair, targets)), rel=1e-5)
     torch.testing.assert_close(one.answers(scores), two.answers(pair))
     assert one.right(scores, targets) == two.right(pair, targets)
@@ -56,15 +56,15 @@ def test_one_sigmoid_equals_the_softmax_of_zero_and_the_score(weights: tuple[flo
 def test_one_sigmoid_smooths_like_the_softmax() -> None:
     scores, targets = batch(1), torch.tensor([0, 1, 1, 0, 1, 0, 1, 0, 0])
     pair = torch.cat([torch.zeros_like(scores), scores], 1)
-    one = Objective(task="classes", outputs=1, label_smoothing=0.2)
-    two = Objective(task="classes", outputs=2, label_smoothing=0.2)
+    one = Objective(task="classification", outputs=1, label_smoothing=0.2)
+    two = Objective(task="classification", outputs=2, label_smoothing=0.2)
     assert float(one.loss(scores, targets)) == pytest.approx(float(two.loss(pair, targets)), rel=1e-5)
 
 
 def test_labels_are_independent_sigmoids() -> None:
     scores = batch(3)
     targets = (np.random.default_rng(1).random((9, 3)) < 0.4).astype(np.uint8)
-    objective = Objective(task="labels", outputs=3)
+    objective = Objective(task="multi-label", outputs=3)
     wanted = objective.targets(targets)
     p = 1 / (1 + np.exp(-scores.double().numpy()))
     expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
@@ -75,7 +75,7 @@ def test_labels_are_independent_sigmoids() -> None:
 
 @given(st.floats(-1e3, 1e3), st.floats(0.01, 1e3))
 def test_numbers_come_back_in_their_own_unit(mean: float, std: float) -> None:
-    objective = Objective(task="numbers", outputs=2, target_mean=(mean, 0.0), target_std=(std, 1.0))
+    objective = Objective(task="regression", outputs=2, target_mean=(mean, 0.0), target_std=(std, 1.0))
     values = np.random.default_rng(2).normal(mean, std, (7, 2)).astype(np.float32)
     scaled = objective.targets(values)
     np.testing.assert_allclose(objective.answers(scaled).numpy(), values, rtol=1e-4, atol=1e-4 * (abs(mean) + std))

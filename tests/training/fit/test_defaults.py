@@ -130,7 +130,7 @@ def test_what_may_depend_on_left_and_right_is_not_mirrored() -> None:
     recipe, notes = chosen(numbers, "conv(4) relu flatten dense")
     assert recipe.flip is False and "numbers may depend on left and right" in notes
     sides = data.prepare(data.from_arrays(images, np.stack([left, ~left, left | ~left], 1).astype(np.uint8)), form)
-    assert sides.dataset.task == "labels" and mirror_likeness(sides) < 0
+    assert sides.dataset.task == "multi-label" and mirror_likeness(sides) < 0
     recipe, notes = chosen(sides, "conv(4) relu flatten dense")
     assert recipe.flip is False and "not all labels' images look like their mirror images" in notes
     one = data.prepare(data.from_arrays(images, np.stack([left, left & False], 1).astype(np.uint8)), form)

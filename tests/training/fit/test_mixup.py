@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from convoscope.data import Task
 from convoscope.training import Recipe, loop
 from convoscope.training.engine import Engine
 from convoscope.training.loop import Scaling, Split, blend_share, train_step
@@ -36,13 +37,13 @@ def test_the_last_epochs_see_images_as_they_are() -> None:
     assert blend_share(job_of(epochs=20), 0, 5) == 1
 
 
-@pytest.mark.parametrize("task", ["classes", "labels", "numbers"])
-def test_a_blended_step_is_the_blend_of_two_losses(task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["classification", "multi-label", "regression"])
+def test_a_blended_step_is_the_blend_of_two_losses(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     targets = {
-        "classes": torch.tensor([0, 2, 1, 1]),
-        "labels": torch.randint(0, 2, (4, 3), generator=generator).float(),
-        "numbers": torch.randn(4, 3, generator=generator),
+        "classification": torch.tensor([0, 2, 1, 1]),
+        "multi-label": torch.randint(0, 2, (4, 3), generator=generator).float(),
+        "regression": torch.randn(4, 3, generator=generator),
     }[task]
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 1), np.uint8)
     seen: list[torch.Tensor] = []

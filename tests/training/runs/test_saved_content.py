@@ -57,7 +57,7 @@ def test_a_network_larger_than_its_weights_is_never_built(
         ({"engine": {"threads": 1_000_000}}, "engine: threads: should be less than or equal to 1024; received 1000000"),
         ({"input": {"height": 10**9, "width": 5, "channels": 1}}, "input: each side must be 1 to 4096 pixels"),
         ({"source": "a\0b"}, "source: holds a zero byte"),
-        ({"task": "numbers"}, "a mean and a spread for each of 2 numbers to predict"),
+        ({"task": "regression"}, "a mean and a spread for each of 2 numbers to predict"),
     ],
 )
 def test_impossible_settings_are_told(lines: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:

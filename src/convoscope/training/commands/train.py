@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import data, models
-from ..data import Dataset, InputFormat, Prepared
+from ..data import TARGET_NOUNS, Dataset, InputFormat, Prepared
 from ..errors import DataError, InUseError, MachineError, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
 from ..free_memory import memory_for
@@ -317,10 +317,10 @@ def _make_job(
     )
     memory.check(reporter)
     outputs = models.check(network, shape, len(dataset.classes))
-    if outputs != len(dataset.classes) and dataset.task != "classes":
+    if outputs != len(dataset.classes) and dataset.task != "classification":
         raise UsageError(
             "model",
-            f"one output stands for two classes; here {len(dataset.classes)} {dataset.task} are to be predicted",
+            f"one output stands for two classes; here {len(dataset.classes)} {TARGET_NOUNS[dataset.task]} are to be predicted",
             hint="let the model's text end with a bare `dense`",
             code="one-output-task",
         )
@@ -329,7 +329,7 @@ def _make_job(
     target_mean, target_std = _target_scale(dataset, train_targets)
     weights = None
     if recipe.class_weights == "balanced":
-        if dataset.task != "classes":
+        if dataset.task != "classification":
             raise UsageError(
                 "class_weights",
                 "balanced weights need one class for each image",
@@ -472,7 +472,7 @@ def measure_scaling(pixels: NDArray[np.uint8], rows: NDArray[np.int64], *, at_mo
 
 def _target_scale(dataset: Dataset, targets: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and spread of each number on the training part; nothing for other tasks."""
-    if dataset.task != "numbers":
+    if dataset.task != "regression":
         return (), ()
     spread = targets.astype(np.float64).std(0)
     spread[spread == 0] = 1

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import data, models
-from ..data import Dataset, Prepared
+from ..data import TARGET_NOUNS, Dataset, Prepared
 from ..errors import DataError, Interrupted, InUseError, ModelFileError, UsageError, printable, shell_word
 from ..files import FolderLock, clear_leftovers
 from ..free_memory import memory_for
@@ -133,10 +133,10 @@ def relearn(
             images, layout=layout, seed=seed, validation=validation, test=test, fewest_classes=1 if add else 2
         )
         start.check_output(output, dataset.source)
-        if dataset.task != "classes":
+        if dataset.task != "classification":
             raise DataError(
                 dataset.source,
-                f"has {dataset.task}; a new head learns images with one class each",
+                f"has {TARGET_NOUNS[dataset.task]}; a new head learns images with one class each",
                 hint="train a whole network: convoscope train SOURCE",
                 code="relearn-task",
             )
@@ -446,7 +446,7 @@ def _learn(
     examples = Examples.of(
         torch.cat(looks), torch.cat(labels), every[validation], targets[validation], weights, whitening
     )
-    objective = Objective(task="classes", outputs=classes)
+    objective = Objective(task="classification", outputs=classes)
     mean = nearest_mean(examples, classes)
     if len(validation):
         right = objective.right(mean.scores(every[validation]), targets[validation])
@@ -537,7 +537,7 @@ def _settings(
             source=start.recorded(own),
             layout=own.layout,
             added=added,
-            task="classes",
+            task="classification",
             classes=dataset.classes,
             model=backbone.model(wish.hidden),
             outputs=len(dataset.classes),
@@ -614,7 +614,7 @@ def _with_engine(
     network = backbone.network(wish.hidden, settings.outputs)
     network.load_state_dict(lesson.head.tensors(settings.relearned.layers), strict=False)
     freeze(network, recipe)
-    objective = Objective(task="classes", outputs=settings.outputs, label_smoothing=recipe.label_smoothing)
+    objective = Objective(task="classification", outputs=settings.outputs, label_smoothing=recipe.label_smoothing)
     rows = prepared.dataset.indices("train")
     part = Split(pixels=prepared.pixels, rows=rows, targets=objective.targets(prepared.dataset.targets[rows]))
     device = pick_device(recipe.device)

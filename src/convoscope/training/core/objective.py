@@ -5,10 +5,10 @@ of what is right.
 
 | task | outputs | loss | probabilities |
 | --- | --- | --- | --- |
-| classes | K | cross-entropy of the softmax | softmax |
-| classes, K = 2 | 1 | cross-entropy of one sigmoid | (1 - p, p) |
-| labels | K | cross-entropy of K sigmoids | K sigmoids |
-| numbers | K | squared error of numbers scaled to mean 0 and spread 1 | the numbers |
+| classification | K | cross-entropy of the softmax | softmax |
+| classification, K = 2 | 1 | cross-entropy of one sigmoid | (1 - p, p) |
+| multi-label | K | cross-entropy of K sigmoids | K sigmoids |
+| regression | K | squared error of numbers scaled to mean 0 and standard deviation 1 | the numbers |
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Objective:
 
     def targets(self, targets: NDArray[np.generic]) -> Tensor:
         """A dataset's targets as the loss wants them: int64 `(N,)` or float32 `(N, K)`; numbers are scaled."""
-        if self.task == "classes":
+        if self.task == "classification":
             return torch.from_numpy(np.ascontiguousarray(targets, np.int64))
         values = torch.from_numpy(np.ascontiguousarray(targets, np.float32))
-        if self.task == "numbers":
+        if self.task == "regression":
             return (values - torch.tensor(self.target_mean)) / torch.tensor(self.target_std)
         return values
 
@@ -53,10 +53,10 @@ class Objective:
         """The mean loss of a batch, a scalar. Label smoothing belongs to training only."""
         smooth = self.label_smoothing if smoothing else 0.0
         scores = scores.float()
-        if self.task == "numbers":
+        if self.task == "regression":
             return F.mse_loss(scores, targets)
         weights = None if self.class_weights is None else scores.new_tensor(self.class_weights)
-        if self.task == "labels":
+        if self.task == "multi-label":
             return F.binary_cross_entropy_with_logits(scores, targets * (1 - smooth) + smooth / 2, weight=weights)
         if self.outputs == 1:
             wanted = targets.float() * (1 - smooth) + smooth / 2
@@ -66,15 +66,15 @@ class Objective:
 
     def weight(self, targets: Tensor) -> float:
         """What `loss` has divided by: the number of images, or with class weights the sum of theirs."""
-        if self.task != "classes" or self.class_weights is None:
+        if self.task != "classification" or self.class_weights is None:
             return len(targets)
         return float(torch.tensor(self.class_weights)[targets.cpu()].sum())
 
     def right(self, scores: Tensor, targets: Tensor) -> float:
         """How many images of the batch are right. Labels: the share of right labels; numbers: 0, see `accuracy`."""
-        if self.task == "numbers":
+        if self.task == "regression":
             return 0.0
-        if self.task == "labels":
+        if self.task == "multi-label":
             return float(((scores > 0) == (targets > 0.5)).float().mean(1).sum())
         predicted = (scores[:, 0] > 0).long() if self.outputs == 1 else scores.argmax(1)
         return float((predicted == targets).sum())
@@ -83,14 +83,14 @@ class Objective:
         """The share that is right. For numbers R2 = 1 - loss, because the scaled targets of the training part vary by
         1.
         """
-        return 1 - loss if self.task == "numbers" else right / max(images, 1)
+        return 1 - loss if self.task == "regression" else right / max(images, 1)
 
     def answers(self, scores: Tensor) -> Tensor:
         """What a person gets to see: float32 `(N, K)` probabilities, or numbers in their own unit."""
         scores = scores.float()
-        if self.task == "numbers":
+        if self.task == "regression":
             return scores * torch.tensor(self.target_std) + torch.tensor(self.target_mean)
-        if self.task == "labels":
+        if self.task == "multi-label":
             return torch.sigmoid(scores)
         if self.outputs == 1:
             probability = torch.sigmoid(scores[:, :1])

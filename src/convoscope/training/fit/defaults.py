@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import models
-from ..data import Dataset, InputFormat, Prepared
+from ..data import Dataset, InputFormat, Prepared, Task
 from ..errors import UsageError
 from .recipe import Recipe
 
@@ -60,7 +60,7 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
         chosen = _small_images(images, network)
     else:
         chosen = _photographs(images, form, network, len(dataset.classes), dataset.task)
-    if dataset.task == "numbers" and "flip" not in named:
+    if dataset.task == "regression" and "flip" not in named:
         chosen["flip"] = False
         notes.append(
             "images are not mirrored in training: numbers may depend on left and right; --set flip=true if not"
@@ -69,7 +69,7 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
         likeness = mirror_likeness(prepared)
         alike = likeness >= ALIKE
         chosen["flip"] = alike and _convolves(network)
-        kinds = "labels' images" if dataset.task == "labels" else "classes"
+        kinds = "labels' images" if dataset.task == "multi-label" else "classes"
         looks = f"{'the' if alike else 'not all'} {kinds} look like their mirror images (r = {likeness:.2f})"
         if chosen["flip"]:
             notes.append(f"images are mirrored in training: {looks}")
@@ -135,7 +135,7 @@ def _small_images(images: int, network: nn.Module) -> dict[str, Any]:
     return chosen
 
 
-def _photographs(images: int, form: InputFormat, network: nn.Module, classes: int, task: str) -> dict[str, Any]:
+def _photographs(images: int, form: InputFormat, network: nn.Module, classes: int, task: Task) -> dict[str, Any]:
     """Photographs: strong augmentation, and small images first where the model takes any size."""
     chosen: dict[str, Any] = {
         "epochs": max(12, min(80, round(SHOWN / max(images, 1)))),
@@ -150,7 +150,7 @@ def _photographs(images: int, form: InputFormat, network: nn.Module, classes: in
         "rotate": 15.0,
         "colour": 0.4,
         "erase": 0.4,
-        "mixup": 0.5 if images < MANY and task != "numbers" else 0.0,
+        "mixup": 0.5 if images < MANY and task != "regression" else 0.0,
     }
     if _normalises(network):
         chosen["optimizer"] = "muon"
@@ -182,10 +182,10 @@ def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     dataset = prepared.dataset
     rows = dataset.indices("train")
     groups: list[NDArray[np.int64]] = [rows]
-    if dataset.task == "classes":
+    if dataset.task == "classification":
         targets = dataset.targets[rows]
         groups = [rows[targets == label] for label in np.unique(targets)]
-    elif dataset.task == "labels":
+    elif dataset.task == "multi-label":
         given = dataset.targets[rows] > 0
         groups = [rows[chosen] for chosen in (*given.T, ~given.any(axis=1)) if chosen.any()]
     means = [np.take(prepared.pixels, group[:at_most], axis=0).mean(0, dtype=np.float64) for group in groups]

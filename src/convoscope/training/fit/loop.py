@@ -19,22 +19,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from ..data import MEMORY
-from ..errors import DataError, Interrupted, MachineError, ModelFileError, UsageError, shell_word
-from ..free_memory import memory_for
-from ..models import eval_mode, footprint
-from ..parsing import faults_of
-from . import checkpoint
-from .augment import augment, resize
-from .chance import balanced_order, image_order, step_seed, uniforms
-from .engine import Engine
-from .journal import Journal
-from .memory import StepMemory
-from .objective import Objective
-from .optimizer import Optimizer, lr_factor, training_mode
-from .recipe import Recipe
-from .report import EpochMetrics, Finite, HistoryRow, Reporter, best_epoch, value_of_row
-from .signals import StopSignals
+from ...data import MEMORY
+from ...errors import DataError, Interrupted, MachineError, ModelFileError, UsageError, shell_word
+from ...free_memory import memory_for
+from ...models import eval_mode
+from ...models import memory as footprint
+from ...parsing import faults_of
+from ..core import checkpoint
+from ..core.augment import augment, resize
+from ..core.engine import Engine
+from ..core.event_log import Journal
+from ..core.malloc import StepMemory
+from ..core.objective import Objective
+from ..core.optimizer import Optimizer, lr_factor, training_mode
+from ..core.recipe import Recipe
+from ..core.reporter import EpochMetrics, Finite, HistoryRow, Reporter, best_epoch, value_of_row
+from ..core.rng import balanced_order, image_order, step_seed, uniforms
+from ..core.signals import StopSignals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +335,7 @@ def evaluate(
             if signals.number:
                 break
     loss = loss_sum / weight_sum
-    if job.objective.task == "numbers":
+    if job.objective.task == "regression":
         variance = float(part.targets.var(0, correction=0).mean())
         return loss, 1 - loss / variance if variance > 0 else 0.0
     return loss, job.objective.accuracy(right_sum, loss, len(part))
@@ -385,7 +386,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 def epoch_order(job: Job, epoch: int) -> NDArray[np.int64]:
     """The positions in the training part, in the order of this epoch."""
     if job.recipe.sampling == "balanced":
-        if job.objective.task != "classes":
+        if job.objective.task != "classification":
             raise UsageError(
                 "sampling",
                 "balanced sampling needs one class for each image",

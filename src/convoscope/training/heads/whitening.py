@@ -95,7 +95,7 @@ def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
     """
     try:
         run = _taught(backbone)
-        if run is None or run.settings.task != "classes":
+        if run is None or run.settings.task != "classification":
             return None, ""
         dataset = run.prepared().dataset if run.settings.in_memory else run.dataset()
         train = dataset.indices("train")

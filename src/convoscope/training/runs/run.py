@@ -26,13 +26,13 @@ from pydantic import (
     model_validator,
 )
 
-from .. import data
-from ..data import Dataset, InputFormat, Prepared, Skipped, Task
-from ..errors import DataError, MachineError, ModelFileError, UsageError, printable, shell_word
-from ..free_memory import free_memory, memory_for, out_of_memory
-from ..parsing import faults_of, read_bytes, read_toml
-from .recipe import EngineSettings, Recipe
-from .report import COLUMNS, EpochMetrics, HistoryRow, best_epoch
+from ... import data
+from ...data import TARGET_NOUNS, Dataset, InputFormat, Prepared, Skipped, Task
+from ...errors import DataError, MachineError, ModelFileError, UsageError, printable, shell_word
+from ...free_memory import free_memory, memory_for, out_of_memory
+from ...parsing import faults_of, read_bytes, read_toml
+from ..core.recipe import EngineSettings, Recipe
+from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow, best_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -150,12 +150,12 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _all_goes_together(self) -> Self:
         names, channels = len(self.classes), self.input.channels
-        scale = names if self.task == "numbers" else 0
+        scale = names if self.task == "regression" else 0
         told = [
             ("one class or number has another's name", len(set(self.classes)) == names),
             (
-                f"{self.outputs} outputs do not suit {names} {self.task}",
-                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classes"),
+                f"{self.outputs} outputs do not suit {names} {TARGET_NOUNS[self.task]}",
+                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classification"),
             ),
             (
                 f"expected a mean and a spread for each of {channels} channels",
@@ -165,7 +165,7 @@ class Settings(BaseModel):
                 f"expected a mean and a spread for each of {scale} numbers to predict",
                 len(self.target_mean) == len(self.target_std) == scale,
             ),
-            ("only a run of classes has a new head", self.relearned is None or self.task == "classes"),
+            ("only a run of classes has a new head", self.relearned is None or self.task == "classification"),
             ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
         ]
         for fault, holds in told:
@@ -577,9 +577,9 @@ class Run:
     def prediction(self, path: str, scores: NDArray[np.float32], distance: float | None = None) -> Prediction:
         """One row of `scores` in words; with its `distance` of `scores_and_distances` it may be unknown."""
         named = {name: float(score) for name, score in zip(self.classes, scores, strict=True)}
-        if self.task == "numbers":
+        if self.task == "regression":
             return Prediction(path, ", ".join(f"{name} {value:.4g}" for name, value in named.items()), None, named)
-        if self.task == "labels":
+        if self.task == "multi-label":
             chosen = [name for name, value in named.items() if value >= 0.5]
             return Prediction(path, ";".join(chosen), min(max(value, 1 - value) for value in named.values()), named)
         detector = self.ood_detector() if distance is not None else None
