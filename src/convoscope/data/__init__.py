@@ -11,11 +11,11 @@ from .decode import check_format, open_image, picture_size
 from .download import fetch
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
-from .joining import joined
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .pad import PadForm, pad_form, pad_image
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, prepare, unreachable
+from .union import joined
 
 __all__ = [
     "DRAWING_SIDE",

@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import DataError, MachineError, UsageError, printable
 from ..files import machine_error, size_text, write_json
 from ..parsing import read_json
-from .arrays import read_npy_header
+from .array_headers import read_npy_header
 from .builtin import nearest_first
 from .cache import alone, cache_folder
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError, printable
 from ..files import machine_error
-from .arrays import IDX_NAME, check_lengths, read_arrays, read_idx, read_quickdraw, read_targets, role_of
-from .csv_table import TABLE_ENDINGS, read_csv
+from .array_headers import IDX_NAME, check_lengths, read_arrays, read_idx, read_quickdraw, read_targets, role_of
 from .dataset import TARGET_NOUNS, Dataset
-from .folders import read_flat, read_folders
+from .layout_csv import TABLE_ENDINGS, read_csv
+from .layout_folders import read_flat, read_folders
 from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, is_clutter
 from .sources import ArrayImages, Stack
 from .split import TRAIN, apply, complete, read_split, strata_of
