@@ -51,7 +51,7 @@ def test_class_folders_with_names_of_every_script(tmp_path: Path) -> None:
     assert dataset.layout == "folders"
     for row in (0, 10, 20):
         assert dataset.names[row].split("/")[0] == dataset.classes[dataset.targets[row]]
-    assert dataset.notes[0] == "layout guessed: one folder a class (--layout folders)"
+    assert dataset.notes[0] == "layout guessed: one folder per class (--layout folders)"
     assert "split drawn with seed 0" in dataset.notes[1]
     assert dataset.task == "classification"
 
@@ -577,11 +577,11 @@ def test_csv_lines_that_name_no_picture(tmp_path: Path) -> None:
     dataset = load(path)
     assert len(dataset) == 20
     assert [(bad.path, bad.reason) for bad in dataset.skipped] == [
-        ("../outside.png", "lies outside the folder of the CSV"),
-        (str(outside), "lies outside the folder of the CSV"),
+        ("../outside.png", "is outside the folder of the CSV"),
+        (str(outside), "is outside the folder of the CSV"),
         ("img/gone.png", "is not there"),
         ("img/0.png", "is listed twice; the first line counts"),
-        ("", "is no path"),
+        ("", "is not a path"),
         ("img/link.png", "is a link that leads out of the data folder"),
         (f"{folder}/img/../img/3.png", "is listed twice; the first line counts"),
     ]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ..errors import DataError, printable
 from .dataset import SPLITS, Skipped
 from .formats import PICTURE_ENDINGS
-from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, check_twins, is_clutter, judge_link, natural
+from .listing import ENDINGS, SPLIT_NAMES, Listing, check_twins, is_clutter, judge_link, natural
+from .registry import Contents, ReadOptions, accepted, layout
 from .sources import FileImages
 
 # Paths of pictures are plain strings here: a set may have a million of them.
@@ -28,7 +29,7 @@ _FLAT_NAME: Final = re.compile(r"^(?P<name>.*?[^\s._\-(])(?:[\s._-]+\d+|[\s._-]*
 
 @dataclass
 class _Scan:
-    """Pictures found in one folder, and what else lay there."""
+    """Pictures found in one folder, and what else is there."""
 
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -72,12 +73,25 @@ def _scan(folder: str, root: str, relative: str) -> _Scan:
 
 
 def _special(entry: os.DirEntry[str]) -> str:
-
     mode = entry.stat(follow_symlinks=False).st_mode
     return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
-def read_folders(path: Path, *, tiff: bool = False) -> Listing:
+def _claims(contents: Contents) -> bool:
+    others = contents.pictures or contents.arrays or contents.tables == 1
+    return contents.folders and (not others or contents.class_folders)
+
+
+@layout(
+    "folders",
+    about="one folder per class",
+    looks_like="one folder per class; or `train`, `val`/`valid`/`Validation`, `test` folders around them; "
+    "names in any script, with spaces",
+    order=20,
+    claims=_claims,
+    folder_only=True,
+)
+def read_folders(path: Path, options: ReadOptions) -> Listing:
     """Class folders, with or without split folders around them.
 
     Raises:
@@ -88,46 +102,22 @@ def read_folders(path: Path, *, tiff: bool = False) -> Listing:
     top = _scan(root, root, "")
     if not top.folders:
         raise _no_classes(path, root, top)
-    split_folders = {name: SPLIT_NAMES[name.lower()] for name in top.folders if name.lower() in SPLIT_NAMES}
-    if split_folders and len(split_folders) < len(top.folders):
-        others = [name for name in top.folders if name not in split_folders]
-        # `train` and `test` beside other folders with pictures are classes only if they hold pictures themselves.
-        if not all(_scan(os.path.join(root, name), root, "").folders for name in split_folders):
-            split_folders = {}
-        else:
-            top.ignored["folders beside the split folders"] += len(others)
-    scans: dict[int | None, dict[str, _Scan]] = {}
+    split_folders = _split_folders(root, top)
     ignored, skipped = top.ignored, top.skipped
     if top.files:
-        ignored["pictures outside of every class folder"] += len(top.files)
-    if not split_folders:
-        scans[None] = _scan_classes(path, root, "", top.folders)
-    else:
-        doubled = [part for part, number in Counter(split_folders.values()).items() if number > 1]
-        if doubled:
-            both = sorted(name for name, part in split_folders.items() if part == doubled[0])
-            raise DataError(
-                path, f"has {' and '.join(both)}, which mean the same part", hint="keep one of them", code="split-twice"
-            )
-        for name, part in sorted(split_folders.items(), key=lambda item: item[1]):
-            inner = _scan(os.path.join(root, name), root, f"{name}/")
-            if [sub.lower() for sub in inner.folders] == [name.lower()] or (
-                inner.folders and all(sub.lower() in SPLIT_NAMES for sub in inner.folders)
-            ):
-                raise DataError(
-                    path,
-                    f"{name} holds {inner.folders[0]} again instead of class folders",
-                    hint=f"move what is in {name}/{inner.folders[0]} one level up",
-                    code="nested-split",
-                )
-            if not inner.folders:
-                raise _no_classes(path / name, root, inner)
+        ignored[_OUTSIDE] += len(top.files)
+    scans: dict[int | None, dict[str, _Scan]] = {}
+    if split_folders:
+        for part, name in split_folders.items():
+            inner = _scan_split_folder(path, root, name)
             ignored += inner.ignored
             skipped += inner.skipped
             if inner.files:
-                ignored["pictures outside of every class folder"] += len(inner.files)
+                ignored[_OUTSIDE] += len(inner.files)
             scans[part] = _scan_classes(path, root, f"{name}/", inner.folders)
         _check_same_classes(path, scans)
+    else:
+        scans[None] = _scan_classes(path, root, "", top.folders)
     classes = tuple(sorted({name for part in scans.values() for name in part}, key=natural))
     check_twins(path, classes)
     names: list[str] = []
@@ -139,26 +129,69 @@ def read_folders(path: Path, *, tiff: bool = False) -> Listing:
             ignored += scan.ignored
             skipped += scan.skipped
             if not scan.files:
-                raise DataError(
-                    path,
-                    f"class {printable(name)!r} holds no picture"
-                    + (f" in the {SPLITS[which]} part" if which is not None else "")
-                    + _looked_for(scan),
-                    hint="add pictures to it, or remove the folder",
-                    code="class-empty",
-                )
+                raise _empty_class(path, name, which, scan)
             names += sorted(scan.files)
             targets.append(np.full(len(scan.files), position, np.int64))
             parts.append(np.full(len(scan.files), which or 0, np.int8))
+    images = FileImages(root, names, tiff=options.tiff)
+    given = np.concatenate(parts) if split_folders else None
+    notes = _ignored_notes(ignored)
     return Listing(
-        "folders",
-        classes,
-        names,
-        np.concatenate(targets),
-        FileImages(root, names, tiff=tiff),
-        given=np.concatenate(parts) if split_folders else None,
-        notes=_ignored_notes(ignored),
-        skipped=skipped,
+        "folders", classes, names, np.concatenate(targets), images, given=given, notes=notes, skipped=skipped
+    )
+
+
+_OUTSIDE: Final = "pictures outside of every class folder"
+
+
+def _split_folders(root: str, top: _Scan) -> dict[int, str]:
+    """Part to the folder of that part, training first; empty where the folders are classes.
+
+    Raises:
+        DataError: two folders mean the same part.
+    """
+    found = {name: SPLIT_NAMES[name.lower()] for name in top.folders if name.lower() in SPLIT_NAMES}
+    if found and len(found) < len(top.folders):
+        # `train` and `test` beside other folders with pictures are classes only if they hold pictures themselves.
+        if not all(_scan(os.path.join(root, name), root, "").folders for name in found):
+            return {}
+        top.ignored["folders beside the split folders"] += len(top.folders) - len(found)
+    doubled = [part for part, number in Counter(found.values()).items() if number > 1]
+    if doubled:
+        both = sorted(name for name, part in found.items() if part == doubled[0])
+        raise DataError(
+            root, f"has {' and '.join(both)}, which mean the same part", hint="keep one of them", code="split-twice"
+        )
+    return {part: name for name, part in sorted(found.items(), key=lambda item: item[1])}
+
+
+def _scan_split_folder(path: Path, root: str, name: str) -> _Scan:
+    """What is in the folder of one part.
+
+    Raises:
+        DataError: it holds split folders again, or no class folders.
+    """
+    inner = _scan(os.path.join(root, name), root, f"{name}/")
+    again = [sub.lower() for sub in inner.folders] == [name.lower()]
+    if again or (inner.folders and all(sub.lower() in SPLIT_NAMES for sub in inner.folders)):
+        raise DataError(
+            path,
+            f"{name} holds {inner.folders[0]} again instead of class folders",
+            hint=f"move what is in {name}/{inner.folders[0]} one level up",
+            code="nested-split",
+        )
+    if not inner.folders:
+        raise _no_classes(path / name, root, inner)
+    return inner
+
+
+def _empty_class(path: Path, name: str, part: int | None, scan: _Scan) -> DataError:
+    where = "" if part is None else f" in the {SPLITS[part]} part"
+    return DataError(
+        path,
+        f"class {printable(name)!r} holds no picture{where}{_looked_for(scan)}",
+        hint="add pictures to it, or remove the folder",
+        code="class-empty",
     )
 
 
@@ -173,7 +206,7 @@ def _scan_classes(path: Path, root: str, prefix: str, folders: Iterable[str]) ->
                 hint = f"is {printable(path / prefix / name)} the folder you mean?"
             raise DataError(
                 path,
-                f"{printable(inner)} is a folder within a class folder; expected {ACCEPTED}",
+                f"{printable(inner)} is a folder within a class folder; expected {accepted()}",
                 hint=hint,
                 code="nested-folders",
             )
@@ -200,8 +233,8 @@ def _check_same_classes(path: Path, scans: Mapping[int | None, Mapping[str, _Sca
 def _no_classes(path: Path, root: str, found: _Scan) -> DataError:
     what = f"{len(found.files)} pictures but no class folders" if found.files else "no class folders"
     if not (found.files or found.folders or found.ignored or found.skipped):
-        return DataError(path, f"the folder is empty; expected {ACCEPTED}", code="folder-empty")
-    return DataError(path, f"holds {what}{_looked_for(found)}; expected {ACCEPTED}", code="no-class-folders")
+        return DataError(path, f"the folder is empty; expected {accepted()}", code="folder-empty")
+    return DataError(path, f"holds {what}{_looked_for(found)}; expected {accepted()}", code="no-class-folders")
 
 
 def _looked_for(found: _Scan) -> str:
@@ -216,7 +249,15 @@ def _ignored_notes(ignored: Counter[str]) -> list[str]:
     return [f"ignored: {number} {what}" for what, number in ignored.most_common()]
 
 
-def read_flat(path: Path, *, tiff: bool = False) -> Listing:
+@layout(
+    "flat",
+    about="one folder, the class in each file's name (cat.0.jpg)",
+    looks_like="one folder, the class in the file's name: `cat.0.jpg`, `dog_12.png`, `cat (3).jpg`",
+    order=40,
+    claims=lambda contents: contents.pictures > 0,
+    folder_only=True,
+)
+def read_flat(path: Path, options: ReadOptions) -> Listing:
     """One folder whose files carry the class in front of a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat
     (3).jpg`.
 
@@ -242,12 +283,6 @@ def read_flat(path: Path, *, tiff: bool = False) -> Listing:
     position = {name: number for number, name in enumerate(classes)}
     if found.folders:
         found.ignored["folders beside the pictures"] += len(found.folders)
-    return Listing(
-        "flat",
-        classes,
-        names,
-        np.array([position[label] for label in labels], np.int64),
-        FileImages(root, names, tiff=tiff),
-        notes=_ignored_notes(found.ignored),
-        skipped=skipped,
-    )
+    targets = np.array([position[label] for label in labels], np.int64)
+    images = FileImages(root, names, tiff=options.tiff)
+    return Listing("flat", classes, names, targets, images, notes=_ignored_notes(found.ignored), skipped=skipped)

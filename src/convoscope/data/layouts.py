@@ -1,14 +1,14 @@
 """The way in: from a path or a name to a dataset.
 
 `load` guesses the layout, says so in the dataset's notes, and fills in the parts that the source does not give itself.
-The layouts' own files (folders.py, arrays.py, csv_table.py) list images and labels; none decodes.
+The readers (`layout_*.py`) list images and labels; none decodes.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,28 +18,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError, printable
 from ..files import machine_error
-from .array_headers import IDX_NAME, check_lengths, read_arrays, read_idx, read_quickdraw, read_targets, role_of
 from .dataset import TARGET_NOUNS, Dataset
-from .layout_csv import TABLE_ENDINGS, read_csv
-from .layout_folders import read_flat, read_folders
-from .listing import ACCEPTED, ENDINGS, SPLIT_NAMES, Listing, is_clutter
+from .label_arrays import check_lengths, read_targets
+from .listing import Listing
+from .registry import AUTO, ReadOptions, guess, layout_called, layout_names, layouts, not_a_folder
 from .sources import ArrayImages, Stack
 from .split import TRAIN, apply, complete, read_split, strata_of
 
-# ruff: noqa: PTH122
-
-LAYOUTS: Final = (
-    "auto",
-    "folders",
-    "flat",
-    "idx",
-    "arrays",
-    "quickdraw",
-    "csv",
-    "csv:classes",
-    "csv:labels",
-    "csv:numbers",
-)
+LAYOUTS: Final = layout_names()
 """How a source may be read; `auto` guesses and says what it took."""
 MEMORY = "memory"
 """The layout of what `from_arrays` was given."""
@@ -94,7 +80,12 @@ def load(
         dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest_classes)
         return with_manifest(dataset, manifest)
     if layout not in LAYOUTS:
-        raise UsageError("layout", f"must be one of {', '.join(LAYOUTS)}; received {layout!r}", code="unknown-layout")
+        raise UsageError(
+            "layout",
+            f"must be one of {', '.join(LAYOUTS)}; received {layout!r}",
+            hint="; ".join(f"{one.name}: {one.about}" for one in layouts()),
+            code="unknown-layout",
+        )
     if not text or not os.path.lexists(path):
         from .download import is_download, locate
 
@@ -229,106 +220,16 @@ def from_arrays(
     return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
 
 
-def _read(path: Path, layout: str, tiff: bool) -> Listing:
+def _read(path: Path, name: str, tiff: bool) -> Listing:
     if path.is_symlink() or not path.is_dir():
         path = path.resolve(strict=False)
     if not path.exists():
         raise DataError(path, "is a link that leads nowhere", code="data-missing")
-    if layout == "auto":
-        layout = _guess(path)
-        guessed = True
-    else:
-        guessed = False
-    readers: dict[str, Callable[[], Listing]] = {
-        "folders": lambda: read_folders(path, tiff=tiff),
-        "flat": lambda: read_flat(path, tiff=tiff),
-        "idx": lambda: read_idx(path),
-        "arrays": lambda: read_arrays(path),
-        "quickdraw": lambda: read_quickdraw(path),
-    }
-    if layout.startswith("csv"):
-        listing = read_csv(path, meaning=layout.partition(":")[2], tiff=tiff)
-    else:
-        if layout in ("folders", "flat", "quickdraw") and not path.is_dir():
-            raise DataError(path, f"is a file; expected {ACCEPTED}", code="not-a-folder")
-        listing = readers[layout]()
-    if guessed:
-        listing.notes.insert(
-            0, f"layout guessed: {_DESCRIBED[listing.layout.partition(':')[0]]} (--layout {listing.layout})"
-        )
+    chosen = guess(path) if name == AUTO else layout_called(name)
+    if chosen.folder_only and not path.is_dir():
+        raise not_a_folder(path)
+    variant = "" if name == AUTO else name.partition(":")[2]
+    listing = chosen.read(path, ReadOptions(tiff=tiff, variant=variant))
+    if name == AUTO:
+        listing.notes.insert(0, f"layout guessed: {chosen.about} (--layout {listing.layout})")
     return listing
-
-
-_DESCRIBED: Final = {
-    "folders": "one folder a class",
-    "flat": "one folder, the class in each file's name",
-    "idx": "IDX files as of MNIST",
-    "arrays": "NumPy arrays",
-    "quickdraw": "QuickDraw bitmaps, one .npy a class",
-    "csv": "a CSV file with a line for each image",
-}
-
-
-def _guess(path: Path) -> str:
-    if not path.is_dir():
-        ending = path.suffix.lower()
-        if ending in TABLE_ENDINGS:
-            return "csv"
-        if ending in (".npz", ".npy"):
-            return "arrays"
-        if IDX_NAME.match(path.name):
-            return "idx"
-        raise DataError(path, f"is a file; expected {ACCEPTED}", code="not-a-folder")
-    folders, files = False, Counter[str]()
-    idx = tables = pictures = 0
-    arrays: list[str] = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if is_clutter(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=True):
-                    folders = True
-                    continue
-                ending = os.path.splitext(entry.name)[1].lower()
-                files[ending] += 1
-                pictures += ending in ENDINGS
-                idx += bool(IDX_NAME.match(entry.name))
-                tables += ending in TABLE_ENDINGS
-                if ending in (".npy", ".npz"):
-                    arrays.append(entry.name)
-    except PermissionError as error:
-        raise machine_error(path, error) from error
-    if idx:
-        return "idx"
-    if pictures and tables == 1 and not folders:
-        return "csv"
-    if tables == 1 and folders and not _has_class_folders(path):
-        return "csv"
-    if folders and (not (pictures or arrays) or _has_class_folders(path)):
-        return "folders"
-    if pictures:
-        return "flat"
-    if arrays:
-        return "arrays" if any(role_of(name) for name in arrays) or len(arrays) == 1 else "quickdraw"
-    if tables == 1:
-        return "csv"
-    return "folders"
-
-
-def _has_class_folders(path: Path) -> bool:
-    """Whether two or more sub-folders, or a split folder, hold pictures or folders."""
-    found = 0
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if not is_clutter(entry.name) and entry.is_dir(follow_symlinks=False):
-                if entry.name.lower() in SPLIT_NAMES:
-                    with os.scandir(entry.path) as inner:
-                        if any(sub.is_dir(follow_symlinks=False) and not is_clutter(sub.name) for sub in inner):
-                            return True
-                    continue
-                with os.scandir(entry.path) as inner:
-                    found += any(os.path.splitext(sub.name)[1].lower() in ENDINGS for sub in inner)
-                if found >= 2:
-                    return True
-    return False

@@ -20,7 +20,7 @@ from .dataset import ImageSource, Skipped, Task
 from .formats import FOREIGN_ENDINGS, PICTURE_ENDINGS
 from .split import TEST, TRAIN, VALIDATION
 
-DRAWING: Final = """
+CLASS_FOLDERS: Final = """
     pictures/                 or    pictures/
         cat/                            train/
             one.jpg                         cat/  dog/
@@ -28,13 +28,8 @@ DRAWING: Final = """
         dog/                                cat/  dog/
             three.jpg
 """
-"""The two accepted layouts of class folders."""
+"""Class folders, drawn for messages: without and with split folders around them."""
 
-ACCEPTED: Final = (
-    "a folder of class folders:"
-    + DRAWING
-    + "also read: names like cat.0.jpg in one folder, IDX, .npy, .npz, QuickDraw .npy, CSV with path and label"
-)
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
