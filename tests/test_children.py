@@ -173,7 +173,7 @@ def test_the_studio_and_its_processes_take_no_code_from_the_working_folder(plant
     with subprocess.Popen(command, cwd=planted, env=environment(own), stdout=subprocess.DEVNULL) as studio:
         try:
             # One of them decodes pictures, another makes a network.
-            until(lambda: {line[3] for line, _ in processes(own)} > {"convoscope.studio.decoding_child", "convoscope"})
+            until(lambda: {line[3] for line, _ in processes(own)} > {"convoscope.studio.decoder_child", "convoscope"})
         finally:
             studio.send_signal(signal.SIGTERM)
     assert studio.returncode == 143

@@ -845,7 +845,7 @@ def studio(
     Ctrl-C stops it.
     """
     from .data.cache import cache_folder
-    from .studio.serving import serve
+    from .studio.server import serve
     from .studio.state import Studio
 
     def say(line: str) -> None:

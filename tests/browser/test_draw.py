@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
 from convoscope.data import pad_image
-from convoscope.studio.making import READY_MADE
+from convoscope.studio.startup_networks import READY_MADE
 from convoscope.training import Run
 from tests.support.strokes import drawn, strokes
 

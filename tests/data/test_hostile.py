@@ -19,7 +19,7 @@ from convoscope.data import store as store_room
 from convoscope.data.decode import decode_bytes, turn_to_read
 from convoscope.data.turns import Turns, abandoned, decoding_threads
 from convoscope.errors import DataError
-from convoscope.studio.decoding_child import decode as decode_upload
+from convoscope.studio.decoder_child import decode as decode_upload
 from convoscope.training import train
 from tests.support import hostile
 from tests.support.pictures import class_folders, colourful, encoded, jpeg
@@ -96,7 +96,7 @@ def test_hostile_pictures_in_the_studios_child(kind: str) -> None:
     with pytest.raises(DataError):
         decode_upload(hostile.hostile(kind, 0), 128)
     child = subprocess.run(
-        [sys.executable, "-P", "-m", "convoscope.studio.decoding_child"],
+        [sys.executable, "-P", "-m", "convoscope.studio.decoder_child"],
         input=b"128\n" + hostile.hostile(kind, 0)[:20_000_000],
         capture_output=True,
         timeout=60,

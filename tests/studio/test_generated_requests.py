@@ -21,7 +21,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from convoscope.studio.drawables import PREFIX
-from convoscope.studio.messages import Maps, Refusal
+from convoscope.studio.messages.common import Maps, Refusal
 from convoscope.studio.samples import SAMPLES
 from convoscope.studio.schema import document
 from convoscope.training import train

@@ -401,13 +401,13 @@ def test_every_answer_carries_the_security_headers(door: Door) -> None:
 def test_r07_s01_what_is_not_there_is_not_found(
     door: Door, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from convoscope.studio import drawing_routes
+    from convoscope.studio.routes import draw
 
     class NoDraw:
         def find(self, identity: str, role: str) -> None:
-            raise drawing_routes.RequestRefused(404, "no-such-model", "There is no such network.")
+            raise draw.RequestRefused(404, "no-such-model", "There is no such network.")
 
-    monkeypatch.setattr(drawing_routes, "_draw", lambda _: NoDraw())
+    monkeypatch.setattr(draw, "_draw", lambda _: NoDraw())
     (tmp_path / "runs").mkdir()
     answer = door.ask(path)
     assert answer.status == 404, answer.body

@@ -20,12 +20,12 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from convoscope.studio import making
+from convoscope.studio import startup_networks
 from convoscope.studio.app import create_app
-from convoscope.studio.pages import Page
-from convoscope.studio.serving import listen, server_config
+from convoscope.studio.server import listen, server_config
 from convoscope.studio.sessions import Sessions
 from convoscope.studio.state import Studio
+from convoscope.studio.static_files import Page
 
 PAGE = Page(
     {
@@ -185,7 +185,7 @@ def serving(folder: Path, *, lan: bool = True, **options: Any) -> Iterator[Serve
     logging.getLogger("uvicorn.error").propagate = False
     server = uvicorn.Server(server_config(app))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "READY_MADE", ())
+        patch.setattr(startup_networks, "READY_MADE", ())
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         until(lambda: server.started, seconds=20)

@@ -11,13 +11,14 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from . import drawing_routes, picture_routes, refusals, uploads
-from .bodies import IDLE_SECONDS, Bodies, Lingering
+from . import decoder, errors
 from .guard import Guard
-from .messages import Refusal, Session
-from .pages import Page
+from .messages.common import Refusal, Session
+from .request_limits import IDLE_SECONDS, Bodies, Lingering
+from .routes import draw, tiny
 from .sessions import Sessions
 from .state import Studio
+from .static_files import Page
 
 _REFUSED: Final = "Refused, with the reason."
 
@@ -54,12 +55,12 @@ def routes() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.decoding = uploads.Decoding()
+        app.state.decoding = decoder.Decoding()
         async with AsyncExitStack() as stack:
             app.state.decoding.start()
             stack.push_async_callback(app.state.decoding.stop)
-            await drawing_routes.start(app)
-            stack.push_async_callback(drawing_routes.stop, app)
+            await draw.start(app)
+            stack.push_async_callback(draw.stop, app)
             yield
 
     api = FastAPI(
@@ -77,11 +78,11 @@ def routes() -> FastAPI:
         },
     )
     api.state.on_fault = None
-    refusals.install(api)
+    errors.install(api)
     api.include_router(_session)
-    api.include_router(uploads.router)
-    api.include_router(picture_routes.router)
-    api.include_router(drawing_routes.router)
+    api.include_router(decoder.router)
+    api.include_router(tiny.router)
+    api.include_router(draw.router)
     return api
 
 

@@ -13,7 +13,7 @@ from .. import evaluation
 from ..data import PadForm, pad_form
 from ..errors import printable
 from ..training import Settings, read_summary
-from .messages import PadModel
+from .messages.common import PadModel
 from .run_folders import Stamps, Unreadable, read_runs, stamps
 
 PREFIX: Final = "run:"

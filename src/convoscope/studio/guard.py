@@ -17,10 +17,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import printable
-from .pages import door
-from .refusals import OUR_FAULT, refusal
+from .errors import OUR_FAULT, refusal
 from .sessions import Role, Sessions
 from .state import RequestRefused
+from .static_files import door
 
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 
-from ..data import pad_form
-from ..errors import ConvoscopeError, UsageError
-from ..evaluation import read_scores
-from ..training import Run, best_epoch, read_summary
-from .messages import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
-from .run_folders import FIGURES, WEIGHTS, Stamps, find_run, read_runs, stamps
-from .state import RequestRefused, Studio
+from ...data import pad_form
+from ...errors import ConvoscopeError, UsageError
+from ...evaluation import read_scores
+from ...training import Run, best_epoch, read_summary
+from ..messages.common import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
+from ..run_folders import FIGURES, WEIGHTS, Stamps, find_run, read_runs, stamps
+from ..state import RequestRefused, Studio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
 
 @lru_cache(maxsize=4)
 def _read_filters(folder: Path, _: Stamps) -> dict[str, NDArray[np.float32]]:
-    from ..explain import filters  # imports torch
+    from ...explain import filters  # imports torch
 
     network = Run.open(folder).network()
     found = {}

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convoscope.data import InputFormat, open_image
-from convoscope.studio import uploads
-from convoscope.studio.decoding_child import decode
+from convoscope.studio import decoder
+from convoscope.studio.decoder import Decoding, sentence
+from convoscope.studio.decoder_child import decode
 from convoscope.studio.state import RequestRefused
-from convoscope.studio.uploads import Decoding, sentence
 from tests.support.studios import Served, serving, until
 
 Child = asyncio.subprocess.Process
@@ -232,7 +232,7 @@ def test_r04_uploads_take_no_memory(served: Served) -> None:
 
 def test_r16_a_full_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     # /dev/full takes nothing: every write fails as on a full disk.
-    monkeypatch.setattr(uploads.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: SIM115
+    monkeypatch.setattr(decoder.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: SIM115
     answer = send(served, picture())
     assert (answer.status_code, answer.json()["code"]) == (507, "disk-full")
     assert "nothing was stored" in answer.json()["message"]
@@ -274,11 +274,11 @@ def with_child(code: str, monkeypatch: pytest.MonkeyPatch, content: bytes = b"x"
             finally:
                 await decoding.stop()
 
-    monkeypatch.setattr(uploads, "start_child", start)
+    monkeypatch.setattr(decoder, "start_child", start)
     return asyncio.run(run())
 
 
-LIMITED = "from convoscope.studio import decoding_child as d; d.CPU_SECONDS = 1; d.limit(); "
+LIMITED = "from convoscope.studio import decoder_child as d; d.CPU_SECONDS = 1; d.limit(); "
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_s14_the_child_has_only_so_much_processor_time() -> None:
 
 
 def test_the_child_is_small() -> None:
-    code = "import sys, convoscope.studio.decoding_child; print([name for name in ('torch', 'fastapi', 'matplotlib', 'pydantic') if name in sys.modules])"
+    code = "import sys, convoscope.studio.decoder_child; print([name for name in ('torch', 'fastapi', 'matplotlib', 'pydantic') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
 
@@ -360,7 +360,7 @@ def test_the_child_is_small() -> None:
 def test_the_largest_picture_fits_into_the_childs_memory() -> None:
     content = io.BytesIO()
     Image.new("RGBA", (7071, 7071), (1, 2, 3, 4)).save(content, "PNG", compress_level=1)
-    code = "from convoscope.studio.decoding_child import main; main()"
+    code = "from convoscope.studio.decoder_child import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", code], input=b"64\n" + content.getvalue(), capture_output=True, check=True
     )
@@ -411,8 +411,8 @@ def test_a_child_that_ended_while_it_stood_ready_is_replaced() -> None:
 
 def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, started = 0, 0, 0
-    real = uploads.start_child
-    assert uploads.CHILDREN_AT_ONCE == 4
+    real = decoder.start_child
+    assert decoder.CHILDREN_AT_ONCE == 4
 
     async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
         nonlocal running, most
@@ -428,7 +428,7 @@ def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return await real()
 
     monkeypatch.setattr(Decoding, "_ask", ask)
-    monkeypatch.setattr(uploads, "start_child", start)
+    monkeypatch.setattr(decoder, "start_child", start)
 
     async def work(decoding: Decoding) -> Any:
         with tempfile.TemporaryFile() as file:
@@ -474,8 +474,8 @@ def test_many_images_of_one_client_keep_no_other_waiting(tmp_path: Path, monkeyp
 
 
 def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "WAITING", 2)
-    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(decoder, "WAITING", 2)
+    monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
     order: list[int] = []
 
     async def one(decoding: Decoding, client: str, number: int) -> int:
@@ -503,7 +503,7 @@ def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest
 def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """L05: two megabytes wait at their sender, not in this process's memory or on its disk."""
     hang = threading.Event()
-    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
 
     async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
         await asyncio.to_thread(hang.wait, 60)
@@ -525,8 +525,8 @@ def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPa
 def test_l05_many_pictures_dropped_at_once_are_each_decoded_or_refused(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "WAITING", 1)
-    monkeypatch.setattr(uploads, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(decoder, "WAITING", 1)
+    monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
     content = picture(size=(16, 16))
     with ThreadPoolExecutor(8) as senders:
         answers = list(senders.map(lambda _: send(served, content), range(8)))
@@ -537,7 +537,7 @@ def test_l05_many_pictures_dropped_at_once_are_each_decoded_or_refused(
 
 def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """It has often ended by itself when it is ended, and asyncio has not yet heard of it."""
-    wait, start = os.waitpid, uploads.start_child
+    wait, start = os.waitpid, decoder.start_child
 
     def waitpid(pid: int, options: int) -> tuple[int, int]:
         time.sleep(0 if options & os.WNOHANG else 0.4)
@@ -552,7 +552,7 @@ def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplo
         return child
 
     monkeypatch.setattr(os, "waitpid", waitpid)
-    monkeypatch.setattr(uploads, "start_child", start_and_end)
+    monkeypatch.setattr(decoder, "start_child", start_and_end)
 
     async def work(decoding: Decoding) -> None:
         with tempfile.TemporaryFile() as file:
@@ -569,7 +569,7 @@ def test_no_child_outlives_the_server(tmp_path: Path) -> None:
         return {
             child.pid
             for child in psutil.Process().children(recursive=True)
-            if child.status() != psutil.STATUS_ZOMBIE and "decoding_child" in " ".join(child.cmdline())
+            if child.status() != psutil.STATUS_ZOMBIE and "decoder_child" in " ".join(child.cmdline())
         }
 
     before = children()

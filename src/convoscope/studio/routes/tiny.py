@@ -8,17 +8,17 @@ import numpy as np
 from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 
-from .. import data
-from ..data import InputFormat
-from ..models import KERNELS
-from . import convolve_routes, run_routes
-from .messages import NamedKernel, Pixels, Sample, TinyImage, TinySet, bytes_of
-from .samples import SAMPLES, sample
-from .state import RequestRefused
+from ... import data
+from ...data import InputFormat
+from ...models import KERNELS
+from ..messages.common import NamedKernel, Pixels, Sample, TinyImage, TinySet, bytes_of
+from ..samples import SAMPLES, sample
+from ..state import RequestRefused
+from . import convolve, runs
 
 router = APIRouter(prefix="/api")
-router.include_router(convolve_routes.router)
-router.include_router(run_routes.router)
+router.include_router(convolve.router)
+router.include_router(runs.router)
 
 _TINY_SETS = ("lines", "shapes", "fruits")
 _TINY_TRAIN, _TINY_TEST = 20, 10  # images of each class

@@ -23,22 +23,23 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from convoscope.errors import MachineError, UsageError
-from convoscope.studio import drawing_routes, pages
-from convoscope.studio import serving as room
-from convoscope.studio.pages import Page
-from convoscope.studio.serving import FaultLog, addresses, announcement, has_screen, listen, noted, running, serve
+from convoscope.studio import server as room
+from convoscope.studio import static_files
+from convoscope.studio.routes import draw
+from convoscope.studio.server import FaultLog, addresses, announcement, has_screen, listen, noted, running, serve
 from convoscope.studio.sessions import Sessions
 from convoscope.studio.state import Studio
+from convoscope.studio.static_files import Page
 from tests.support.studios import PAGE, Served, make_door, serving, until
 
 # A page of three files instead of the built one, no networks to make, and no torch, whose import takes seconds of both cores.
 START = """
 import sys
 from pathlib import Path
-from convoscope.studio import guessing, making, pages
-pages.FOLDER = Path(sys.argv.pop(1))
-making.READY_MADE = ()
-guessing.Guesser.warm = lambda self, folders: None
+from convoscope.studio import guesses, startup_networks, static_files
+static_files.FOLDER = Path(sys.argv.pop(1))
+startup_networks.READY_MADE = ()
+guesses.Guesser.warm = lambda self, folders: None
 from convoscope.cli import main
 main()
 """
@@ -201,7 +202,7 @@ def test_a_reader_that_reads_one_line_does_not_stop_it(page: Path, tmp_path: Pat
 
 
 def test_torch_is_not_needed_to_answer() -> None:
-    code = "import sys, convoscope.studio.serving; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    code = "import sys, convoscope.studio.server; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "False False"
 
@@ -293,7 +294,7 @@ def test_without_a_place_for_notes_it_goes_without(runtime: Path, tmp_path: Path
 
 
 def test_a_page_that_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    monkeypatch.setattr(static_files, "FOLDER", tmp_path)
     with pytest.raises(MachineError) as caught:
         serve(Studio(tmp_path, tmp_path), port=0, browser=False, allow_root=True, say=print, warn=print)
     assert caught.value.code == "page-missing"
@@ -402,7 +403,7 @@ def test_s15_root_lets_no_class_in_unless_told_so(
         raise Reached
 
     warned: list[str] = []
-    monkeypatch.setattr(pages, "FOLDER", page)
+    monkeypatch.setattr(static_files, "FOLDER", page)
     monkeypatch.setattr(room, "listen", stop)
 
     def start(*, root: bool, allow_root: bool) -> None:
@@ -718,7 +719,7 @@ def test_l02_who_never_reads_the_answer_is_cut(tmp_path: Path, monkeypatch: pyte
 
 
 def test_live_channels_of_one_client_keep_no_other_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_routes, "LISTENERS", 3)
+    monkeypatch.setattr(draw, "LISTENERS", 3)
     with serving(tmp_path) as served, contextlib.ExitStack() as stack:
 
         def listen_as(role: str) -> ClientConnection:
@@ -763,13 +764,11 @@ def test_our_own_faults_are_written_down_and_named_in_the_terminal_only(tmp_path
 
 
 def test_a_start_that_fails_says_why(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convoscope.studio import drawing_routes
-
     async def start(app: Any) -> None:
         raise MachineError("models", "the disk is full", code="disk-full")
 
-    monkeypatch.setattr(pages, "FOLDER", page)
-    monkeypatch.setattr(drawing_routes, "start", start)
+    monkeypatch.setattr(static_files, "FOLDER", page)
+    monkeypatch.setattr(draw, "start", start)
     said: list[str] = []
     with pytest.raises(MachineError, match="models: the disk is full"):
         serve(Studio(tmp_path, tmp_path), port=0, browser=False, allow_root=True, say=said.append, warn=said.append)

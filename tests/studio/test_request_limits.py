@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from convoscope.studio import bodies
-from convoscope.studio.bodies import Bodies, Lingering
+from convoscope.studio import request_limits
+from convoscope.studio.decoder import READ_AT_ONCE, WAITING
 from convoscope.studio.guard import Guard
+from convoscope.studio.request_limits import Bodies, Lingering
 from convoscope.studio.sessions import Sessions
-from convoscope.studio.uploads import READ_AT_ONCE, WAITING
 from tests.support.studios import Door, Served, serving, until
 
 JSON = {"content-type": "application/json", "transfer-encoding": "chunked"}
@@ -231,7 +231,7 @@ def test_a_charset_changes_nothing(door: Door) -> None:
 
 @pytest.mark.parametrize("path", LIMITS)
 def test_l06_a_sender_that_falls_silent_is_cut(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(request_limits, "_LINGER_SECONDS", 0.05)
     calls = 0
 
     async def silent() -> Any:
@@ -254,7 +254,7 @@ def test_l06_a_sender_that_drips_is_cut(
     path: str, pause: float, piece: bytes, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never silent, and never done: a byte now and then. 20,000 bytes a second are more than what is asked for."""
-    monkeypatch.setattr(bodies, "_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(request_limits, "_LINGER_SECONDS", 0.05)
     sent = 0
 
     async def drip() -> Any:
@@ -263,7 +263,7 @@ def test_l06_a_sender_that_drips_is_cut(
         sent += 1
         return {"type": "http.request", "body": piece, "more_body": sent < 10}
 
-    monkeypatch.setattr(bodies, "BYTES_A_SECOND", 1_000)
+    monkeypatch.setattr(request_limits, "BYTES_A_SECOND", 1_000)
     headers = {**JSON, "content-type": kind(path)}
     answer = reading_door(idle_seconds=0.1).ask(path, method="POST", headers=headers, body=drip)
     if whole:

@@ -1,5 +1,5 @@
 """Decodes one uploaded image in a process of its own, with little to break and less to reach: `python -m
-convoscope.studio.decoding_child`.
+convoscope.studio.decoder_child`.
 
 Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON, either
 height, width, channels and notes, followed by the pixels, or a refusal's code, message and hint. Imports Pillow, NumPy

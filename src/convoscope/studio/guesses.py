@@ -20,7 +20,7 @@ from ..data import pad_image
 from ..errors import ConvoscopeError, printable
 from ..training import Run
 from .drawables import form_of
-from .messages import Answer, Guess, LayerMaps, Maps, Pixels, bytes_of
+from .messages.common import Answer, Guess, LayerMaps, Maps, Pixels, bytes_of
 from .state import RequestRefused
 
 if TYPE_CHECKING:

@@ -23,10 +23,11 @@ from starlette.websockets import WebSocketDisconnect
 from convoscope import data
 from convoscope.data import pad_image
 from convoscope.evaluation import test as test_run
-from convoscope.studio import drawing_routes, making
+from convoscope.studio import startup_networks
 from convoscope.studio.app import routes
-from convoscope.studio.making import ReadyMade
-from convoscope.studio.messages import Guess, PadModels
+from convoscope.studio.messages.common import Guess, PadModels
+from convoscope.studio.routes import draw
+from convoscope.studio.startup_networks import ReadyMade
 from convoscope.studio.state import Studio
 from convoscope.training import Run, train
 from tests.support.strokes import drawn, strokes
@@ -89,13 +90,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "READY_MADE", (READY,))
+    monkeypatch.setattr(startup_networks, "READY_MADE", (READY,))
 
 
 @pytest.fixture(scope="module")
 def owner(finished: Path) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "READY_MADE", (READY,))
+        patch.setattr(startup_networks, "READY_MADE", (READY,))
         with client_for(finished) as client:
             yield client
 
@@ -197,7 +198,7 @@ def test_layers_as_they_are_written(owner: TestClient) -> None:
 def test_layers_written_once_and_repeated() -> None:
     kinds = ["conv", "relu", "residual", "norm", "relu", "norm", "relu", "flatten", "dense"]
     text = "residual(conv(1, 5) relu) repeat(2, norm relu) flatten dense"
-    assert drawing_routes._texts(text, kinds)[:4] == ["conv(1, 5)", "relu", "residual(conv(1, 5) relu)", "norm"]
+    assert draw._texts(text, kinds)[:4] == ["conv(1, 5)", "relu", "residual(conv(1, 5) relu)", "norm"]
 
 
 # --- guesses -----------------------------------------------------------------------------------------------------------
@@ -306,7 +307,7 @@ def test_a_damaged_run_is_refused_in_plain_words_without_a_path(studio: Path) ->
 
 def test_a_run_that_turns_into_another_one_is_refused(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with client_for(studio) as client:
-        monkeypatch.setattr("convoscope.studio.guessing.form_of", lambda settings: None)
+        monkeypatch.setattr("convoscope.studio.guesses.form_of", lambda settings: None)
         answer = client.post("/api/draw/guess", params={"model": "run:fruits"}, content=bytes(65_536), headers=BINARY)
         refused(answer, 409, "model-not-for-drawings")
 
@@ -343,7 +344,7 @@ def test_more_runs_than_are_kept_loaded(studio: Path) -> None:
 
 
 def test_a_network_that_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "READY_MADE", (MISSING,))
+    monkeypatch.setattr(startup_networks, "READY_MADE", (MISSING,))
     with client_for(tmp_path) as client:
         assert models_of(client).models[0].state in ("waiting", "making")
         answer = client.post("/api/draw/guess?model=missing", content=apple().tobytes(), headers=BINARY)
@@ -364,7 +365,7 @@ def test_a_network_that_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_live_tells_at_once_and_when_something_changes(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_routes, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
     with client_for(studio) as client, client.websocket_connect("/api/live") as socket:
         assert PadModels.model_validate_json(socket.receive_text()) == models_of(client)
         shutil.copytree(studio / "runs" / "fruits", studio / "new")
@@ -379,7 +380,7 @@ def test_live_tells_at_once_and_when_something_changes(studio: Path, monkeypatch
 
 
 def test_live_goes_on_when_a_folder_is_damaged_and_mended(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_routes, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
     scores = studio / "runs" / "fruits" / "test" / "scores.json"
     whole = scores.read_bytes()
     with client_for(studio) as client, client.websocket_connect("/api/live") as socket:
@@ -396,12 +397,12 @@ def test_live_goes_on_when_a_folder_is_damaged_and_mended(studio: Path, monkeypa
 
 
 def test_live_goes_on_after_a_bug_of_ours(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_routes, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
     faults: list[Exception] = []
     looks, broken = 0, True
-    read = drawing_routes.Draw._read
+    read = draw.Draw._read
 
-    def failing(self: drawing_routes.Draw) -> PadModels:
+    def failing(self: draw.Draw) -> PadModels:
         nonlocal looks
         looks += 1
         if broken:
@@ -410,7 +411,7 @@ def test_live_goes_on_after_a_bug_of_ours(studio: Path, monkeypatch: pytest.Monk
 
     with client_for(studio, faults=faults) as client, client.websocket_connect("/api/live") as socket:
         assert len(socket.receive_json()["models"]) == 3
-        monkeypatch.setattr(drawing_routes.Draw, "_read", failing)
+        monkeypatch.setattr(draw.Draw, "_read", failing)
         end = time.monotonic() + 20
         while looks < 3:
             assert time.monotonic() < end
@@ -460,8 +461,8 @@ def test_a_few_words_are_passed_over(owner: TestClient) -> None:
 
 
 def test_at_most_so_many_listen_and_who_leaves_makes_room(owner: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert drawing_routes.LISTENERS == 64
-    monkeypatch.setattr(drawing_routes, "LISTENERS", 3)
+    assert draw.LISTENERS == 64
+    monkeypatch.setattr(draw, "LISTENERS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(owner.websocket_connect("/api/live")).receive_json()
@@ -484,16 +485,16 @@ def _listeners(client: TestClient, count: int) -> bool:
 
 def test_a_slow_reader_gets_the_newest_state_only(studio: Path) -> None:
     async def read() -> list[int]:
-        draw = drawing_routes.Draw(Studio(runs=studio / "runs", models=studio / "models"))
-        news = draw.news("owner")
+        watched = draw.Draw(Studio(runs=studio / "runs", models=studio / "models"))
+        news = watched.news("owner")
         seen = [len(json.loads(await anext(news))["models"])]
         for number in range(20):
             shutil.copytree(studio / "runs" / "fruits", studio / "runs" / f"copy{number}")
-            await draw._refresh()
+            await watched._refresh()
         seen.append(len(json.loads(await anext(news))["models"]))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(news), 0.1)
-        draw.guesser.close()
+        watched.guesser.close()
         return seen
 
     assert asyncio.run(read()) == [3, 23]

@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 import anyio
 import numpy as np
 import pytest
+from convoscope.studio.messages.common import Chain, Maps
+from convoscope.studio.routes import runs as run_routes
 from fastapi import Request
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -28,15 +30,13 @@ from convoscope.errors import UsageError
 from convoscope.evaluation import test as test_run
 from convoscope.explain import border_cells, convolve, filters, output_size_text, pool
 from convoscope.models import KERNELS
-from convoscope.studio import run_routes
 from convoscope.studio.app import routes
-from convoscope.studio.messages import Chain, Maps
 from convoscope.studio.run_folders import FIGURES, WEIGHTS
 from convoscope.studio.samples import SAMPLES, sample
 from convoscope.studio.state import Studio
 from convoscope.training import Run, train
 
-EXAMPLES = Path(__file__).parents[2] / "web" / "src" / "pages" / "convolve" / "examples.json"
+EXAMPLES = Path(__file__).parents[3] / "web" / "src" / "pages" / "convolve" / "examples.json"
 
 
 def client_for(runs: Path, role: str = "owner") -> TestClient:
@@ -464,13 +464,14 @@ AS_SOMEBODY_ELSE = """
 import json, os, sys
 from pathlib import Path
 from fastapi.testclient import TestClient
-from convoscope.studio import drawing_routes, guessing, making
+from convoscope.studio import guesses, startup_networks
 from convoscope.studio.app import routes
+from convoscope.studio.routes import draw
 from convoscope.studio.state import Studio
 
-making.READY_MADE = ()
-guessing.Guesser.warm = lambda self, folders: None
-drawing_routes._IDLE_LOOK_SECONDS = 0.05
+startup_networks.READY_MADE = ()
+guesses.Guesser.warm = lambda self, folders: None
+draw._IDLE_LOOK_SECONDS = 0.05
 if os.geteuid() == 0:  # root may read everything
     os.setegid(65534)
     os.seteuid(65534)
@@ -579,7 +580,7 @@ def test_200_runs_are_listed_quickly_and_without_torch(tmp_path: Path, studio: P
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from convoscope.studio.run_routes import runs
+from convoscope.studio.routes.runs import runs
 from convoscope.studio.state import Studio
 studio = Studio(runs=Path({str(tmp_path)!r}), models=Path())
 request = SimpleNamespace(state=SimpleNamespace(role="owner"), app=SimpleNamespace(state=SimpleNamespace(studio=studio)))

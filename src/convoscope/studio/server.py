@@ -37,9 +37,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from ..errors import MachineError, UsageError, printable
 from ..parsing import parse_json
 from .app import create_app
-from .pages import Page
 from .sessions import Sessions, is_this_machine
 from .state import Studio
+from .static_files import Page
 
 CONNECTIONS: Final = 400
 """At once; for more, older ones are cut. A class of 30 with seven each (a browser's six, and the live channel) needs

@@ -15,8 +15,8 @@ from convoscope.errors import (
     ModelFileError,
     UsageError,
 )
-from convoscope.studio import refusals
-from convoscope.studio.refusals import from_error, without_folders
+from convoscope.studio import errors
+from convoscope.studio.errors import from_error, without_folders
 from convoscope.studio.state import RequestRefused, Studio
 from tests.support.studios import ask
 
@@ -38,7 +38,7 @@ STUDIO = Path(__file__).parents[2] / "src" / "convoscope" / "studio"
 def test_every_kind_of_error_has_its_status(error: ConvoscopeError, status: int, tmp_path: Path) -> None:
     api = FastAPI()
     api.state.studio = Studio(runs=tmp_path / "runs", models=tmp_path / "models")
-    refusals.install(api)
+    errors.install(api)
 
     @api.get("/")
     def fail() -> None:
@@ -78,10 +78,10 @@ def test_the_studios_own_folders_go_even_with_spaces_in_them(tmp_path: Path) -> 
 
 def test_every_code_of_a_refusal_is_named_in_a_test() -> None:
     """A code without a test that expects it may have a message nobody has ever read."""
-    source = "\n".join(path.read_text("utf-8") for path in STUDIO.glob("*.py"))
+    source = "\n".join(path.read_text("utf-8") for path in STUDIO.rglob("*.py"))
     codes = set(re.findall(r"""RequestRefused\(\s*\d{3},\s*"([a-z0-9-]+)\"""", source))
     assert len(codes) > 20
-    tests = "\n".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py"))
+    tests = "\n".join(path.read_text("utf-8") for path in Path(__file__).parent.rglob("*.py"))
     assert {code for code in codes if f'"{code}"' not in tests} == set()
 
 
@@ -90,7 +90,7 @@ def test_other_http_errors_are_refusals_too(tmp_path: Path) -> None:
 
     api = FastAPI()
     api.state.studio = Studio(runs=tmp_path, models=tmp_path)
-    refusals.install(api)
+    errors.install(api)
 
     @api.get("/")
     def fail() -> None:

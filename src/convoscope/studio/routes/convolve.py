@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from fastapi import APIRouter
 
-from ..errors import UsageError
-from .messages import Chain, ChainResult, Convolve, Maps, Pool, Refusal, Relu, StepResult
-from .state import RequestRefused
+from ...errors import UsageError
+from ..messages.common import Chain, ChainResult, Convolve, Maps, Pool, Refusal, Relu, StepResult
+from ..state import RequestRefused
 
 if TYPE_CHECKING:
-    from ..explain import Numbers
+    from ...explain import Numbers
 
 router = APIRouter()
 
@@ -114,7 +114,7 @@ def _done(step: Convolve | Relu | Pool, maps: Numbers) -> tuple[Numbers, list[st
     Raises:
         UsageError: it cannot be done.
     """
-    from .. import explain  # imports torch
+    from ... import explain  # imports torch
 
     height, width = maps.shape[:2]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -14,14 +14,14 @@ from typing import Annotated, Final
 import numpy as np
 from fastapi import APIRouter, FastAPI, Query, Request, Response, WebSocket
 
-from .. import models
-from ..data import DRAWING_SIDE
-from ..models import Item
-from . import making
-from .drawables import Drawable, drawable_runs
-from .guessing import PAD_SIDE, Guesser
-from .messages import Guess, Layer, PadModelDetail, PadModels
-from .state import RequestRefused, Studio, client_of
+from ... import models
+from ...data import DRAWING_SIDE
+from ...models import Item
+from .. import startup_networks
+from ..drawables import Drawable, drawable_runs
+from ..guesses import PAD_SIDE, Guesser
+from ..messages.common import Guess, Layer, PadModelDetail, PadModels
+from ..state import RequestRefused, Studio, client_of
 
 router = APIRouter(prefix="/api")
 
@@ -61,7 +61,7 @@ class Draw:
     def __init__(self, studio: Studio, on_fault: Callable[[Exception], None] | None = None) -> None:
         self.studio = studio
         self._on_fault = on_fault or _log
-        self.making = making.Making(studio.models, self._wake, making.READY_MADE, self._tell_fault)
+        self.making = startup_networks.Making(studio.models, self._wake, startup_networks.READY_MADE, self._tell_fault)
         self.guesser = Guesser()
         self._listeners: list[_Listener] = []
         self._told = PadModels(models=[], unreadable=[])

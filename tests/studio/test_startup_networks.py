@@ -17,9 +17,9 @@ import pytest
 
 from convoscope.data import pad_image
 from convoscope.files import FolderLock
-from convoscope.studio import making as making_room
-from convoscope.studio.making import READY_MADE, Making, ReadyMade
-from convoscope.studio.messages import PadModel
+from convoscope.studio import startup_networks as room
+from convoscope.studio.messages.common import PadModel
+from convoscope.studio.startup_networks import READY_MADE, Making, ReadyMade
 from convoscope.studio.state import RequestRefused
 from convoscope.training import Run, train
 from tests.support.strokes import drawn, strokes
@@ -51,7 +51,7 @@ def anyio_backend() -> str:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a child of the lowest priority takes minutes; one test has it so."""
     if "priority" not in request.node.name:
-        monkeypatch.setattr(making_room, "NICENESS", 0)
+        monkeypatch.setattr(room, "NICENESS", 0)
 
 
 def model_of(making: Making, name: str) -> PadModel:
@@ -242,7 +242,7 @@ async def test_a_bug_of_ours_fails_one_network_and_not_the_next(
             raise ZeroDivisionError
         return None  # another process makes it
 
-    monkeypatch.setattr(making_room, "_command", failing)
+    monkeypatch.setattr(room, "_command", failing)
     making = Making(tmp_path, lambda: None, (LONG, QUICK), faults.append)
     making.start()
     try:

@@ -21,8 +21,8 @@ from fastapi import APIRouter, Query, Request
 
 from ..children import own_process
 from .child_signals import signal_child
-from .decoding_child import CPU_SECONDS, MEMORY_BYTES
-from .messages import Pixels
+from .decoder_child import CPU_SECONDS, MEMORY_BYTES
+from .messages.common import Pixels
 from .state import RequestRefused, client_of
 
 WALL_SECONDS: Final = 30.0
@@ -178,9 +178,7 @@ class Decoding:
 
 async def start_child() -> Process:
     """A process that waits for an image."""
-    command, environment = own_process(
-        "convoscope.studio.decoding_child", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"
-    )
+    command, environment = own_process("convoscope.studio.decoder_child", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..errors import ConvoscopeError, DataError, InUseError, ModelFileError, UsageError, printable
-from .messages import Refusal
+from .messages.common import Refusal
 from .state import RequestRefused, Studio
 
 OUR_FAULT: Final = RequestRefused(

@@ -25,8 +25,8 @@ from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
 from .child_signals import signal_child
 from .drawables import Drawable, epochs_done, test_accuracy
-from .messages import PadModel, Refusal
-from .refusals import without_folders
+from .errors import without_folders
+from .messages.common import PadModel, Refusal
 from .state import RequestRefused
 
 NICENESS = 19
