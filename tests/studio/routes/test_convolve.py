@@ -16,8 +16,6 @@ from urllib.parse import quote, unquote
 import anyio
 import numpy as np
 import pytest
-from convoscope.studio.messages.common import Chain, Maps
-from convoscope.studio.routes import runs as run_routes
 from fastapi import Request
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -31,6 +29,8 @@ from convoscope.evaluation import test as test_run
 from convoscope.explain import border_cells, convolve, filters, output_size_text, pool
 from convoscope.models import KERNELS
 from convoscope.studio.app import routes
+from convoscope.studio.messages.common import Chain, Maps
+from convoscope.studio.routes import runs as run_routes
 from convoscope.studio.run_folders import FIGURES, WEIGHTS
 from convoscope.studio.samples import SAMPLES, sample
 from convoscope.studio.state import Studio
@@ -158,7 +158,7 @@ examples = json.loads(EXAMPLES.read_text("utf-8"))
 
 @pytest.mark.parametrize("example", examples, ids=[example["id"] for example in examples])
 def test_an_example_of_the_page_can_be_done(client: TestClient, example: dict[str, Any]) -> None:
-    assert set(example) == {"id", "title_en", "title_de", "sample", "steps", "cell"}
+    assert set(example) == {"id", "sample", "steps", "cell"}
     pixels = client.get(f"/api/samples/{example['sample']}").json()
     steps = Chain.model_validate({"image": Maps.of(numbers(pixels)).model_dump(), "steps": example["steps"]}).steps
     assert [step.model_dump() for step in steps] == example["steps"]  # nothing is left to a default

@@ -1,13 +1,13 @@
-// What is looked at stands in the address, `#/tiny?set=lines&seed=3`, so that a view can be sent to somebody.
-
-export const PAGES = ["tiny", "convolve", "draw"] as const;
-export type Page = (typeof PAGES)[number];
+// The view is in the address, `#/tiny?set=lines&seed=3`, so that it can be sent to somebody.
 
 class Address {
-  page = $state<Page>("tiny");
+  page = $state("");
   #values = $state<Record<string, string>>({});
+  #pages: readonly string[] = [];
 
-  start(): void {
+  /** `pages`: those that there are; an address that names none of them is the first one's. */
+  start(pages: readonly string[]): void {
+    this.#pages = pages;
     this.#read();
     addEventListener("hashchange", () => this.#read());
   }
@@ -37,12 +37,12 @@ class Address {
   }
 
   /** Where a page begins, for links. */
-  link(page: Page): string {
+  link(page: string): string {
     return `#/${page}`;
   }
 
-  #text(page: Page, values: Record<string, string>): string {
-    // These may stand in a fragment as they are, and are read more easily so.
+  #text(page: string, values: Record<string, string>): string {
+    // A fragment may contain these as they are, which is easier to read.
     const query = new URLSearchParams(values)
       .toString()
       .replace(/%(?:2C|2F|3A|3B)/g, (code) => decodeURIComponent(code));
@@ -51,7 +51,7 @@ class Address {
 
   #read(): void {
     const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
-    this.page = PAGES.find((page) => page === path) ?? "tiny";
+    this.page = this.#pages.includes(path) ? path : (this.#pages[0] ?? "");
     this.#values = Object.fromEntries(new URLSearchParams(query));
   }
 }

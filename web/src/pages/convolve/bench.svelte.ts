@@ -28,11 +28,9 @@ export type Source =
 export type Spot =
   { part: "input" | "output"; y: number; x: number } | { part: "window"; row: number; column: number };
 
-/** A worked example. */
+/** A worked example; each language has its name. */
 export interface Example {
   id: string;
-  title_en: string;
-  title_de: string;
   sample: string;
   side?: number;
   steps: Step[];

@@ -1,17 +1,9 @@
 // Names of classes in the page's language; those that the catalogue does not know are shown as they are.
 import { language } from "../../texts/index.svelte";
+import type { Thing } from "../../texts/things";
 
-export interface ClassName {
-  /** `bicycle` */
-  name: string;
-  /** `a bicycle`, as the subject of a sentence. */
-  one: string;
-  /** `a bicycle`, as what somebody draws or sees. */
-  object: string;
-}
-
-export function nameOf(label: string): ClassName {
-  const known: Record<string, ClassName | undefined> = language.texts.draw.classes;
+export function nameOf(label: string): Thing {
+  const known: Record<string, Thing | undefined> = language.texts.draw.classes;
   return (
     (Object.hasOwn(known, label) ? known[label] : undefined) ?? { name: label, one: label, object: label }
   );
