@@ -52,7 +52,7 @@ def main() -> None:
             ]
             imports = [
                 "-c",
-                "import convoscope.explain, convoscope.cli, convoscope.looks, convoscope.tables, torchvision",
+                "import convoscope.explain, convoscope.cli, convoscope.cli.sheets, convoscope.cli.tables, torchvision",
             ]
             imports[1] = imports[1] if "resnet" in model else imports[1].replace(", torchvision", "")
             beyond = [seconds(*command) - seconds(*imports) for _ in range(ROUNDS)]

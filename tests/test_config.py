@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from convoscope.cli import _size, app
+from convoscope.cli.predictions import collect
 from convoscope.config import read_assignments, read_config
 from convoscope.errors import ConvoscopeError, UsageError
-from convoscope.predicting import collect
 
 
 def code_of(call: Any, *arguments: Any) -> str:

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from convoscope.evaluation.assessment import varies
 from PIL import Image
 
 from convoscope import data, evaluation, training
 from convoscope.errors import DataError
-from convoscope.evaluation.testing import varies
 from convoscope.training import Run
 from tests.evaluation.test_report import read
 

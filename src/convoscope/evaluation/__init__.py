@@ -1,9 +1,9 @@
 """Run + images -> scores, curves of invariance, a report, a comparison. See docs/testing.md."""
 
+from .assessment import read_scores, test
 from .comparison import Comparison, compare, write_comparison
+from .measures import Scores
 from .report import write_report
-from .scores import Scores
-from .testing import read_scores, test
 
 __all__ = [
     "Comparison",

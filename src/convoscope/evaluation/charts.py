@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..render import COLOURS, Drawing, shorten, text_width
-from .scores import number_text, percent
+from .measures import number_text, percent
 
 LARGEST_NUMBERED = 25
 """Confusion matrices with more classes than this are shown as a picture, without numbers."""

@@ -106,7 +106,7 @@ def test_what_makes_figures_too_good_is_said(runs, tmp_path: Path) -> None:
 
 
 def test_numbers_and_classes_have_no_figure_in_common(runs, tmp_path: Path) -> None:
-    from tests.evaluation.test_testing import numbers_run
+    from tests.evaluation.test_assessment import numbers_run
 
     (tmp_path / "numbers").mkdir()
     numbers = numbers_run(tmp_path / "numbers")

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import printable
-from .files import machine_error, make_own_folder, write_bytes
+from ..errors import printable
+from ..files import machine_error, make_own_folder, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
 
-    from .explain import Look, Why
+    from ..explain import Look, Why
 
 
 def save_sheets(sheets: Iterable[tuple[str, Image.Image]], folder: Path) -> list[Path]:

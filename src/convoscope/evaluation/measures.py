@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Task
-from .saved import check_scores
+from .results import check_scores
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]

@@ -10,13 +10,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .errors import printable
+from ..errors import printable
 
 if TYPE_CHECKING:
-    from .data import Inspection
-    from .evaluation import Comparison, Scores
-    from .models import ModelTable
-    from .training import Prediction
+    from ..data import Inspection
+    from ..evaluation import Comparison, Scores
+    from ..models import ModelTable
+    from ..training import Prediction
 
 _MANY = 40
 _FEW = 10
@@ -155,7 +155,7 @@ def print_scores(console: Console, scores: Scores) -> None:
 
 def unknown_line(scores: Scores) -> str:
     """What it costs to call far images unknown, in one line."""
-    from .evaluation.scores import percent
+    from ..evaluation.measures import percent
 
     assert scores.unknown is not None
     refused, right = scores.unknown["refused"], scores.unknown["refused_right"]
@@ -177,7 +177,7 @@ def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence
 
 def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:
     """Labels of images, with the two next most likely."""
-    from .evaluation.scores import percent
+    from ..evaluation.measures import percent
 
     detector = any(each.distance is not None for each in predictions)
     table = _table(

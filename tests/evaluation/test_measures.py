@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
+from convoscope.evaluation.measures import Scores, read_gap
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from convoscope.evaluation import scores as room
-from convoscope.evaluation.scores import Scores, read_gap
+from convoscope.evaluation import measures as room
 
 
 def drawn(seed, images, count):

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .data import Skipped, escape_cell
-from .errors import DataError, printable
-from .files import json_bytes
+from ..data import Skipped, escape_cell
+from ..errors import DataError, printable
+from ..files import json_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .training import Prediction, Run
+    from ..training import Prediction, Run
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif")
 

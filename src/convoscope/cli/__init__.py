@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
-from .children import leave_working_folder, own_process
-from .errors import (
+from ..children import leave_working_folder, own_process
+from ..errors import (
     ConvoscopeError,
     DataError,
     Interrupted,
@@ -29,14 +29,14 @@ from .errors import (
     printable,
     shell_word,
 )
-from .files import check_plain, json_bytes, lies_in, machine_error, tell_lost_pages
-from .free_memory import free_memory, ran_out, refused
+from ..files import check_plain, json_bytes, lies_in, machine_error, tell_lost_pages
+from ..free_memory import free_memory, ran_out, refused
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from rich.console import Console
 
-    from .training import Prediction
+    from ..training import Prediction
 
 app = App(
     name="convoscope",
@@ -185,7 +185,7 @@ def _usage(error: CycloptsError, arguments: list[str]) -> UsageError:
         path = error.argument.name
         reason = "expected a value behind it" if path.startswith("-") else "missing"
     elif isinstance(error, UnknownOptionError):
-        from .training import Recipe
+        from ..training import Recipe
 
         option = (error.token.keyword or error.token.value).partition("=")[0]
         setting = option.lstrip("-").replace("-", "_")
@@ -285,8 +285,8 @@ def data(
     class), csv (path and label, labels or numbers). Names: builtin:lines, builtin:shapes, builtin:fruits,
     builtin:drawings, builtin:drawings/apple,banana, mnist, fashion-mnist, quickdraw:apple,banana.
     """
-    from . import data as room
-    from .terminal import TerminalReporter
+    from .. import data as room
+    from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(_console(error=True))
     dataset = room.load(source, layout=layout, seed=seed)
@@ -344,7 +344,7 @@ def model(
     fashion-mlp, fashion, quickdraw, lenet, catsdogs, small, vgg-small, resnet-small, inception-small), torchvision:NAME
     or timm:NAME.
     """
-    from . import models
+    from .. import models
 
     preset = models.PRESETS.get(text)
     shape = _input_shape(input) if input else (preset.input if preset and preset.input else (28, 28, 1))
@@ -418,8 +418,8 @@ def train(
 
     Ctrl-C saves and stops; --resume RUN goes on to the very same weights.
     """
-    from .config import read_assignments, read_config
-    from .terminal import TerminalReporter
+    from ..config import read_assignments, read_config
+    from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(_console(error=True))
     given: dict[str, Any] = {
@@ -448,7 +448,7 @@ def train(
                 hint="only --epochs, --accept-data-change, --no-test and --json go with --resume",
                 code="resume-with-settings",
             )
-        from .training import resume as go_on
+        from ..training import resume as go_on
 
         finished = go_on(resume, epochs=recipe.get("epochs"), accept_data_change=accept_data_change, reporter=reporter)
     else:
@@ -475,7 +475,7 @@ def train(
             )
         if "size" in given:
             given["size"] = _size(str(given["size"]))
-        from .training import train as start
+        from ..training import train as start
 
         place = given.pop("source")
         finished = start(place, given.pop("model", "auto"), output=output, reporter=reporter, **given, **recipe)
@@ -566,9 +566,9 @@ def relearn(
     What the backbone makes of each image is kept in the cache, so another head or another class takes seconds. Ctrl-C
     loses nothing.
     """
-    from .config import read_assignments
-    from .terminal import TerminalReporter
-    from .training import relearn as start
+    from ..config import read_assignments
+    from ..terminal import TerminalReporter
+    from ..training import relearn as start
 
     reporter = TerminalReporter(_console(error=True))
     recipe = read_assignments(set or [])
@@ -627,10 +627,10 @@ def test(
     """Test RUN on its unseen part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
     invariance.
     """
-    from . import evaluation
+    from .. import evaluation
+    from ..terminal import TerminalReporter
+    from ..training import Run
     from .tables import print_scores
-    from .terminal import TerminalReporter
-    from .training import Run
 
     reporter = TerminalReporter(_console(error=True))
     opened = Run.open(run)
@@ -638,7 +638,7 @@ def test(
         opened, source, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
     )
     reporter.end()
-    from .explain import chapters
+    from ..explain import chapters
 
     report = evaluation.write_report(opened, chapters=chapters)
     if json:
@@ -665,7 +665,7 @@ def _test_and_report(finished: Any, reporter: Any, *, quiet: bool, quick: bool =
 
 
 def _told_by_a_test(finished: Any, reporter: Any, *, quiet: bool, quick: bool) -> None:
-    from . import evaluation
+    from .. import evaluation
     from .tables import print_scores
 
     split: Literal["test", "validation"] = "test" if finished.settings.images.get("test") else "validation"
@@ -681,7 +681,7 @@ def _told_by_a_test(finished: Any, reporter: Any, *, quiet: bool, quick: bool) -
     if quick:
         report = evaluation.write_report(finished, inside=False)
     else:
-        from .explain import chapters
+        from ..explain import chapters
 
         report = evaluation.write_report(finished, chapters=chapters)
     if not quiet:
@@ -711,8 +711,8 @@ def predict(
     """Label images with RUN: the label, its confidence and the scores of all classes."""
     if json and format not in (None, "json"):
         raise UsageError("--json", f"contradicts --format {format}", hint="leave one of them out", code="option-twice")
-    from .predicting import collect, print_predictions
-    from .training import Run
+    from ..training import Run
+    from .predictions import collect, print_predictions
 
     opened = Run.open(run)
     found, skipped = collect(images)
@@ -744,9 +744,9 @@ def compare(
     json: JsonFlag = False,
 ) -> None:
     """Put tested runs side by side: scores, parameters, seconds, and how far images may be shifted, turned and scaled."""
-    from . import evaluation
+    from .. import evaluation
+    from ..training import Run
     from .tables import print_comparison
-    from .training import Run
 
     comparison = evaluation.compare([Run.open(run) for run in runs])
     if html is not None:
@@ -786,9 +786,9 @@ def look(
 
     Without an image: filters, the patches that excite them most, and how the classes lie in the last layer.
     """
-    from . import explain
-    from .looks import print_look, print_why, save_sheets
-    from .training import Run
+    from .. import explain
+    from ..training import Run
+    from .sheets import print_look, print_why, save_sheets
 
     opened = Run.open(run)
     folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
@@ -844,9 +844,9 @@ def studio(
 
     Ctrl-C stops it.
     """
-    from .data.cache import cache_folder
-    from .studio.server import serve
-    from .studio.state import Studio
+    from ..data.cache import cache_folder
+    from ..studio.server import serve
+    from ..studio.state import Studio
 
     def say(line: str) -> None:
         # Whoever reads may have read enough; and a QR code is no reason to fail where it cannot be printed.
