@@ -1,4 +1,4 @@
-# Everything a newcomer or the build needs. `make run` and `make test` set themselves up.
+# Everything that a newcomer or the build needs. `make run` and `make test` set themselves up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ NPM := $(BIN)/python tools/npm.py
 PAGE := src/convoscope/studio/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f -print)
 
-.PHONY: run test check format types clean help
+.PHONY: run test check coverage docs format types clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -15,7 +15,7 @@ help: ## Say what there is
 # The installation builds the page, too, and leaves npm's packages in web/node_modules.
 $(READY): pyproject.toml hatch_build.py tools/npm.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	touch $(READY)
 
 $(PAGE): $(PAGE_SOURCES) | $(READY)
@@ -25,7 +25,8 @@ run: $(READY) $(PAGE) ## Train on built-in drawings, test on drawings it has not
 	$(BIN)/convoscope train builtin:drawings/apple,banana --model quickdraw
 	@if [ -t 1 ]; then $(BIN)/convoscope studio || [ $$? -eq 130 ]; fi # Ctrl-C is the way to leave it
 
-test: $(READY) $(PAGE) ## Run every test
+test: $(READY) $(PAGE) ## Run every test; get a browser for those of the page
+	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest
 	$(NPM) run test
 
@@ -35,6 +36,9 @@ check: $(READY) ## Formatters, linter, strict types, of Python and of the page
 	$(BIN)/mypy
 	$(NPM) run lint
 	$(NPM) run check
+
+docs: $(READY) ## Build the handbook as a site in build/handbook; a broken link is an error
+	$(BIN)/zensical build --strict --clean
 
 format: $(READY) ## Let the formatters decide
 	$(BIN)/ruff format .

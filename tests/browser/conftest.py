@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import re
-import shutil
+import runpy
 import subprocess
 import sys
 import time
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "browser.py"))
+CHROMIUM: str | None = BROWSER["find"]()
 _QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -44,7 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and CHROMIUM is None and not os.environ.get("CI"):
-            item.add_marker(pytest.mark.skip(reason="needs the browser chromium"))
+            item.add_marker(pytest.mark.skip(reason=BROWSER["MISSING"]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [each for each in terminalreporter.stats.get("skipped", []) if BROWSER["MISSING"] in str(each.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests were not run: {BROWSER['MISSING']}; {BROWSER['HINT']}")
 
 
 @dataclass
