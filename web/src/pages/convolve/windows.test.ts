@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import type { Step } from "../../api/client";
 import { cases } from "./reference";
-import { fedBy, geometry, nearest, windowOf } from "./windows";
+import { fedBy, geometry, nearest, windowOf, type Border } from "./windows";
 
 test.each(cases)(
   "$name: the outputs that a pixel feeds are those that change with it",
@@ -43,22 +44,14 @@ test("a pixel feeds exactly the outputs whose window shows its number", () => {
   }
 });
 
+/** A kernel of 3 x 3. */
+function convolve(border: Border): Step {
+  const kernel = [1, 1, 1].map(() => [1, 1, 1]);
+  return { kind: "convolve", kernel, border, stride: 1, dilation: 1 };
+}
+
 test("a cell of the border feeds only where a window lies on it", () => {
-  const shape = geometry(
-    {
-      kind: "convolve",
-      kernel: [
-        [1, 1, 1],
-        [1, 1, 1],
-        [1, 1, 1],
-      ],
-      border: "zeros",
-      stride: 1,
-      dilation: 1,
-    },
-    4,
-    4,
-  )!;
+  const shape = geometry(convolve("zeros"), 4, 4)!;
   expect(fedBy(shape, -1, -1)).toEqual([{ y: 0, x: 0 }]);
   expect(fedBy(shape, -1, 1)).toEqual([
     { y: 0, x: 0 },
@@ -74,21 +67,7 @@ test("what does not fit has no geometry", () => {
 test("the nearest window is the one around a cell", () => {
   const pool = geometry({ kind: "pool", pool: "max", size: 2, stride: 2 }, 6, 6)!;
   expect([0, 1, 2, 3, 5].map((x) => nearest(pool, 0, x).x)).toEqual([0, 0, 1, 1, 2]);
-  const plain = geometry(
-    {
-      kind: "convolve",
-      kernel: [
-        [1, 1, 1],
-        [1, 1, 1],
-        [1, 1, 1],
-      ],
-      border: "none",
-      stride: 1,
-      dilation: 1,
-    },
-    6,
-    6,
-  )!;
+  const plain = geometry(convolve("none"), 6, 6)!;
   expect(nearest(plain, 2, 2)).toEqual({ y: 1, x: 1 });
   expect(nearest(plain, 0, 5)).toEqual({ y: 0, x: 3 });
 });

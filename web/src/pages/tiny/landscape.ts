@@ -1,4 +1,4 @@
-// The error as a landscape over two of the network's numbers, all others as they are; and the path that training has walked in it.
+// The error as a landscape over two of the network's numbers, all others as they are; and the path of training in it.
 import { emptyPass, loss } from "./network";
 import type { Training } from "./training";
 import type { Parameters, Picture, Shape } from "./types";
@@ -90,15 +90,21 @@ export function fit({ a, b }: Pick<Path, "a" | "b">): Extent {
   };
 }
 
-/** Whether every point that is not too far lies in the extent, a little away from its edge. */
+/** Whether every point that is not too far is in the extent, a little away from its edge. */
 export function holds(extent: Extent, { a, b }: Pick<Path, "a" | "b">): boolean {
   const inside = (value: number, centre: number) =>
     !(Math.abs(value) <= LARGEST) || Math.abs(value - centre) <= 0.96 * extent.half;
   return a.every((value) => inside(value, extent.a)) && b.every((value) => inside(value, extent.b));
 }
 
+/** The losses at the two ends of the shades. */
+export interface Scale {
+  low: number;
+  high: number;
+}
+
 /** The ends of the scale for a field: round numbers around its finite values, with a factor of 5 between them at least. */
-export function scaleOf(field: Float64Array): { low: number; high: number } {
+export function scaleOf(field: Float64Array): Scale {
   let least = Infinity;
   let most = 0;
   for (const value of field) {
@@ -115,7 +121,7 @@ export function scaleOf(field: Float64Array): { low: number; high: number } {
 const ROUND = Array.from({ length: 22 }, (_, at) => Number(`${[1, 2, 5][at % 3]}e${Math.floor(at / 3) - 4}`));
 
 /** The errors at which contour lines are drawn, each 1.26 times the one before; over a wide scale only every second, or third. */
-export function levels({ low, high }: { low: number; high: number }): number[] {
+export function levels({ low, high }: Scale): number[] {
   const steps = Math.round(10 * Math.log10(high / low));
   const every = Math.ceil(steps / 16);
   return Array.from(

@@ -249,33 +249,24 @@ function filterGradient(
   }
 }
 
-/** Mean cross-entropy; NaN without pictures. `scratch` saves making a pass. */
-export function loss(
-  shape: Shape,
-  parameters: Parameters,
-  pictures: readonly Picture[],
-  scratch: Pass = emptyPass(shape),
-): number {
-  let sum = 0;
-  for (const { pixels, label } of pictures) sum += error(forward(shape, parameters, pixels, scratch), label);
-  return sum / pictures.length;
+type Mean = (shape: Shape, parameters: Parameters, pictures: readonly Picture[], scratch?: Pass) => number;
+
+/** The mean of a number that each picture gives; NaN without pictures. `scratch` saves making a pass. */
+function mean(of: (pass: Pass, label: 0 | 1) => number): Mean {
+  return (shape, parameters, pictures, scratch = emptyPass(shape)) => {
+    let sum = 0;
+    for (const { pixels, label } of pictures) sum += of(forward(shape, parameters, pixels, scratch), label);
+    return sum / pictures.length;
+  };
 }
 
-/** The share of pictures answered rightly, 0..1; NaN without pictures. */
-export function accuracy(
-  shape: Shape,
-  parameters: Parameters,
-  pictures: readonly Picture[],
-  scratch: Pass = emptyPass(shape),
-): number {
-  let right = 0;
-  for (const { pixels, label } of pictures) {
-    if (answer(forward(shape, parameters, pixels, scratch)) === label) right++;
-  }
-  return right / pictures.length;
-}
+/** Mean cross-entropy. */
+export const loss = mean(error);
 
-/** Which of `Parameters` stands at a place; null if that is no number of the network. */
+/** The share of pictures answered rightly, 0..1. */
+export const accuracy = mean((pass, label) => Number(answer(pass) === label));
+
+/** Which of `Parameters` is at a place; null if that is no number of the network. */
 export function parameterOf(place: Place, shape: Shape): number | null {
   const [kind, first = "", second = ""] = place.split(":");
   const part = slices(shape);

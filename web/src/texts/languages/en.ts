@@ -6,7 +6,11 @@ export const decimal = ".";
 
 /** Things by their English names, which are also the server's. */
 function named<T extends string>(article: string, ...names: T[]) {
-  return things(article, article, Object.fromEntries<string>(names.map((name) => [name, name])) as Record<T, string>);
+  return things(
+    article,
+    article,
+    Object.fromEntries<string>(names.map((name) => [name, name])) as Record<T, string>,
+  );
 }
 
 export const texts = {
