@@ -1,9 +1,10 @@
 """Train an image classifier on your own pictures, and see every number in it.
 
->>> import convoscope
->>> run = convoscope.train("photos/")                    # doctest: +SKIP
->>> convoscope.test(run).accuracy                        # doctest: +SKIP
->>> run.predict("new.jpg")                               # doctest: +SKIP
+Examples:
+    >>> import convoscope
+    >>> run = convoscope.train("photos/")  # doctest: +SKIP
+    >>> convoscope.test(run).accuracy  # doctest: +SKIP
+    >>> run.predict("new.jpg")  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def convolve(
 
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285
 
-    Example:
+    Examples:
         >>> convolve([[1, 2, 3], [4, 5, 6], [7, 8, 9]], "sobel_x")
         array([[8.]])
     """
@@ -141,7 +141,7 @@ def pool(image: Picture, kind: PoolKind = "max", size: Size = 2, stride: Size | 
         UsageError: `image-shape`, `image-numbers`, `pool-unknown`, `window-too-large`, `bad-size`, `bad-stride`.
         DataError: a Pillow image that cannot be decoded.
 
-    Example:
+    Examples:
         >>> pool([[1, 0, 4], [8, 2, 5], [20, 13, 25]], "max", 3)
         array([[25.]])
     """
@@ -262,7 +262,7 @@ def output_size_text(
     Raises:
         UsageError: as `output_size`.
 
-    Example:
+    Examples:
         >>> output_size_text(6, 3, padding=1)
         '(6 - 3 + 2*1)/1 + 1 = 6'
         >>> output_size_text(6, 3, stride=2)
