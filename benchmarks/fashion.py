@@ -57,8 +57,9 @@ def keras_worker(folder: Path) -> None:
 
 
 def own_worker(folder: Path) -> None:
-    from convoscope import training
-    from convoscope.training import loop
+    from convoscope import data, training
+    from convoscope.training.fit import loop
+    from convoscope.training.fit.split import Split
 
     original = loop.evaluate
     state: dict[str, object] = {"untimed": 0.0}
@@ -66,9 +67,9 @@ def own_worker(folder: Path) -> None:
     def also_test(job, network, part, size, signals):  # type: ignore[no-untyped-def]
         begin = time.perf_counter()
         result = original(job, network, part, size, signals)
-        dataset = state.setdefault("dataset", training.run.data.load(folder, seed=job.seed))
+        dataset = state.setdefault("dataset", data.load(folder, seed=job.seed))
         rows = dataset.indices("test")
-        test = loop.Split(pixels=part.pixels, rows=rows, targets=job.objective.targets(dataset.targets[rows]))
+        test = Split(pixels=part.pixels, rows=rows, targets=job.objective.targets(dataset.targets[rows]))
         state["accuracy"] = original(job, network, test, size, signals)[1]
         state["untimed"] = time.perf_counter() - begin
         return result

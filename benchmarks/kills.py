@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from convoscope.training import checkpoint
+from convoscope.training.core import checkpoint
 
 FIXED = ("--set", "precision=float32", "--set", "threads=1")
 TRAIN = ("builtin:drawings/apple,banana,cat", "--model", "quickdraw", "--epochs", "6", "--set", "save_every=0", *FIXED)

@@ -34,7 +34,7 @@ def main() -> None:
         np.save(source / "labels.npy", np.arange(IMAGES) % 10)
         del images
     from convoscope import training
-    from convoscope.training import start  # noqa: F401 - what training imports
+    from convoscope.training.commands import train  # noqa: F401 - what training imports
 
     base = anonymous_megabytes()
     peak = base

@@ -20,7 +20,7 @@ import numpy as np
 
 from convoscope import Run, data, relearn, train
 from convoscope.data import Dataset
-from convoscope.training.backbone import open_backbone
+from convoscope.training.backbone.sources import open_backbone
 
 DRAWINGS = [
     "apple",

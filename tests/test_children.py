@@ -92,7 +92,7 @@ def test_no_command_takes_code_from_the_working_folder(planted: Path, own: Path)
         "from convoscope.cli import run\n"
         "code = max(run(line.split()) for line in sys.argv[1:])\n"
         # What `relearn imagenet` does first; the rest of it takes half a minute.
-        "from convoscope.training.weights import imagenet_weights\n"
+        "from convoscope.training.core.weights import imagenet_weights\n"
         "from convoscope.studio.samples import _photograph\n"
         "assert len(imagenet_weights(print)) > 200 and _photograph(3).size and 'matplotlib' not in sys.modules\n"
         "sys.exit(code)\n"
@@ -115,7 +115,7 @@ def test_no_command_takes_code_from_the_working_folder(planted: Path, own: Path)
     )
     assert done.returncode == 0, done.stderr
     assert marks(planted) == []
-    assert ["convoscope.training.unpacking" in line for line, _ in processes(own)] == [False, True]
+    assert ["convoscope.training.core.unpacking" in line for line, _ in processes(own)] == [False, True]
     # Nor was any library that lies there loaded.
     for report in own.parent.glob("loaded.*"):
         assert re.findall(r"calling init: [^/].*", report.read_text()) == []

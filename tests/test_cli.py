@@ -435,7 +435,7 @@ def test_names_that_are_no_text_are_valid_json(trained: Path, tmp_path: Path) ->
 
 
 def test_warnings_are_one_plain_line(trained: Path, pictures: Path, tmp_path: Path) -> None:
-    from convoscope.training import checkpoint
+    from convoscope.training.core import checkpoint
 
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)

@@ -25,10 +25,11 @@ from PIL import Image
 from convoscope import cli, data, evaluation, explain
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError
-from convoscope.training import Reporter, Run, best_epoch, checkpoint, read_summary, relearn, resume, train
-from convoscope.training.backbone import open_backbone
-from convoscope.training.run import start_again
-from convoscope.training.weights import read_foreign
+from convoscope.training import Reporter, Run, best_epoch, read_summary, relearn, resume, train
+from convoscope.training.backbone.sources import open_backbone
+from convoscope.training.core import checkpoint
+from convoscope.training.core.weights import read_foreign
+from convoscope.training.runs.folder import start_again
 from tests.support import impossible
 
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from convoscope.cli import run as cli
 from convoscope.errors import MachineError
-from convoscope.training import checkpoint
+from convoscope.training.core import checkpoint
 from tests.support.planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
 
 CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")

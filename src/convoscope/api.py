@@ -13,9 +13,9 @@ from typing import Any
 from . import evaluation, training
 from .terminal import default_reporter
 from .training import Run
-from .training.relearning import relearn as _relearn
-from .training.start import resume as _resume
-from .training.start import train as _train
+from .training import relearn as _relearn
+from .training import resume as _resume
+from .training import train as _train
 
 
 @wraps(_train)

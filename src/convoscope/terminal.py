@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import printable
-from .training.report import EpochMetrics, Reporter
+from .training import EpochMetrics, Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,17 +1,24 @@
 """Dataset + model + recipe -> run."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .recipe import Recipe
-from .report import EpochMetrics, Reporter, best_epoch
-from .run import Prediction, Run, Settings, read_summary
+from .core.recipe import Recipe
+from .core.reporter import EpochMetrics, Reporter, best_epoch
+from .runs.prediction import Prediction
+from .runs.run import Run
+from .runs.saved import read_summary
+from .runs.settings import Settings
 
 if TYPE_CHECKING:
-    from .relearning import relearn
-    from .start import resume, train
+    from .commands.resume import resume
+    from .commands.train import train
+    from .commands.transfer import relearn
+    from .core.normalisation import Normalisation
 
 __all__ = [
     "EpochMetrics",
+    "Normalisation",
     "Prediction",
     "Recipe",
     "Reporter",
@@ -24,15 +31,16 @@ __all__ = [
     "train",
 ]
 
+_LATER = {
+    "Normalisation": ".core.normalisation",
+    "relearn": ".commands.transfer",
+    "resume": ".commands.resume",
+    "train": ".commands.train",
+}
+
 
 def __getattr__(name: str) -> object:
     # torch takes seconds to import; `Recipe` and `Run` do not need it.
-    if name in ("train", "resume"):
-        from . import start
-
-        return getattr(start, name)
-    if name == "relearn":
-        from .relearning import relearn
-
-        return relearn
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,18 +12,11 @@ from convoscope import data
 from convoscope.data import Dataset
 from convoscope.errors import ModelFileError
 from convoscope.training import Reporter, Run, relearn, train
-from convoscope.training.backbone import open_backbone
-from convoscope.training.features import Features
-from convoscope.training.head import Examples, linear, nearest_mean
-from convoscope.training.whitening import (
-    DIRECTIONS,
-    IMAGES,
-    Whitening,
-    _taught,
-    fit_whitening,
-    own_images,
-    whitening_of,
-)
+from convoscope.training.backbone.features import Features
+from convoscope.training.backbone.source_images import IMAGES, _taught, own_images, whitening_of
+from convoscope.training.backbone.sources import open_backbone
+from convoscope.training.heads.head import Examples, linear, nearest_mean
+from convoscope.training.heads.whitening import DIRECTIONS, Whitening, fit_whitening
 
 BACKBONE = "conv(8) norm relu maxpool conv(12) norm relu maxpool flatten dense"
 OTHERS = "builtin:drawings/star,house"

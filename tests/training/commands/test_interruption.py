@@ -21,8 +21,9 @@ from torch import nn
 
 from convoscope.errors import Interrupted, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.files import FolderLock
-from convoscope.training import Reporter, Run, checkpoint, resume, train
-from convoscope.training.journal import read_events
+from convoscope.training import Reporter, Run, resume, train
+from convoscope.training.core import checkpoint
+from convoscope.training.core.event_log import read_events
 
 EPOCHS = 3
 STEPS = 6  # in an epoch: 96 training images in batches of 16
@@ -170,12 +171,12 @@ def test_a_second_signal_leaves_at_once(
 def test_a_signal_between_the_first_files_and_the_first_step_leaves_nothing(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convoscope.training import start
+    from convoscope.training.commands import train as command
 
     def interrupted(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(start, "fit", interrupted)
+    monkeypatch.setattr(command, "fit", interrupted)
     with pytest.raises(Interrupted) as caught:
         train(pictures, output=tmp_path / "run", **RECIPE)
     assert (caught.value.code, caught.value.exit_code) == ("interrupted-early", 143)
@@ -213,7 +214,7 @@ def test_a_signal_while_a_network_is_tried_is_not_taken_for_the_networks_fault(p
 def test_a_signal_while_validating(
     pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convoscope.training import loop
+    from convoscope.training.fit import loop
 
     original = loop.evaluate
 
@@ -267,12 +268,12 @@ def test_resumed_in_another_process_another_folder_and_with_other_hashes(
 def test_what_changed_since_is_said_and_written_down(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convoscope.training import start
+    from convoscope.training.runs import settings
 
     with pytest.raises(Interrupted):
         train(pictures, output=tmp_path / "run", reporter=At(2, send(signal.SIGINT)), **RECIPE)
-    now = start.versions()
-    monkeypatch.setattr(start, "versions", lambda: now | {"torch": "99.9", "processor": "abacus"})
+    now = settings.versions()
+    monkeypatch.setattr(settings, "versions", lambda: now | {"torch": "99.9", "processor": "abacus"})
     listener = Listener()
     run = resume(tmp_path / "run", reporter=listener)
     changes = [f"torch 99.9 now, {now['torch']} before", f"processor abacus now, {now['processor']} before"]
@@ -373,7 +374,9 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
 
 def _in_a_process(*arguments: Any) -> int:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["convoscope.training.start", "convoscope.models.network", "numpy", "PIL.Image"])
+    context.set_forkserver_preload(
+        ["convoscope.training.commands.train", "convoscope.models.network", "numpy", "PIL.Image"]
+    )
     process = context.Process(target=_doomed, args=arguments)
     process.start()
     process.join(120)
@@ -517,13 +520,13 @@ def test_every_single_call_may_fail_once(
 def test_a_disk_that_fills_up_ends_tensorboards_view_with_a_warning_and_the_run_with_one_sentence(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from convoscope.training.journal import Journal
+    from convoscope.training.core.event_log import EventLog
 
     class Full(io.BytesIO):
         def write(self, _: Any) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Journal(tmp_path, [], 0) as journal:
+    with EventLog(tmp_path, [], 0) as journal:
         journal.step(1, 1, 0.5, 0.1)
         journal._board._records._writer = Full()
         with pytest.warns(UserWarning, match="TensorBoard's curves end here: the disk is full") as warned:
@@ -564,7 +567,7 @@ def test_a_run_folder_that_goes_away_is_named_with_what_is_saved(
 def test_another_process_that_was_first_in_a_folder_keeps_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convoscope.training.start.new_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("convoscope.training.commands.train.new_folder", lambda *_: tmp_path)
     with FolderLock(tmp_path), pytest.raises(InUseError):
         train(pictures, **RECIPE)
     assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
@@ -598,7 +601,7 @@ def test_one_process_at_a_time(pictures: Path, tmp_path: Path) -> None:
 def test_many_starts_get_a_folder_each(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from convoscope.training.start import new_folder
+    from convoscope.training.runs.folder import new_folder
 
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(20) as pool:

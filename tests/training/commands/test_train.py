@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from convoscope.training.runs.saved import read_history
 from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.training import EpochMetrics, Recipe, Reporter, Run, read_summary, resume, train
-from convoscope.training.journal import read_events
-from convoscope.training.run import read_history
+from convoscope.training.core.event_log import read_events
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dropout(0.1) dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 8, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
@@ -446,7 +446,7 @@ def test_batches_of_one_image_and_batch_norm(pictures: Path, tmp_path: Path) -> 
     train(pictures, output=tmp_path / "pixels", **QUICK | {"epochs": 1, "batch_size": 1})
     listener = Listener()
     train(pictures, output=tmp_path / "rest", reporter=listener, **flat | {"batch_size": 95})
-    assert any(said.startswith("one image, each time another, is left out of an epoch") for said in listener.said)
+    assert any(said.startswith("one image, a different one each time, is left out of an epoch") for said in listener.said)
     listener = Listener()
     train(pictures, output=tmp_path / "whole", reporter=listener, **flat | {"batch_size": 200})
     assert "batch_size 200 is more than the 96 training images: one batch is an epoch" in listener.said
@@ -519,7 +519,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(pictures: Path
     assert caught.value.code == "loss-not-finite"
     assert "last.safetensors" in caught.value.reason
     assert caught.value.hint == "train again with a lower rate: --set learning_rate=10"
-    from convoscope.training import checkpoint
+    from convoscope.training.core import checkpoint
 
     tensors, _ = checkpoint.load(tmp_path / "run" / "last.safetensors")
     assert all(bool(value.isfinite().all()) for value in tensors.values() if value.is_floating_point())
@@ -634,7 +634,7 @@ def test_a_torn_last_line_is_left_out(run: Run, tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
-    from convoscope.training import checkpoint
+    from convoscope.training.core import checkpoint
 
     tensors, state = checkpoint.load(run.folder / "best.safetensors")
     del state["settings"]["classes"]
@@ -656,7 +656,7 @@ def test_no_images_to_train_on(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_does_not_fit_into_memory(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convoscope.training import loop
+    from convoscope.training.fit import loop
 
     def too_large(*_: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
@@ -746,7 +746,7 @@ def test_with_class_weights_the_validation_loss_does_not_depend_on_batches(
     ("epochs", "sizes"), [(1, [24]), (2, [16, 24]), (3, [16, 16, 24]), (4, [16, 16, 16, 24]), (10, [16] * 7 + [24] * 3)]
 )
 def test_small_images_come_first_and_full_ones_last(epochs: int, sizes: list[int]) -> None:
-    from convoscope.training.loop import train_size, validation_size
+    from convoscope.training.fit.schedule import train_size, validation_size
 
     part = SimpleNamespace(pixels=np.zeros((1, 24, 24, 3), np.uint8))
     job = cast(

@@ -37,17 +37,20 @@ from convoscope.errors import (
     ModelFileError,
     UsageError,
 )
-from convoscope.training import Reporter, Run, checkpoint, relearn, resume, train
-from convoscope.training.backbone import open_backbone
-from convoscope.training.defaults import view_recipe
-from convoscope.training.feature_layer import feature_layer_at
-from convoscope.training.features import Features, _Store, fold_norms
-from convoscope.training.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
-from convoscope.training.ood import distances, fit_ood_detector
-from convoscope.training.optimizer import Optimizer, freeze, training_mode
-from convoscope.training.recipe import Recipe
-from convoscope.training.run import read_summary
-from convoscope.training.whitening import own_images, whitening_of
+from convoscope.training import Reporter, Run, relearn, resume, train
+from convoscope.training.backbone.feature_layer import feature_layer_at
+from convoscope.training.backbone.feature_store import FeatureStore
+from convoscope.training.backbone.features import Features
+from convoscope.training.backbone.norm_folding import fold_norms
+from convoscope.training.backbone.source_images import own_images, whitening_of
+from convoscope.training.backbone.sources import open_backbone
+from convoscope.training.core import checkpoint
+from convoscope.training.core.optimizer import Optimizer, freeze, training_mode
+from convoscope.training.core.recipe import Recipe
+from convoscope.training.fit.defaults import view_recipe
+from convoscope.training.heads.head import Examples, Head, _basis, cross_validated, linear, mlp, nearest_mean
+from convoscope.training.heads.ood import distances, fit_ood_detector
+from convoscope.training.runs.saved import read_summary
 
 BACKBONE = "conv(12) norm relu maxpool conv(24) norm relu maxpool flatten dense(32) relu dense"
 OTHERS = "builtin:drawings/star,house,umbrella"
@@ -176,7 +179,7 @@ def test_what_is_too_large_to_compare_leaves_the_backbone_whole(
     backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
 ) -> None:
     """The end of `BACKBONE` has 32 numbers; three classes of at least five images are 15."""
-    monkeypatch.setattr(f"convoscope.training.cutting.{name}", value)
+    monkeypatch.setattr(f"convoscope.training.backbone.feature_layer.{name}", value)
     listener = Listener()
     made = relearn(backbone, OTHERS, output=tmp_path / "run", augmented_views=1, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
@@ -477,7 +480,7 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
     """The same by scikit-learn: its splitter would divide otherwise, so the folds are taken from ours by what makes them up."""
     from sklearn.linear_model import LogisticRegression
 
-    from convoscope.training.head import L2_PENALTIES, _folds
+    from convoscope.training.heads.head import L2_PENALTIES, _folds
 
     features, targets = cloud(3, 9, width)
     features[::9] = 0.6 * features[1::9] + 0.4 * features[::9]  # some images look like another class
@@ -502,7 +505,7 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
 
 
 def test_the_strength_is_the_one_with_the_least_validation_loss() -> None:
-    from convoscope.training.head import L2_PENALTIES, _minimise
+    from convoscope.training.heads.head import L2_PENALTIES, _minimise
 
     features, targets = cloud(3, 8, 20)
     validation, truth = cloud(3, 60, 20, seed=3)
@@ -856,7 +859,7 @@ def test_an_images_features_are_its_own(backbone: Run) -> None:
 
 
 def store(width: int = 3) -> Any:
-    return _Store.opened("ab" * 32, width)
+    return FeatureStore.opened("ab" * 32, width)
 
 
 @pytest.fixture
@@ -946,9 +949,9 @@ def test_no_clock_decides_how_features_are_computed(
             found.append(Features(taken).of(prepared, rows))
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_array_equal(found[2], found[0])
-    monkeypatch.setattr("convoscope.training.features._has_bfloat16", lambda _: True)
+    monkeypatch.setattr("convoscope.training.backbone.features._has_bfloat16", lambda _: True)
     assert np.array_equal(Features(taken).of(prepared, rows), found[0])  # images too small for bfloat16 to be worth it
-    monkeypatch.setattr("convoscope.training.features._LARGE", 0)
+    monkeypatch.setattr("convoscope.training.backbone.features._LARGE", 0)
     quick, again = Features(taken), Features(taken)
     close = quick.of(prepared, rows)
     assert (quick.way.precision, quick.found) == ("bfloat16", 0) and not np.array_equal(close, found[0])
@@ -956,7 +959,7 @@ def test_no_clock_decides_how_features_are_computed(
     np.testing.assert_array_equal(again.of(prepared, rows), close)
     assert again.way.precision == "bfloat16" and again.computed == 0
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr("convoscope.training.features._CLOSE", 1.1)
+    monkeypatch.setattr("convoscope.training.backbone.features._CLOSE", 1.1)
     far = Features(taken)
     assert np.array_equal(far.of(prepared, rows), found[0]) and "not bfloat16" in far.way.reason
 
@@ -1216,12 +1219,12 @@ def test_the_threshold_is_set_anew_by_exact_features(
 def test_killed_before_the_threshold_is_set_anew(
     backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convoscope.training import relearning
+    from convoscope.training.commands import resume as command
 
     straight = taught(backbone, OTHERS, output=tmp_path / "straight", **UNFROZEN)
     assert straight.best_epoch > 1
     with monkeypatch.context() as patch:
-        patch.setattr(relearning, "finish", lambda *_: None)
+        patch.setattr(command, "recalibrate", lambda *_: None)
         taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN)
     resume(tmp_path / "run")
     assert fingerprint(tmp_path / "run") == fingerprint(straight.folder)
@@ -1358,7 +1361,7 @@ def test_equal_images_were_not_kept_from_before(
 
 
 def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convoscope.training import weights
+    from convoscope.training.core import weights
 
     network = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000)
     monkeypatch.setattr(weights, "imagenet_weights", lambda say: network.state_dict())

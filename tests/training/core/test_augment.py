@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoscope.training.augment import affine_maps, augment
-from convoscope.training.chance import uniforms
-from convoscope.training.recipe import Recipe
+from convoscope.training.core.augment import affine_maps, augment
+from convoscope.training.core.recipe import Recipe
+from convoscope.training.core.rng import uniforms
 
 
 def images(count: int = 4, height: int = 12, width: int = 12, channels: int = 3) -> torch.Tensor:

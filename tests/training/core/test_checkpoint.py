@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from convoscope.errors import ModelFileError
-from convoscope.training import checkpoint
+from convoscope.training.core import checkpoint
 
 STATE = {"epoch": 3, "rate": 0.1 + 0.2, "names": ["Apfel", "Öl", "<img onerror=alert(1)>"], "none": None}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from convoscope.errors import MachineError, ModelFileError
-from convoscope.training.journal import Journal, read_events
+from convoscope.training.core.event_log import EventLog, read_events
 from tests.support.planting import CHANGED, FOLDERS, Plant, Victim, clear
 
 
@@ -26,7 +26,7 @@ def kinds(folder: Path) -> list[tuple[str, int]]:
 def begun(tmp_path: Path) -> tuple[Path, list[int]]:
     """A journal of two epochs of two steps, and its length after each of its lines."""
     lengths = []
-    with Journal(tmp_path, [], 0) as journal:
+    with EventLog(tmp_path, [], 0) as journal:
         journal.event("start", epoch=1, step=0)
         for epoch in (1, 2):
             for step in (1, 2):
@@ -41,7 +41,7 @@ def begun(tmp_path: Path) -> tuple[Path, list[int]]:
 def test_a_resumed_run_goes_on_behind_its_checkpoint(begun: tuple[Path, list[int]]) -> None:
     folder, lengths = begun
     for after, told in ((7, 7), (5, 5), (4, 4)):
-        with Journal(folder, [row(1)], lengths[after - 1]) as journal:
+        with EventLog(folder, [row(1)], lengths[after - 1]) as journal:
             journal.event("resume", epoch=2, step=after - 4)
         assert len(kinds(folder)) == told + 1
         assert kinds(folder)[-1] == ("resume", 2)
@@ -52,7 +52,7 @@ def test_a_torn_last_line_is_dropped(begun: tuple[Path, list[int]], torn: int) -
     folder, lengths = begun
     content = (folder / "events.jsonl").read_bytes()
     (folder / "events.jsonl").write_bytes(content[:-torn])
-    with Journal(folder, [row(1)], lengths[-1]) as journal:
+    with EventLog(folder, [row(1)], lengths[-1]) as journal:
         journal.event("resume", epoch=2, step=2)
     assert kinds(folder) == [
         *(("start", 1), ("step", 1), ("step", 1), ("epoch", 1), ("step", 2), ("step", 2)), ("resume", 2),
@@ -63,10 +63,10 @@ def test_a_torn_last_line_is_dropped(begun: tuple[Path, list[int]], torn: int) -
 def test_a_checkpoint_cannot_have_done_epochs_cut_off(begun: tuple[Path, list[int]], claimed: int) -> None:
     folder, lengths = begun
     before = (folder / "events.jsonl").read_bytes()
-    with Journal(folder, [row(1), row(2)], claimed):
+    with EventLog(folder, [row(1), row(2)], claimed):
         pass
     assert (folder / "events.jsonl").read_bytes() == before
-    with Journal(folder, [row(1)], min(claimed, 7)):
+    with EventLog(folder, [row(1)], min(claimed, 7)):
         pass
     assert (folder / "events.jsonl").read_bytes() == before[: lengths[3]]
 
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path, content: byt
     (tmp_path / "events.jsonl").write_bytes(content)
     for keep in (0, 4, len(content)):
         with pytest.raises(ModelFileError) as caught:
-            Journal(tmp_path, [], keep)
+            EventLog(tmp_path, [], keep)
         assert caught.value.code == "events-foreign"
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
 
@@ -92,7 +92,7 @@ def test_lines_of_another_kind_end_nothing(begun: tuple[Path, list[int]]) -> Non
             b"\xff" * 2_000_000,
         ):
             file.write(line + b"\n")
-    with Journal(folder, [row(1), row(2)], 0):
+    with EventLog(folder, [row(1), row(2)], 0):
         pass
     assert len((folder / "events.jsonl").read_bytes()) == lengths[-1]
     assert json.loads((folder / "events.jsonl").read_bytes().splitlines()[-1])["epoch"] == 2
@@ -105,10 +105,10 @@ def test_only_a_runs_own_files_grow(tmp_path: Path, name: str, plant: Plant) -> 
     (tmp_path / "run").mkdir()
     plant(tmp_path / "run" / name, victim)
     if (name, plant.__name__) == ("metrics.csv", "hard_link"):  # replaced as a whole: the other name keeps its content
-        Journal(tmp_path / "run", [], 0).close()
+        EventLog(tmp_path / "run", [], 0).close()
     else:
         with pytest.raises(MachineError) as caught:
-            Journal(tmp_path / "run", [], 0)
+            EventLog(tmp_path / "run", [], 0)
         assert caught.value.code == "not-a-plain-file"
     assert victim.untouched()
 
@@ -120,7 +120,7 @@ def test_tensorboards_folder_is_no_link(tmp_path: Path, plant: Plant) -> None:
     plant(tmp_path / "run" / "tensorboard", victim)
     with (
         pytest.warns(UserWarning, match="TensorBoard's curves end here: is .*; expected a plain folder"),
-        Journal(tmp_path / "run", [], 0) as journal,
+        EventLog(tmp_path / "run", [], 0) as journal,
     ):
         journal.step(1, 1, 0.5, 0.1)
         journal.step(2, 1, 0.5, 0.1)
@@ -131,13 +131,13 @@ def test_tensorboards_folder_is_no_link(tmp_path: Path, plant: Plant) -> None:
 @pytest.mark.parametrize("plant", CHANGED)
 def test_tensorboards_file_is_the_runs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
     """Its name is made of the time and the process's number, which can be guessed."""
-    monkeypatch.setattr("convoscope.training.journal.time.time", lambda: 1e9)
-    with Journal(tmp_path, [], 0) as journal:
+    monkeypatch.setattr("convoscope.training.core.event_log.time.time", lambda: 1e9)
+    with EventLog(tmp_path, [], 0) as journal:
         journal.step(1, 1, 0.5, 0.1)
     (name,) = (tmp_path / "tensorboard").iterdir()
     victim = Victim(tmp_path / "elsewhere")
     clear(name)
     plant(name, victim)
-    with pytest.warns(UserWarning, match="TensorBoard's curves end here: is "), Journal(tmp_path, [], 0) as journal:
+    with pytest.warns(UserWarning, match="TensorBoard's curves end here: is "), EventLog(tmp_path, [], 0) as journal:
         journal.step(2, 1, 0.5, 0.1)
     assert victim.untouched()

@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import re, sys
 import torch
-from convoscope.training.memory import freed_memory_kept
+from convoscope.training.core.malloc import freed_memory_kept
 
 def held():
     with open("/proc/self/status", encoding="ascii") as file:

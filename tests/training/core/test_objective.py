@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoscope.training.objective import Objective, balanced_weights
+from convoscope.training.core.objective import Objective, balanced_weights
 
 
 def batch(outputs: int, seed: int = 0, count: int = 9) -> torch.Tensor:

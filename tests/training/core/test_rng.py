@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoscope.training.chance import balanced_order, image_order, step_seed, uniforms
+from convoscope.training.core.rng import balanced_order, image_order, step_seed, uniforms
 
 seeds = st.integers(0, 2**63 - 1)
 

@@ -20,9 +20,10 @@ import torch
 
 from convoscope import data, models
 from convoscope.errors import MachineError, ModelFileError, UsageError
-from convoscope.training import relearn, unpacking, weights
-from convoscope.training.backbone import open_backbone
-from convoscope.training.weights import imagenet_weights, library_weights, read_foreign
+from convoscope.training import relearn
+from convoscope.training.backbone.sources import open_backbone
+from convoscope.training.core import unpacking, weights
+from convoscope.training.core.weights import imagenet_weights, library_weights, read_foreign
 
 MODEL = "timm:resnet10t"
 INPUT = (64, 64, 3)
@@ -250,7 +251,7 @@ def test_what_is_no_state_dict_is_told(tmp_path: Path, content: bytes) -> None:
 
 CLOSED = """
 import os, socket, subprocess, sys
-from convoscope.training.unpacking import _forbid
+from convoscope.training.core.unpacking import _forbid
 sys.addaudithook(_forbid)
 tries = [
     lambda: open("written", "w"), lambda: os.system("touch written"), lambda: subprocess.run(["touch", "written"]),
@@ -408,7 +409,7 @@ def test_the_imagenet_backbone(own_cache: Path) -> None:
     import timm
 
     config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
-    assert (backbone.scaling.mean, backbone.scaling.std) == (config.mean, config.std)
+    assert (backbone.normalisation.mean, backbone.normalisation.std) == (config.mean, config.std)
     assert backbone.head == config.classifier and config.input_size == (3, 224, 224)
 
 

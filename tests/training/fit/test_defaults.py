@@ -10,7 +10,7 @@ from PIL import Image
 from convoscope import data, models
 from convoscope.data import InputFormat, Prepared
 from convoscope.training import Recipe
-from convoscope.training.defaults import choose_model, choose_recipe, mirror_likeness
+from convoscope.training.fit.defaults import choose_model, choose_recipe, mirror_likeness
 
 
 def prepared(count: int, side: int, channels: int = 3, *, lopsided: bool = False) -> Prepared:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from convoscope.training import Run, checkpoint, resume, train
+from convoscope.training import Run, resume, train
+from convoscope.training.core import checkpoint
 
 MODEL = (
     "parallel(kernel(sobel_x) | kernel(sobel_y) | ) conv(8) norm relu maxpool kernel(blur) conv(8) relu globalavg dense"

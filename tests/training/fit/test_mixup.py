@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from convoscope.training.core.normalisation import Normalisation
+from convoscope.training.fit.schedule import blend_share
+from convoscope.training.fit.split import Split
 from torch import nn
 
 from convoscope.data import Task
-from convoscope.training import Recipe, loop
-from convoscope.training.engine import Engine
-from convoscope.training.loop import Scaling, Split, blend_share, train_step
-from convoscope.training.objective import Objective
-from convoscope.training.optimizer import Optimizer
+from convoscope.training import Recipe
+from convoscope.training.core.engine import Engine
+from convoscope.training.core.objective import Objective
+from convoscope.training.core.optimizer import Optimizer
+from convoscope.training.fit import loop
+from convoscope.training.fit.loop import train_step
 
 
 def job_of(**recipe: Any) -> Any:
@@ -63,8 +67,10 @@ def test_a_blended_step_is_the_blend_of_two_losses(task: Task, monkeypatch: pyte
     network = Looks()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     part = Split(pixels=pixels, rows=np.arange(4), targets=targets)
-    scaling = Scaling(mean=(0.5,), std=(0.25,))
-    job: Any = SimpleNamespace(recipe=recipe, seed=0, engine=Engine(), objective=objective, scaling=scaling, train=part)
+    normalisation = Normalisation(mean=(0.5,), std=(0.25,))
+    job: Any = SimpleNamespace(
+        recipe=recipe, seed=0, engine=Engine(), objective=objective, normalisation=normalisation, train=part
+    )
     monkeypatch.setattr(loop, "blend_share", lambda job, epoch, step: 0.7)
     loss, _ = train_step(job, network, Optimizer(network, recipe), np.array([2, 0, 3, 1]), 0, 0, 1.0)
     images = torch.from_numpy(pixels[[2, 0, 3, 1]]).permute(0, 3, 1, 2).float()

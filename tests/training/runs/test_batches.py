@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from convoscope.training.core.normalisation import Normalisation
+from convoscope.training.core.step_memory import StepMemory
 
 from convoscope.errors import MachineError
-from convoscope.models import footprint, memory
+from convoscope.models import memory
+from convoscope.models import memory as footprint
 from convoscope.training import Reporter, Run, relearn, resume, train
-from convoscope.training.loop import Scaling
-from convoscope.training.memory import StepMemory
-from convoscope.training.start import measure_scaling
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 2, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
@@ -59,12 +59,12 @@ def test_answers_to_small_images_come_from_batches_of_256(run: Run, batches: lis
     pixels = noise(600)
     found = run.scores(pixels)
     assert set(batches) == {256, 88}
-    scaling, objective = Scaling(mean=run.settings.mean, std=run.settings.std), run.objective()
+    normalisation, objective = Normalisation(mean=run.settings.mean, std=run.settings.std), run.objective()
     with torch.inference_mode():
         parts = [
             objective.answers(
                 run.network()(
-                    scaling(torch.from_numpy(pixels[begin : begin + 256]).permute(0, 3, 1, 2).float()).contiguous(
+                    normalisation(torch.from_numpy(pixels[begin : begin + 256]).permute(0, 3, 1, 2).float()).contiguous(
                         memory_format=torch.channels_last
                     )
                 )
@@ -93,7 +93,7 @@ def test_large_images_go_in_smaller_batches(run: Run, batches: list[int], monkey
 
 
 def test_where_little_is_free_fewer_go_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convoscope.training import run as room
+    from convoscope.training.runs import run as room
 
     form = run.settings.input
     one = footprint(run.network(), (form.channels, form.height, form.width)).answering
@@ -119,7 +119,7 @@ def test_features_of_large_images_go_in_smaller_batches(
     pictures: Path, tmp_path: Path, batches: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
-    options: dict[str, Any] = {"views": 1, "precision": "float32", "cut": "globalavg"}
+    options: dict[str, Any] = {"augmented_views": 1, "precision": "float32", "feature_layer": "globalavg"}
     plain = relearn(run, pictures, output=tmp_path / "plain", **options)
     assert max(batches) == 32
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
@@ -140,7 +140,7 @@ def test_mean_and_spread_do_not_depend_on_how_many_go_at_once(count: int, side: 
         chunk = pixels[rows[begin : begin + 256]].reshape(-1, channels).astype(np.float64)
         total, squares, seen = total + chunk.sum(0), squares + (chunk * chunk).sum(0), seen + len(chunk)
     mean = total / seen
-    found = measure_scaling(pixels, rows)
+    found = Normalisation.of(pixels, rows)
     assert found.mean == tuple(mean / 255)
     assert found.std == tuple(np.sqrt(squares / seen - mean * mean) / 255)
 
@@ -174,14 +174,14 @@ def test_what_surely_does_not_fit_is_refused_and_what_may_not_is_warned_of(monke
     listener = Listener()
     for free, swap in ((10_000_000_000, 0), (2_500_000_000, 0), (1_000_000_000, 2_000_000_000)):
         monkeypatch.setattr(
-            "convoscope.training.memory.free_memory", lambda swap=False, free=free, more=swap: free + more * swap
+            "convoscope.training.core.step_memory.free_memory", lambda swap=False, free=free, more=swap: free + more * swap
         )
         step().check(listener)
     assert [text.partition(",")[2] for text in listener.warned] == [
         " 2.5 GB are free; should the system end the training: try --set batch_size=16",
         " 1.0 GB are free; should the system end the training: try --set batch_size=16",
     ]
-    monkeypatch.setattr("convoscope.training.memory.free_memory", lambda swap=False: 2_000_000_000)
+    monkeypatch.setattr("convoscope.training.core.step_memory.free_memory", lambda swap=False: 2_000_000_000)
     with pytest.raises(MachineError) as caught:
         step().check(listener)
     assert caught.value.code == "out-of-memory"
@@ -191,7 +191,7 @@ def test_a_training_that_cannot_fit_leaves_nothing(
     pictures: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longer = train(pictures, output=tmp_path / "longer", **QUICK)
-    monkeypatch.setattr("convoscope.training.memory.free_memory", lambda swap=False: 100_000)
+    monkeypatch.setattr("convoscope.training.core.step_memory.free_memory", lambda swap=False: 100_000)
     for begin in (
         lambda: train(pictures, output=tmp_path / "new", **QUICK),
         lambda: relearn(run, pictures, output=tmp_path / "new", unfreeze="all", batch_size=16),
@@ -206,7 +206,7 @@ def test_a_training_that_cannot_fit_leaves_nothing(
 
 PROGRAM = """
 import resource, sys
-import torch, convoscope.training.relearning, convoscope.evaluation, convoscope.explain
+import torch, convoscope.training.commands.transfer, convoscope.evaluation, convoscope.explain
 from convoscope import cli
 torch.set_num_threads(1)
 torch.nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8)).sum().backward()

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from convoscope.training.fit.state import read_progress
+from convoscope.training.runs.saved import read_history
 from torch import nn
 
 from convoscope import models
 from convoscope.data import from_arrays
 from convoscope.errors import DataError, ModelFileError
-from convoscope.training import Recipe, Run, checkpoint, read_summary, resume, train
-from convoscope.training.loop import read_progress
-from convoscope.training.optimizer import Optimizer
-from convoscope.training.run import read_history
+from convoscope.training import Recipe, Run, read_summary, resume, train
+from convoscope.training.core import checkpoint
+from convoscope.training.core.optimizer import Optimizer
 
 PLAIN: dict[str, Any] = {"epochs": 2, "threads": 1, "precision": "float32", "memory_format": "contiguous"}
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data import Prepared
-from ..errors import UsageError, printable
+from ...data import Prepared
+from ...errors import UsageError, printable
+from ..core.reporter import Reporter
+from ..heads.head import cross_validated
 from .backbone import Backbone
 from .features import Features, Precision
-from .head import cross_validated
-from .report import Reporter
-from .whitening import whitening_of
+from .source_images import whitening_of
 
 _WIDEST = 4_096
 """So many numbers an image at most; more would make the run's files large for little."""

@@ -8,16 +8,9 @@ is torn is cut off by the next start.
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import hashlib
-import os
-import tempfile
-import warnings
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,20 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import data, models
-from ..data import Prepared
-from ..errors import MachineError, ModelFileError
-from ..files import machine_error
-from ..free_memory import memory_for, out_of_memory, ran_out
-from ..models import Footprint, footprint
-from .augment import augment
+from ... import models
+from ...data import Prepared
+from ...errors import MachineError, ModelFileError
+from ...free_memory import memory_for, out_of_memory, ran_out
+from ...models import Footprint
+from ...models import memory as footprint
+from ..core.augment import augment
+from ..core.recipe import Recipe
 from .backbone import Backbone
-from .recipe import Recipe
+from .feature_store import FeatureStore
+from .norm_folding import fold_norms
 
 Precision = Literal["float32", "bfloat16"]
 
-_FILES = ("names", "vectors")
-_RECORD = np.dtype([("name", "V16"), ("check", "<u4")])
 _BATCH = 32
 """Images at once; fewer where they would take much memory."""
 _PROBE = 8
@@ -99,7 +92,7 @@ class Features:
         self._found: set[tuple[ComputeMode, bytes]] = set()
         self._device = device
         self._precision = precision
-        self._ways: dict[bool, ComputeMode] = {True: ComputeMode(precision="float32")}  # by `exact`
+        self._modes: dict[bool, ComputeMode] = {True: ComputeMode(precision="float32")}  # by `exact`
         self._networks: dict[ComputeMode, nn.Module] = {}
         self._one: Footprint | None = None
 
@@ -112,9 +105,9 @@ class Features:
         return len(self._found)
 
     @property
-    def way(self) -> ComputeMode:
+    def mode(self) -> ComputeMode:
         """How training images' features are computed, known once some were asked for."""
-        return self._ways[False]
+        return self._modes[False]
 
     def of(
         self,
@@ -142,12 +135,12 @@ class Features:
             ModelFileError: the backbone's numbers are not finite (`backbone-not-finite`).
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
-        if exact not in self._ways:
+        if exact not in self._modes:
             count = min(_PROBE, self._together())
             with memory_for(lambda free: self._too_large(count, free)):
-                self._ways[exact] = self._choose(names, self._images(prepared, rows[:count], None, 0))
-        way = self._ways[exact]
-        with _Store.opened(self._key(way), self.width) as store:
+                self._modes[exact] = self._choose(names, self._images(prepared, rows[:count], None, 0))
+        mode = self._modes[exact]
+        with FeatureStore.opened(self._key(mode), self.width) as store:
             missing = [
                 position
                 for name, position in dict(zip(names, range(len(names)), strict=True)).items()
@@ -159,14 +152,14 @@ class Features:
             together = self._together() if missing else 1
             for begin in range(0, len(missing), together):
                 chosen = np.array(missing[begin : begin + together])
-                vectors = self._compute(self._images(prepared, rows[chosen], views, view), way)
+                vectors = self._compute(self._images(prepared, rows[chosen], views, view), mode)
                 made = [names[position] for position in chosen.tolist()]
                 store.append(made, vectors)
-                self._made |= {(way, name) for name in made}
+                self._made |= {(mode, name) for name in made}
                 done += len(chosen)
                 if progress is not None:
                     progress(done, len(names))
-            self._found |= {(way, name) for name in names} - self._made
+            self._found |= {(mode, name) for name in names} - self._made
             return store.take(names)
 
     def _images(self, prepared: Prepared, rows: NDArray[np.int64], views: Recipe | None, view: int) -> Tensor:
@@ -177,7 +170,7 @@ class Features:
         else:
             numbers = np.array([int(prepared.digests[int(row)][:15], 16) for row in rows], np.int64)
             images = augment(pixels, numbers, seed=0, epoch=view, recipe=views)
-        return self.backbone.scaling(images)
+        return self.backbone.normalisation(images)
 
     def _together(self) -> int:
         """How many images go through the backbone at once: always the same number for the same backbone."""
@@ -193,13 +186,13 @@ class Features:
         hint = "close other programs, or choose a backbone for smaller images"
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
-    def _compute(self, images: Tensor, way: ComputeMode) -> NDArray[np.float32]:
+    def _compute(self, images: Tensor, mode: ComputeMode) -> NDArray[np.float32]:
         # Always a whole batch: another number of images may be computed in another order, and an image's features shall
         # be its own.
         count, together = len(images), self._together()
         whole = images if count == together else images[torch.arange(together) % count]
         with memory_for(lambda free: self._too_large(together, free)):
-            vectors = _run(self._network(way), whole.to(self._device), way.precision)[:count]
+            vectors = _run(self._network(mode), whole.to(self._device), mode.precision)[:count]
         broken = count - int(np.isfinite(vectors).all(axis=1).sum())
         if broken:
             raise ModelFileError(
@@ -210,14 +203,14 @@ class Features:
             )
         return vectors
 
-    def _network(self, way: ComputeMode) -> nn.Module:
-        if way not in self._networks:
-            self._networks[way] = _made(self.backbone, way.precision, self._device)
-        return self._networks[way]
+    def _network(self, mode: ComputeMode) -> nn.Module:
+        if mode not in self._networks:
+            self._networks[mode] = _made(self.backbone, mode.precision, self._device)
+        return self._networks[mode]
 
-    def _key(self, way: ComputeMode) -> str:
+    def _key(self, mode: ComputeMode) -> str:
         backbone, kind = self.backbone, torch.device(self._device).type
-        content = f"features 2 {backbone.digest} {backbone.form} {backbone.scaling} {way.precision} {kind} {torch.__version__}"
+        content = f"features 2 {backbone.digest} {backbone.form} {backbone.normalisation} {mode.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _choose(self, names: Sequence[bytes], images: Tensor) -> ComputeMode:
@@ -227,7 +220,7 @@ class Features:
         height, width, _ = self.backbone.input
         if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and height * width >= _LARGE):
             return plain
-        if _Store.count(self._key(quick), names):
+        if FeatureStore.count(self._key(quick), names):
             return replace(quick, reason="features in bfloat16")  # compared when they were made
         try:
             vectors = _run(self._network(quick), images.to(self._device), "bfloat16")
@@ -287,179 +280,3 @@ def _run(network: nn.Module, images: Tensor, precision: Precision) -> NDArray[np
             network(batch.bfloat16() if precision == "bfloat16" else batch).float().cpu().numpy()
         )
     return vectors
-
-
-def fold_norms(network: nn.Module, image: Tensor) -> nn.Module:
-    """A copy in which each batch norm that directly follows a convolution is multiplied into it: the same numbers but
-    for rounding.
-
-    Args:
-        network: in eval mode.
-        image: one image, to see which norm follows which convolution.
-    """
-    network = copy.deepcopy(network)
-    made: dict[int, nn.Conv2d] = {}
-    kept: list[Tensor] = []  # so that no identity is used twice
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def after(convolution: nn.Module, _: object, result: Tensor) -> None:
-        assert isinstance(convolution, nn.Conv2d)
-        made[id(result)] = convolution
-        kept.append(result)
-
-    def before(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, nn.BatchNorm2d)
-        if id(given[0]) in made:
-            pairs.append((made[id(given[0])], norm))
-
-    hooks = []
-    for part in network.modules():
-        if isinstance(part, nn.Conv2d):
-            hooks.append(part.register_forward_hook(after))
-        elif isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
-            hooks.append(part.register_forward_pre_hook(before))
-    with torch.inference_mode():
-        network(image)
-    for hook in hooks:
-        hook.remove()
-    names = {part: name for name, part in network.named_modules()}
-    once = {part: sum(part in pair for pair in pairs) for pair in pairs for part in pair}
-    for convolution, norm in pairs:
-        if once[convolution] > 1 or once[norm] > 1:
-            continue  # one convolution before two norms, or used twice
-        _fold(convolution, norm)
-        # timm's norms carry their activation inside.
-        inside = [part for part in norm.children() if not isinstance(part, nn.Identity)]
-        models.replace_part(network, names[norm], nn.Sequential(*inside))
-    return network
-
-
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    factor = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        factor = factor * norm.weight.double()
-    offset = -norm.running_mean.double() * factor
-    if norm.bias is not None:
-        offset = offset + norm.bias.double()
-    if convolution.bias is not None:
-        offset = offset + convolution.bias.double() * factor
-    weight = convolution.weight.double() * factor[:, None, None, None]
-    convolution.weight = nn.Parameter(weight.float(), requires_grad=False)
-    convolution.bias = nn.Parameter(offset.float(), requires_grad=False)
-
-
-class _Store:
-    """One entry of the cache folder, opened by one process at a time."""
-
-    def __init__(self, folder: Path, width: int) -> None:
-        self.folder = folder
-        self._width = width
-        self._check()
-        self._places = {name: row for row, name in enumerate(_names(folder / "names"))}
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, key: str, width: int) -> Iterator[_Store]:
-        """The entry, made if it is not there yet or not one; other processes wait."""
-        with data.cache.alone(key), contextlib.ExitStack() as held:
-            try:
-                store = cls(_entry(key, held), width)
-            except OSError:  # a file of it is missing, or may not be read
-                removed = data.cache.discard("features", key)
-                store = cls(_entry(key, held) if removed else _passing(held), width)
-            try:
-                yield store
-            except OSError as error:
-                raise machine_error(store.folder, error) from error
-
-    @classmethod
-    def count(cls, key: str, names: Sequence[bytes]) -> int:
-        """How many of these the entry holds, without waiting for anybody."""
-        lease = data.cache.find("features", key, grows=True)
-        if lease is None:
-            return 0
-        try:
-            known = set(_names(lease.folder / "names"))
-        except OSError:
-            return 0
-        finally:
-            lease.release()
-        return sum(name in known for name in names)
-
-    def __contains__(self, name: bytes) -> bool:
-        return name in self._places
-
-    def append(self, names: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Add a batch `(n, D)`: its vectors are on the disk before its names are."""
-        records = np.zeros(len(names), _RECORD)
-        records["name"] = np.frombuffer(b"".join(names), "V16")
-        records["check"] = [zlib.crc32(vector.tobytes()) for vector in vectors]
-        for name, content in (("vectors", vectors.tobytes()), ("names", records.tobytes())):
-            with open(self.folder / name, "ab") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        begin = len(self._places)
-        self._places |= {name: begin + number for number, name in enumerate(names)}
-
-    def take(self, names: Sequence[bytes]) -> NDArray[np.float32]:
-        """The vectors of these, float32 `(len(names), D)`."""
-        vectors = np.memmap(self.folder / "vectors", np.float32, "r").reshape(-1, self._width)
-        return np.array(vectors[[self._places[name] for name in names]])
-
-    def _check(self) -> None:
-        """Cut off what a killed process left torn, and all from the first vector on that is not what it was.
-
-        Raises:
-            OSError: a file is missing, is none, or may not be read and written.
-        """
-        for name in _FILES:
-            if not (self.folder / name).is_file() or not os.access(self.folder / name, os.R_OK | os.W_OK):
-                raise FileNotFoundError
-        sizes = [(self.folder / name).stat().st_size for name in _FILES]
-        whole = min(sizes[0] // _RECORD.itemsize, sizes[1] // (4 * self._width))
-        checks = np.fromfile(self.folder / "names", _RECORD, whole)["check"].tolist()
-        with open(self.folder / "vectors", "rb") as file:
-            for row, check in enumerate(checks):
-                if zlib.crc32(file.read(4 * self._width)) != check:
-                    warnings.warn(
-                        f"{self.folder}: {whole - row} of {whole} features kept there are damaged; they are made anew",
-                        stacklevel=2,
-                    )
-                    whole = row
-                    break
-        for name, size, each in zip(_FILES, sizes, (_RECORD.itemsize, 4 * self._width), strict=True):
-            if size != whole * each:
-                os.truncate(self.folder / name, whole * each)
-
-
-def _entry(key: str, held: contextlib.ExitStack) -> Path:
-    """The store's folder, a new one if need be."""
-    lease = data.cache.find("features", key, grows=True)
-    if lease is None:
-        data.cache.tidy()  # before: afterwards, while nobody uses it, it might be the one that goes
-        with data.cache.building("features", key, grows=True) as entry:
-            for name in _FILES:
-                (entry.folder / name).touch()
-        lease = data.cache.find("features", key, grows=True)
-    if lease is None:
-        return _passing(held)
-    held.callback(lease.release)
-    return lease.folder
-
-
-def _passing(held: contextlib.ExitStack) -> Path:
-    """A store's folder for this time only, where the cache folder does not keep one."""
-    folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="convoscope-")))
-    for name in _FILES:
-        (folder / name).touch()
-    return folder
-
-
-def _names(path: Path) -> list[bytes]:
-    """The names in the file, each 16 bytes; a torn last record is left out."""
-    content = path.read_bytes() if path.is_file() else b""
-    each = _RECORD.itemsize
-    return [content[begin : begin + 16] for begin in range(0, len(content) - each + 1, each)]

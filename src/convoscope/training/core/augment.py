@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .chance import uniforms
 from .recipe import Recipe
+from .rng import uniforms
 
 _DRAWS = 16
 

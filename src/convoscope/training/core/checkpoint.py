@@ -20,9 +20,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from ..errors import ModelFileError, printable
-from ..files import keep_copy, machine_error, open_at_once, size_text, write_bytes
-from ..parsing import parse_json
+from ...errors import ModelFileError, printable
+from ...files import keep_copy, machine_error, open_at_once, size_text, write_bytes
+from ...parsing import parse_json
 
 FORMAT = 1
 _ZEROS = b"0" * 64

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MachineError, UsageError
+from ...errors import MachineError, UsageError
 from .recipe import MOST_THREADS, EngineSettings, Recipe
 
 _WORTH = 1.15

@@ -17,12 +17,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import MachineError, ModelFileError, printable, shell_word
-from ..files import machine_error, make_own_folder, open_own, open_plain, write_text
-from .report import COLUMNS, EpochMetrics
+from ...errors import MachineError, ModelFileError, printable, shell_word
+from ...files import machine_error, make_own_folder, open_own, open_plain, write_text
+from .reporter import COLUMNS, EpochMetrics
 
 
-class Journal:
+class EventLog:
     """Writes one run's events. Use as a context manager.
 
     Args:
@@ -95,7 +95,7 @@ class Journal:
         self._metrics.close()
         self._board.close()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> EventLog:
         return self
 
     def __exit__(self, *_: object) -> None:

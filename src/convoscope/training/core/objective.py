@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import Task
+from ...data import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,14 @@ class Objective:
             probability = torch.sigmoid(scores[:, :1])
             return torch.cat([1 - probability, probability], 1)
         return torch.softmax(scores, 1)
+
+
+def target_scale(targets: NDArray[np.generic]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each number to predict, of `(N, K)`; a number that is always the same keeps 1."""
+    values = targets.astype(np.float64)
+    std = values.std(0)
+    std[std == 0] = 1
+    return tuple(map(float, values.mean(0))), tuple(map(float, std))
 
 
 def balanced_weights(targets: NDArray[np.generic], classes: int) -> tuple[float, ...]:

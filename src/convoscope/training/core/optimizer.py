@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .. import models
-from ..errors import ModelFileError, printable
+from ... import models
+from ...errors import ModelFileError, printable
 from .recipe import Recipe
 
+_MARK = "__dynamo_disable"
 
-def spare_compiler() -> None:
-    """Torch's optimisers keep its compiler off some of their methods, and import all of it to tell it so: 1.6 s.
 
-    Where nothing is compiled it need not be told: the marks that it would leave are put there beforehand. To be called
-        before an optimiser is made.
+@contextlib.contextmanager
+def compiler_not_loaded() -> Iterator[None]:
+    """While this is open, torch's optimisers do not load torch's compiler. That takes 1.6 s, and nothing is compiled.
+
+    They load it to mark three of their methods as not to be compiled. Here the marks are put there beforehand, and
+    taken off afterwards.
     """
-    if "torch._dynamo" in sys.modules:
-        return
     kind = torch.optim.Optimizer
-    for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict):
-        plain = getattr(method, "__wrapped__", None)
-        if plain is not None:
-            vars(plain).setdefault("__dynamo_disable", plain)
+    methods = [
+        getattr(method, "__wrapped__", None) for method in (kind.add_param_group, kind.state_dict, kind.load_state_dict)
+    ]
+    unmarked = [plain for plain in methods if plain is not None and not hasattr(plain, _MARK)]
+    if "torch._dynamo" in sys.modules:
+        unmarked = []
+    for plain in unmarked:
+        setattr(plain, _MARK, plain)
+    try:
+        yield
+    finally:
+        for plain in unmarked:
+            delattr(plain, _MARK)
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> None:
     """What `optimizer.step()` does, without the wrappers that serve torch's compiler and profiler; see
-    `spare_compiler`.
+    `compiler_not_loaded`.
     """
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
@@ -45,6 +57,11 @@ def freeze(network: nn.Module, recipe: Recipe) -> None:
     learning = {name for block in models.blocks(network)[-recipe.trained_blocks :] for name in block}
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in learning)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a layer measures mean and standard deviation over the images of a batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 def training_mode(network: nn.Module, recipe: Recipe) -> None:
@@ -73,7 +90,6 @@ class Optimizer:
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        spare_compiler()
         trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._matrices = _Matrices(network) if recipe.optimizer == "muon" else None
         if self._matrices is not None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import UsageError, printable
-from ..suggestions import did_you_mean
+from ...errors import UsageError, printable
+from ...suggestions import did_you_mean
 
 _TOLD = 20
 """So many faults are named in one message."""

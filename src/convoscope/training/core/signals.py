@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from ..errors import Interrupted
+from ...errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -1,4 +1,4 @@
-"""A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.unpacking`, bytes in,
+"""A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.core.unpacking`, bytes in,
 bytes out.
 
 The one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a known one

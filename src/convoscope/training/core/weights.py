@@ -21,11 +21,11 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from .. import data, models
-from ..children import own_process
-from ..errors import MachineError, ModelFileError, printable
-from ..files import machine_error, size_text, write_text
-from ..parsing import parse_json
+from ... import data, models
+from ...children import own_process
+from ...errors import MachineError, ModelFileError, printable
+from ...files import machine_error, size_text, write_text
+from ...parsing import parse_json
 from . import checkpoint
 from .unpacking import SECONDS
 
@@ -184,7 +184,7 @@ def _differs(path: Path, wanted: str, found: str) -> ModelFileError:
 
 def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
     """The tensors of a .pth file in the file's order, read by a process of its own."""
-    command, environment = own_process("convoscope.training.unpacking")
+    command, environment = own_process("convoscope.training.core.unpacking")
     try:
         done = subprocess.run(
             command, input=content, capture_output=True, timeout=2 * SECONDS, check=False, env=environment, cwd="/"

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from .. import models
-from ..data import Dataset, InputFormat, Prepared, Task
-from ..errors import UsageError
-from .recipe import Recipe
+from ... import models
+from ...data import Dataset, InputFormat, Prepared, Task
+from ...errors import UsageError
+from ..core.recipe import Recipe
 
 TINY_SIDE = 8
 """Images up to this side are patterns of single pixels."""

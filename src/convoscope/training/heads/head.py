@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .optimizer import plain_step, spare_compiler
+from ..core.optimizer import plain_step
 from .whitening import Whitening
 
 HIDDEN = 64
@@ -241,7 +241,6 @@ def _basis(centred: Tensor) -> Tensor | None:
 
 
 def _minimise(examples: Examples, weight: Tensor, bias: Tensor, l2: float) -> None:
-    spare_compiler()
     solver = torch.optim.LBFGS(
         [weight, bias],
         max_iter=50,
@@ -278,7 +277,6 @@ def mlp(examples: Examples, classes: int, seed: int) -> Head:
 
     count = len(examples.train)
     steps = max(300, min(2_000, 10 * count // _BATCH))
-    spare_compiler()
     solver = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.1)
     best: tuple[float, Head] | None = None
     for step in range(steps):

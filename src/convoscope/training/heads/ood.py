@@ -12,15 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .run import Relearned
 
 NEIGHBOURS = 5
 """The rank of the training image that counts. With fewer than 5 times as many training images a smaller one."""
@@ -48,11 +44,11 @@ class OodDetector:
     threshold: float
 
     @classmethod
-    def read(cls, settings: Relearned, tensors: Mapping[str, Tensor]) -> OodDetector | None:
-        """What stands in a checkpoint; None where there is nothing of the kind."""
-        if settings.threshold is None or _TENSOR not in tensors:
+    def read(cls, tensors: Mapping[str, Tensor], threshold: float | None, neighbours: int) -> OodDetector | None:
+        """The detector whose features are among a checkpoint's tensors; None where there is none."""
+        if threshold is None or _TENSOR not in tensors:
             return None
-        return cls(features=tensors[_TENSOR], neighbours=settings.neighbours, threshold=settings.threshold)
+        return cls(features=tensors[_TENSOR], neighbours=neighbours, threshold=threshold)
 
     def tensors(self) -> dict[str, Tensor]:
         """What `read` needs, for a checkpoint."""

@@ -14,28 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .. import data
-from ..data import Prepared
-from ..errors import DataError, MachineError, ModelFileError
-from .backbone import Backbone, open_backbone
-from .defaults import small, view_recipe
-from .features import Features
-from .run import Run
-
 DIRECTIONS = 256
 """So many directions at most."""
-IMAGES = 1_000
-"""So many of the backbone's own images are asked, each class in proportion."""
-FEWEST = 100
-"""With fewer of them, beyond one for each class, nothing is learned."""
-_VIEWS = 4
-"""Looks at each of them where images are small."""
 _SPARE = 64
 """So many directions more are computed, for those that count to be exact."""
 _NOTHING = 1e-10
@@ -81,67 +65,3 @@ def fit_whitening(features: Tensor, targets: Tensor) -> Whitening | None:
     shares = (lengths[:DIRECTIONS].double().square() / (len(rest) * mean)).float()
     some = shares > _NOTHING * shares[0]
     return Whitening(directions=directions[:, : len(shares)][:, some].contiguous(), kept=(1 + shares[some]).rsqrt())
-
-
-def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
-    """Some of the images that a backbone was trained on, in its form.
-
-    Of a run that was relearned these are the images of the run whose backbone it took over: what it knows, it knows
-    from them.
-
-    Returns:
-        The images, or None where there are none that help; and what there is to be said, in a plain sentence, or
-        nothing.
-    """
-    try:
-        run = _taught(backbone)
-        if run is None or run.settings.task != "classification":
-            return None, ""
-        dataset = run.prepared().dataset if run.settings.in_memory else run.dataset()
-        train = dataset.indices("train")
-        ordered = train[np.argsort(dataset.targets[train], kind="stable")]
-        chosen = np.unique(np.linspace(0, len(train) - 1, min(IMAGES, len(train))).astype(np.int64))
-        prepared = data.prepare(dataset.select(np.sort(ordered[chosen])), backbone.form)
-    except (DataError, ModelFileError, MachineError) as error:
-        return (
-            None,
-            f"all features count alike, for the images that the backbone was trained on cannot be read: {error.reason}",
-        )
-    count = len(prepared.dataset)
-    if count - len(dataset.classes) < FEWEST:
-        return None, ""
-    return prepared, f"what differs within a class among {count:,} images that the backbone was trained on counts less"
-
-
-def _taught(backbone: Backbone) -> Run | None:
-    """The run that taught the backbone what it knows; None where it comes from elsewhere."""
-    run = backbone.run
-    while run is not None and run.settings.relearned is not None:
-        before = run.settings.relearned
-        if not Path(before.backbone).is_absolute():
-            return None  # a library's
-        try:
-            earlier = open_backbone(before.backbone, say=lambda _: None)
-        except ModelFileError as error:
-            if error.code == "checkpoint-foreign":
-                return None
-            raise
-        places = [earlier, *(earlier.until(feature_layer) for feature_layer in earlier.feature_layers())]
-        if all(place.digest != before.digest for place in places):
-            raise ModelFileError(before.backbone, "another network is in its place now", code="backbone-changed")
-        run = earlier.run
-    return run
-
-
-def whitening_of(backbone: Backbone, own: Prepared | None, device: str) -> Whitening | None:
-    """What differs within the classes of these images in the eyes of this backbone, which may be cut."""
-    if own is None:
-        return None
-    source = Features(backbone, device=device, precision="float32")
-    rows = np.arange(len(own.dataset))
-    features = [source.of(own, rows, exact=True)]
-    if small(own):
-        recipe = view_recipe(own)
-        features += [source.of(own, rows, exact=True, views=recipe, view=view) for view in range(1, _VIEWS)]
-    targets = torch.from_numpy(own.dataset.targets.astype(np.int64))
-    return fit_whitening(torch.from_numpy(np.concatenate(features)), targets.repeat(len(features)))

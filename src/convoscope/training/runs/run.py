@@ -5,225 +5,44 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    FailFast,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
 
 from ... import data
-from ...data import TARGET_NOUNS, Dataset, InputFormat, Prepared, Skipped, Task
-from ...errors import DataError, MachineError, ModelFileError, UsageError, printable, shell_word
+from ...data import Dataset, Prepared, Skipped, Task
+from ...errors import DataError, MachineError, ModelFileError, printable
 from ...free_memory import free_memory, memory_for, out_of_memory
-from ...parsing import faults_of, read_bytes, read_toml
-from ..core.recipe import EngineSettings, Recipe
-from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow, best_epoch
+from ..core.reporter import EpochMetrics, best_epoch
+from .folder import start_again
+from .prediction import UNKNOWN, Prediction
+from .saved import CHECKPOINTS, blank_network, check_head, read_dataset, read_history
+from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models import Footprint
-    from .engine import Engine
-    from .ood import OodDetector
+    from ...models.footprint import Footprint
+    from ..core.objective import Objective
+    from ..heads.ood import OodDetector
 
 
-UNKNOWN = "unknown"
-"""The label of an image that belongs to none of the classes."""
-_MAX_METRICS_BYTES = 40_000_000
-_CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 
 
-def _writable(text: str) -> str:
-    """Text that can stand in a file's name and be written down; bytes of file names that are no text can."""
-    if "\0" in text:
-        raise ValueError("holds a zero byte")
-    text.encode("utf-8", "surrogateescape")
-    return text
 
 
-Text = Annotated[str, AfterValidator(_writable)]
-Texts = Annotated[tuple[Text, ...], FailFast()]
-Numbers = Annotated[tuple[float, ...], FailFast()]
-Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
-class Relearned(BaseModel):
-    """What a run took over and how its head was made, see `relearn`.
-
-    Attributes:
-        backbone: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
-        digest: a hash of the backbone as it was taken over, its text and every weight.
-        head: `linear`, `mean` or `mlp`.
-        layers: the paths of the head's dense layers in the network.
-        views: how often each training image was looked at, the first time as it is.
-        l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
-        coverage: the share of known images that the threshold accepts.
-        threshold: images farther than this from all training images are unknown; None: the run has no
-            out-of-distribution detector.
-        neighbours: the distance is that to the training image of this rank.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    backbone: Text
-    digest: Text
-    head: Text
-    layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
-    augmented_views: int = Field(1, ge=1, le=1000)
-    l2: float = Field(0.0, ge=0)
-    coverage: float = Field(0.95, gt=0, le=1)
-    threshold: float | None = Field(None, ge=-1, le=3)
-    neighbours: int = Field(1, ge=1, le=1_000_000)
 
 
-class Settings(BaseModel):
-    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for
-    people.
-
-    Anybody can write and seal a checkpoint, so whatever is used later is bounded here.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    source: Text
-    layout: Text
-    added: Annotated[tuple[tuple[Text, Text], ...], FailFast()] = ()
-    """Further sources whose images belong to the run, each with its layout."""
-    task: Task
-    classes: Texts = Field(min_length=1)
-    model: Text
-    outputs: int = Field(ge=1, le=1_000_000)
-    parameters: Count
-    input: InputFormat
-    mean: Numbers
-    std: Numbers
-    target_mean: Numbers = ()
-    target_std: Numbers = ()
-    recipe: Recipe
-    seed: int = Field(ge=0, lt=2**63)
-    engine: dict[str, Any]
-    images: dict[Text, Count] = Field(max_length=1000)
-    notes: Texts = ()
-    versions: dict[Text, Text] = Field(max_length=1000)
-    started: Text
-    relearned: Relearned | None = None
-
-    @field_validator("input")
-    @classmethod
-    def _input_is_possible(cls, form: InputFormat) -> InputFormat:
-        try:
-            data.check_format(form)
-        except UsageError as error:
-            raise ValueError(error.reason) from None
-        return form
-
-    @field_validator("engine")
-    @classmethod
-    def _engine_is_possible(cls, engine: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return EngineSettings.model_validate(engine).model_dump()
-        except ValidationError as error:
-            raise ValueError(faults_of(error)) from None
-
-    @field_validator("std", "target_std")
-    @classmethod
-    def _spread_is_positive(cls, spread: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(value > 0 for value in spread):
-            raise ValueError("a spread must be greater than 0")
-        return spread
-
-    @model_validator(mode="after")
-    def _all_goes_together(self) -> Self:
-        names, channels = len(self.classes), self.input.channels
-        scale = names if self.task == "regression" else 0
-        told = [
-            ("one class or number has another's name", len(set(self.classes)) == names),
-            (
-                f"{self.outputs} outputs do not suit {names} {TARGET_NOUNS[self.task]}",
-                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classification"),
-            ),
-            (
-                f"expected a mean and a spread for each of {channels} channels",
-                len(self.mean) == len(self.std) == channels,
-            ),
-            (
-                f"expected a mean and a spread for each of {scale} numbers to predict",
-                len(self.target_mean) == len(self.target_std) == scale,
-            ),
-            ("only a run of classes has a new head", self.relearned is None or self.task == "classification"),
-            ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
-        ]
-        for fault, holds in told:
-            if not holds:
-                raise ValueError(fault)
-        return self
-
-    @property
-    def sources(self) -> str:
-        """All sources of the run's images, in words: `photos and zebras`."""
-        return " and ".join([self.source, *(source for source, _ in self.added)])
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether some of its images were handed over in memory and cannot be read again."""
-        return data.MEMORY in (self.layout, *(layout for _, layout in self.added))
-
-    @property
-    def solved(self) -> bool:
-        """Whether `relearn` has made a head and nothing was trained in steps."""
-        return self.relearned is not None and self.recipe.epochs == 1
-
-    @property
-    def backbone_learns(self) -> bool:
-        """Whether, in a relearned run, the backbone learns too."""
-        blocks = self.recipe.trained_blocks
-        return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A network's answer to one image.
 
-    Attributes:
-        path: the image's path, or its position in the list if it was given as an array.
-        label: the most likely class; for labels those of at least 0.5, joined by `;`; for numbers the numbers.
-            `unknown` if the run has an out-of-distribution detector (it was relearned) and this image's distance is
-            above the threshold.
-        confidence: the label's probability; for labels the least sure decision's; for numbers and for `unknown` None.
-        scores: class or number name to probability or number.
-        distance: of a run that has an out-of-distribution detector: how far the image is from the training images,
-            0..2, see `OodDetector`; else None.
-    """
-
-    path: str
-    label: str
-    confidence: float | None
-    scores: dict[str, float]
-    distance: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that has no
-        out-of-distribution detector have no distance.
-        """
-        scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
-        sure = self.confidence if self.confidence is not None and math.isfinite(self.confidence) else None
-        content = {"path": self.path, "label": self.label, "confidence": sure, "scores": scores}
-        return content if self.distance is None else content | {"distance": self.distance}
 
 
 class Run:
@@ -261,13 +80,13 @@ class Run:
         Raises:
             ModelFileError: nothing there can be read; damaged files are named.
         """
-        from . import checkpoint
+        from ..core import checkpoint
 
         place = Path(path)
         folder, candidates = place.parent, [place]
         if place.is_dir():
             # Stopped before the first epoch's end, a run has no best weights yet; its last ones can be looked at.
-            folder, candidates = place, [place / name for name in _CHECKPOINTS if (place / name).exists()]
+            folder, candidates = place, [place / name for name in CHECKPOINTS if (place / name).exists()]
         if not candidates:
             hint = "give a folder that convoscope train has made"
             if (place / "run.toml").exists():
@@ -319,7 +138,7 @@ class Run:
     def network(self) -> nn.Module:
         """The network with the best weights, on the processor, in eval mode. The same object each time."""
         if self._network is None:
-            from . import checkpoint
+            from ..core import checkpoint
 
             weights = self.weights()
             network = blank_network(self.settings, weights, self._weights, self._custom)
@@ -333,7 +152,7 @@ class Run:
 
     def weights(self) -> dict[str, Tensor]:
         """The best weights and buffers, by name as in the network's `state_dict`."""
-        from . import checkpoint
+        from ..core import checkpoint
 
         tensors, _ = checkpoint.load(self._weights)
         return {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
@@ -360,14 +179,14 @@ class Run:
         That number rests on the network alone, so the same images get the same answers to the last digit; but where the
         machine has little memory left, they are fewer.
         """
-        from ..models import BUDGET
+        from ...models.footprint import BUDGET
 
         free = free_memory()
         return self._weighed().at_once(budget=BUDGET if free is None else min(BUDGET, free // 2))
 
     def _weighed(self) -> Footprint:
         if self._footprint is None:
-            from ..models import footprint
+            from ...models.footprint import footprint
 
             form = self.settings.input
             with self._memory_for(1, None):
@@ -387,7 +206,7 @@ class Run:
         """What one image takes at least, by the shapes alone: for when there is no memory left to try it. None: only a
         trial tells.
         """
-        from .. import models
+        from ... import models
 
         settings = self.settings
         if settings.model.startswith("custom:") or models.library_name(settings.model) is not None:
@@ -440,10 +259,12 @@ class Run:
     def ood_detector(self) -> OodDetector | None:
         """How the run tells images of none of its classes; None where it cannot. The same object each time."""
         if self._ood_detector is None and self.settings.relearned is not None:
-            from . import checkpoint
-            from .ood import OodDetector
+            from ..core import checkpoint
+            from ..heads.ood import OodDetector
 
-            self._ood_detector = OodDetector.read(self.settings.relearned, checkpoint.load(self._weights)[0])
+            relearned = self.settings.relearned
+            tensors, _ = checkpoint.load(self._weights)
+            self._ood_detector = OodDetector.read(tensors, relearned.threshold, relearned.neighbours)
         return self._ood_detector
 
     def _answer(
@@ -456,10 +277,10 @@ class Run:
         """The network's answers to these rows, or all; what goes into the head is added to `features`."""
         import torch
 
-        from .loop import Scaling
+        from ..core.normalisation import Normalisation
 
         objective = self.objective()
-        scaling = Scaling(mean=self.settings.mean, std=self.settings.std)
+        normalisation = Normalisation(mean=self.settings.mean, std=self.settings.std)
         network = self.network()
         count = len(pixels if rows is None else rows)
         together = max(1, min(self.at_once() if count > 1 else 1, batch_size or count, count))
@@ -475,7 +296,7 @@ class Run:
                 for begin in range(0, count, together):
                     here = slice(begin, begin + together)
                     images = torch.from_numpy(np.array(pixels[here if rows is None else rows[here]]))
-                    images = scaling(images.permute(0, 3, 1, 2).float())
+                    images = normalisation(images.permute(0, 3, 1, 2).float())
                     scores = network(images.contiguous(memory_format=torch.channels_last))
                     answers.append(objective.answers(scores).numpy())
         finally:
@@ -488,7 +309,7 @@ class Run:
         """The head's answers to features."""
         import torch
 
-        from .head import Head
+        from ..heads.head import Head
 
         assert self.settings.relearned is not None
         scores = Head.read(self.settings.relearned.layers, self.weights()).scores(torch.from_numpy(features))
@@ -501,14 +322,14 @@ class Run:
         """
         import torch
 
-        from .loop import Scaling
+        from ..core.normalisation import Normalisation
 
         images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float()
-        return Scaling(mean=self.settings.mean, std=self.settings.std)(images)
+        return Normalisation(mean=self.settings.mean, std=self.settings.std)(images)
 
-    def objective(self) -> Any:
+    def objective(self) -> Objective:
         """The loss and the meaning of the scores, see `Objective`."""
-        from .objective import Objective
+        from ..core.objective import Objective
 
         return Objective(
             task=self.task,
@@ -610,212 +431,3 @@ class Run:
             else ""
         )
         return f"<Run {printable(self.folder)}: {self.settings.model.split(':')[0][:40]!r}{figures}>"
-
-
-def start_again(folder: Path) -> str:
-    """How to make anew a run that ended before its first checkpoint, for a hint."""
-    path = folder / "run.toml"
-    try:
-        asked = read_toml(path)
-        backbone, added = asked["record"]["relearned"]["backbone"], asked["record"].get("added")
-        source, option = (added[-1][0], " --add") if added else (asked["source"], "")
-        return f"start it again: convoscope relearn {shell_word(backbone)} {shell_word(source)}{option}"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return f"start it again: convoscope train --config {shell_word(path)}"
-
-
-def read_settings(state: dict[str, Any], path: Path) -> Settings:
-    """The settings in a checkpoint's state.
-
-    Raises:
-        ModelFileError: they are missing or impossible.
-    """
-    try:
-        return Settings.model_validate(state.get("settings"))
-    except ValidationError as error:
-        raise _impossible(path, f"its settings cannot be read: {faults_of(error)}") from None
-
-
-def _impossible(path: Path, reason: str) -> ModelFileError:
-    return ModelFileError(path, reason, hint="train again, or restore it from a copy", code="settings-unreadable")
-
-
-@contextlib.contextmanager
-def settling(source: str) -> Iterator[None]:
-    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the
-    data's fault.
-
-    Raises:
-        DataError: `run-impossible`.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        raise DataError(
-            source,
-            f"no run can be made of it: {faults_of(error)}",
-            hint="rename what is named here",
-            code="run-impossible",
-        ) from None
-
-
-def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings
-    say.
-
-    Raises:
-        ModelFileError: `settings-unreadable`.
-    """
-    from .ood import OodDetector
-
-    width = None
-    for layer in relearned.layers:
-        weight, bias = (tensors.get(f"model.{layer}.{kind}") for kind in ("weight", "bias"))
-        if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise _impossible(
-                path, f"it has no dense layer {printable(layer)[:80]!r}, which its settings call its head"
-            )
-        if width is not None and weight.shape[1] != width:
-            raise _impossible(path, "the layers that its settings call its head do not follow each other")
-        width = weight.shape[0]
-    detector = OodDetector.read(relearned, tensors)
-    if detector is not None:
-        known, features = detector.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
-        sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
-        if not sound or detector.neighbours > len(known) or not bool(known.float().isfinite().all()):
-            raise _impossible(path, "the features by which it tells unknown images do not suit its head")
-
-
-def blank_network(
-    settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
-) -> nn.Module:
-    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by
-    hearsay.
-
-    Args:
-        weights: its weights and buffers.
-        path: where they stand, for messages.
-        module: the module of the user's own that the run trains, if it does.
-
-    Raises:
-        ModelFileError: the model cannot be built, is larger than its weights, or is a module that is not given.
-    """
-    from .. import models
-
-    form = settings.input
-    shape = (form.height, form.width, form.channels)
-    if module is not None:
-        return models.build(module, shape, len(settings.classes))
-    if settings.model.startswith("custom:"):
-        raise ModelFileError(
-            path.parent,
-            f"this run trained a module of your own ({printable(settings.model)[:200]})",
-            hint="open it with Run.open(folder, model=your_module), go on with it with resume(folder, model=your_module)",
-            code="run-needs-module",
-        )
-    try:
-        wanted = models.count_parameters(settings.model, shape, len(settings.classes))
-        held = sum(value.numel() for value in weights.values())
-        if wanted > held:
-            raise ModelFileError(
-                path,
-                f"its weights do not fit this model: it has {held:,} numbers, the model {wanted:,} parameters",
-                hint="build the model whose text stands in the run's run.toml",
-                code="weights-do-not-fit",
-            )
-        network = models.build(settings.model, shape, len(settings.classes))
-    except UsageError as error:
-        raise _impossible(path, f"its model cannot be built: {error}") from None
-    if getattr(network, "outputs", settings.outputs) != settings.outputs:
-        raise _impossible(path, f"its model has {network.outputs} outputs, its settings say {settings.outputs}")
-    return network
-
-
-def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
-    """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
-
-    Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
-
-    Raises:
-        ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read
-            (`settings-unreadable`).
-    """
-    place = Path(folder)
-    if not any((place / name).is_file() for name in _CHECKPOINTS):
-        raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
-    path = place / "run.toml"
-    try:
-        values = read_toml(path)
-        height, width = values.pop("size").split("x")
-        form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
-        state = {"settings": {**values.pop("record"), **values, "input": form}}
-    except KeyError as error:
-        raise _impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _impossible(path, f"its settings cannot be read: {printable(error)[:300]}") from None
-    return read_settings(state, path), read_history(place / "metrics.csv")
-
-
-def read_dataset(folder: Path, settings: Settings) -> Dataset:
-    """A run's images as they are now, with the run's own split.
-
-    Raises:
-        ModelFileError: they have other classes than the run.
-    """
-    manifest = folder / "split.csv"
-    try:
-        dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
-        for source, layout in settings.added:
-            dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
-    except UsageError as error:
-        raise _impossible(folder, f"its images cannot be read: {error}") from None
-    if settings.added:
-        dataset = data.with_manifest(dataset, manifest)
-    if (dataset.task, dataset.classes) != (settings.task, settings.classes):
-        now, then = (", ".join(map(printable, classes)) for classes in (dataset.classes, settings.classes))
-        raise ModelFileError(
-            folder,
-            f"the images have other classes now: {now}; the run knows: {then}",
-            hint="bring the images back as they were, or train a new run",
-            code="classes-changed",
-        )
-    return dataset
-
-
-def read_history(path: Path) -> list[EpochMetrics]:
-    """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept,
-    with a warning.
-    """
-    try:
-        text = read_bytes(path, _MAX_METRICS_BYTES).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        warnings.warn(f"{printable(path)}: cannot be read ({error}); no epochs are shown", stacklevel=2)
-        return []
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    header, *table = [line.strip().split(",") for line in lines] or [[]]
-    rows: list[EpochMetrics] = []
-    for cells in table:
-        try:
-            rows.append(_history_row(dict(zip(header, cells, strict=False))))
-        except ValueError:
-            place = f"{printable(path)}, line {len(rows) + 2}"
-            warnings.warn(f"{place}: cannot be read; epochs from there on are not shown", stacklevel=2)
-            break
-    return rows
-
-
-def _history_row(cells: dict[str, str]) -> EpochMetrics:
-    # There is no validation part where a figure of its is empty.
-    told = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
-    return HistoryRow.model_validate(told).row()
-
-
-def engine_of(settings: Settings) -> Engine:
-    """The run's engine, from its settings."""
-    from .engine import Engine
-
-    return Engine.model_validate(settings.engine)

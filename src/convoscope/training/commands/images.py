@@ -1,0 +1,33 @@
+"""A command's images, decoded, with everything said that is to be said about them."""
+
+from __future__ import annotations
+
+from ... import data
+from ...data import Dataset, InputFormat, Prepared
+from ...errors import printable
+from ..core.reporter import Reporter
+
+
+def prepare_images(dataset: Dataset, form: InputFormat, reporter: Reporter, *, strict: bool = False) -> Prepared:
+    """Decode the images into this form.
+
+    Raises:
+        DataError: with `strict`, an image that cannot be read; see `prepare`.
+    """
+    prepared = data.prepare(
+        dataset, form, strict=strict, progress=lambda done, total: reporter.progress("decoding", done, total)
+    )
+    for note in prepared.dataset.notes[len(dataset.notes) :]:
+        reporter.say(note)
+    skipped = prepared.dataset.skipped
+    if skipped:
+        examples = "; ".join(f"{printable(item.path)}: {item.reason}" for item in skipped[:5])
+        more = f"; and {len(skipped) - 5} more, all in skipped.csv" if len(skipped) > 5 else ""
+        reporter.warn(f"{len(skipped)} of {len(skipped) + len(prepared.dataset)} images skipped: {examples}{more}")
+    return prepared
+
+
+def warn_of_concerns(prepared: Prepared, reporter: Reporter) -> None:
+    """Warn of what makes the images a poor set to learn from."""
+    for concern in data.concerns(prepared):
+        reporter.warn(concern)

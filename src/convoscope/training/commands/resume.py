@@ -1,0 +1,193 @@
+"""`resume`: go on with a training from its last checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ... import data
+from ...data import Prepared
+from ...errors import ModelFileError, UsageError, printable
+from ...files import FolderLock, clear_leftovers
+from ..backbone.recalibrate import recalibrate
+from ..core import checkpoint
+from ..core.engine import pick_device
+from ..core.recipe import Recipe
+from ..core.reporter import Reporter
+from ..fit.errors import stopped
+from ..fit.job import Job, check_trainable
+from ..fit.learner import section
+from ..fit.loop import fit
+from ..fit.state import Progress, read_progress
+from ..runs.folder import check_own, start_again, write_toml
+from ..runs.run import Run
+from ..runs.saved import blank_network, check_head, read_dataset
+from ..runs.settings import Settings, model_name, read_settings
+from .session import session
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    epochs: int | None = None,
+    accept_data_change: bool = False,
+    model: nn.Module | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Go on with a training that was stopped, killed, or is to be made longer, from its last checkpoint.
+
+    On the same machine with the same versions and number of threads the final weights are bit for bit those of an
+    undisturbed training. If `epochs` is raised, the schedule stretches from here on.
+
+    Args:
+        folder: the run.
+        epochs: a new total number of epochs, not smaller than those done.
+        accept_data_change: go on although images have come, gone or changed since.
+        model: the module of your own that the run trains, if it does.
+        reporter: listens to what happens.
+
+    Raises:
+        ModelFileError: there is no valid checkpoint, or the data differ (`data-changed`).
+        InUseError: another process trains there.
+    """
+    return go_on(
+        Path(folder), epochs=epochs, accept_data_change=accept_data_change, model=model, reporter=reporter or Reporter()
+    )
+
+
+def go_on(
+    place: Path,
+    *,
+    reporter: Reporter,
+    epochs: int | None = None,
+    accept_data_change: bool = False,
+    model: nn.Module | None = None,
+    prepared: Prepared | None = None,
+) -> Run:
+    """See `resume`. `prepared`: the run's images, if they are at hand; else they are read again."""
+    if epochs is not None:
+        epochs = Recipe.read({"epochs": epochs}).epochs
+    if not place.is_dir():
+        raise ModelFileError(place, "there is no such run", hint="list the runs with: ls runs", code="run-missing")
+    check_own(place)
+    at_hand = prepared is not None
+    with session() as signals, FolderLock(place):
+        clear_leftovers(place)
+        saved = _Saved.read(place, reporter)
+        recipe = saved.recipe_for(epochs, reporter)
+        if prepared is None:
+            dataset = read_dataset(place, saved.settings)
+            prepared = data.prepare(
+                dataset, saved.settings.input, progress=lambda done, total: reporter.progress("decoding", done, total)
+            )
+            _check_unchanged(place, prepared, accept_data_change, reporter)
+        job = _continued_job(place, saved, prepared, recipe, model, reporter)
+        _check_finite(saved.tensors, saved.path)
+        write_toml(place, job.settings)
+        fit(job, (saved.tensors, saved.progress), signals, reporter)
+        if job.settings.relearned is not None:
+            recalibrate(job, prepared, signals, reporter)
+            if signals.number:
+                raise stopped(job, signals.number, ended=True)
+    run = Run.open(place, model=model)
+    if at_hand:
+        run.cache_features(prepared)
+    return run
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a run's newest whole checkpoint holds."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    settings: Settings
+    progress: Progress
+
+    @classmethod
+    def read(cls, folder: Path, reporter: Reporter) -> _Saved:
+        kept = any((folder / name).exists() for name in ("last.safetensors", "previous.safetensors"))
+        if not kept and (folder / "run.toml").exists():
+            raise ModelFileError(
+                folder, "it was ended before its first checkpoint", hint=start_again(folder), code="run-empty"
+            )
+        tensors, state, passed_over = checkpoint.newest_valid(folder)
+        for fault in passed_over:
+            reporter.warn(f"{fault}; going on from previous.safetensors, some steps are repeated")
+        path = folder / "last.safetensors"
+        settings = read_settings(state, path)
+        if settings.relearned is not None:
+            check_head(settings.relearned, tensors, path)
+        return cls(path, tensors, settings, read_progress(state, path))
+
+    def recipe_for(self, epochs: int | None, reporter: Reporter) -> Recipe:
+        """The run's recipe, for this total number of epochs if one is given: then its patience begins anew."""
+        done, recipe = self.progress.epoch, self.settings.recipe
+        if epochs is not None:
+            if epochs < done:
+                raise UsageError("epochs", f"{done} epochs are done already; received {epochs}", code="epochs-done")
+            recipe = recipe.model_copy(update={"epochs": epochs})
+            if recipe.patience:
+                self.progress.stale = 0
+        if done >= recipe.epochs:
+            ended = "its one epoch is done" if done == 1 else f"all its {done} epochs are done"
+            reporter.say(f"{ended}; --epochs {2 * done} would go on to twice as many")
+        return recipe
+
+
+def _continued_job(
+    place: Path, saved: _Saved, prepared: Prepared, recipe: Recipe, model: nn.Module | None, reporter: Reporter
+) -> Job:
+    """The run's training once more. What was decided at its start stays decided."""
+    settings = saved.settings
+    network = blank_network(settings, section(saved.tensors, "model."), saved.path, model)
+    try:
+        memory, outputs = check_trainable(network, prepared, recipe, reporter)
+        pick_device(str(settings.engine["device"]))
+    except UsageError as error:
+        if model is not None:
+            raise
+        # Without a module of the user's own, what is wrong was read from the run's files.
+        raise ModelFileError(place, str(error), hint=error.hint, code=error.code) from None
+    for change in settings.version_changes():
+        reporter.warn(f"{change}: the result may differ in the last digits")
+    named = model_name(settings.model if model is None else model)
+    job = Job.of(
+        settings.continued(prepared.dataset, model=named, outputs=outputs, recipe=recipe),
+        place,
+        network,
+        prepared,
+        memory,
+    )
+    job.say_limits(reporter)
+    return job
+
+
+def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> None:
+    """Compare the images with those the run began with."""
+    new, missing, altered = data.changed(prepared, folder / "split.csv")
+    if not (new or missing or altered):
+        return
+    words = f"{len(new)} new, {len(missing)} missing, {len(altered)} altered"
+    if not accept:
+        example = printable((altered or missing or new)[0])
+        raise ModelFileError(
+            folder,
+            f"the images have changed since the run began: {words} (such as {example})",
+            hint="bring them back, or go on with --accept-data-change",
+            code="data-changed",
+        )
+    reporter.warn(f"the images have changed since the run began: {words}; going on as asked")
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    """Refuse to go on from weights that are NaN or infinite."""
+    # Numbers of one byte have no place in a training; the optimiser and the network refuse them.
+    floats = (value for value in tensors.values() if value.is_floating_point() and value.element_size() > 1)
+    if not all(bool(value.isfinite().all()) for value in floats):
+        raise ModelFileError(
+            path, "its weights are not finite", hint="train again with a lower rate", code="checkpoint-not-finite"
+        )

@@ -1,0 +1,18 @@
+"""What every command that trains runs in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ..core.malloc import freed_memory_kept
+from ..core.optimizer import compiler_not_loaded
+from ..core.rng import generators_kept
+from ..core.signals import StopSignals
+
+
+@contextlib.contextmanager
+def session() -> Iterator[StopSignals]:
+    """Signals are caught, freed memory stays with the process, and torch is left as it was found."""
+    with StopSignals() as signals, freed_memory_kept(), compiler_not_loaded(), generators_kept():
+        yield signals

@@ -1,0 +1,81 @@
+"""What each epoch and step uses: order, image size, blending, learning rate. Each is a function of (job, epoch or step)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import UsageError
+from ..core.optimizer import lr_factor
+from ..core.recipe import Recipe
+from ..core.rng import balanced_order, image_order, uniforms
+from .job import Job
+from .state import Progress
+
+
+def blend_share(job: Job, epoch: int, step: int) -> float:
+    """Mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): how much of its own each image of this step keeps,
+    0.5..1; the rest is the image before it in the batch. A function of (seed, step). The last 15 % of the epochs see
+    images as they are.
+    """
+    recipe = job.recipe
+    if not recipe.mixup or epoch >= 0.85 * recipe.epochs:
+        return 1.0
+    chosen, share = uniforms(job.seed, -1, np.array([step]), 2)[0]
+    return 0.5 + float(share) / 2 if chosen < recipe.mixup else 1.0
+
+
+def train_size(job: Job, epoch: int) -> tuple[int, int]:
+    """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the
+    epochs, and in any case in the last one.
+
+    Small images cost less, and a network sees things somewhat larger when trained on parts of images than when tested
+    on whole ones, so that the input for testing may be the largest (Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423).
+    """
+    return _scaled(job, job.recipe.start_size if _early(job, epoch) else job.recipe.end_size)
+
+
+def validation_size(job: Job, epoch: int) -> tuple[int, int]:
+    """Height and width for validation: the full input at the end, before that smaller in proportion to the training
+    images.
+    """
+    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if _early(job, epoch) else 1.0)
+
+
+def _early(job: Job, epoch: int) -> bool:
+    return epoch < min(math.ceil(0.7 * job.recipe.epochs), job.recipe.epochs - 1)
+
+
+def _scaled(job: Job, share: float) -> tuple[int, int]:
+    """The input's height and width times `share`, in multiples of 8 where that is less."""
+    height, width = job.train.pixels.shape[1:3]
+    if share == 1:
+        return height, width
+    return max(8, round(height * share / 8) * 8), max(8, round(width * share / 8) * 8)
+
+
+def epoch_order(job: Job, epoch: int) -> NDArray[np.int64]:
+    """The positions in the training part, in the order of this epoch."""
+    if job.recipe.sampling == "balanced":
+        if job.objective.task != "classification":
+            raise UsageError(
+                "sampling",
+                "balanced sampling needs one class for each image",
+                hint="use --set sampling=all",
+                code="sampling-task",
+            )
+        return balanced_order(job.seed, epoch, job.train.targets.numpy())
+    return image_order(job.seed, epoch, len(job.train))
+
+
+def lr_factor_at(job: Job, step: int) -> float:
+    """The share of the highest learning rate at a step, counted from 0 over the whole training."""
+    return lr_factor(job.recipe, step, job.recipe.epochs * job.steps_in_epoch)
+
+
+def exhausted(recipe: Recipe, progress: Progress) -> bool:
+    """Whether the recipe's patience is at its end."""
+    return recipe.patience > 0 and progress.stale >= recipe.patience
