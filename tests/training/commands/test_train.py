@@ -446,7 +446,9 @@ def test_batches_of_one_image_and_batch_norm(pictures: Path, tmp_path: Path) -> 
     train(pictures, output=tmp_path / "pixels", **QUICK | {"epochs": 1, "batch_size": 1})
     listener = Listener()
     train(pictures, output=tmp_path / "rest", reporter=listener, **flat | {"batch_size": 95})
-    assert any(said.startswith("one image, a different one each time, is left out of an epoch") for said in listener.said)
+    assert any(
+        said.startswith("one image, a different one each time, is left out of an epoch") for said in listener.said
+    )
     listener = Listener()
     train(pictures, output=tmp_path / "whole", reporter=listener, **flat | {"batch_size": 200})
     assert "batch_size 200 is more than the 96 training images: one batch is an epoch" in listener.said

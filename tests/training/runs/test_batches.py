@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convoscope.training.core.normalisation import Normalisation
-from convoscope.training.core.step_memory import StepMemory
 
 from convoscope.errors import MachineError
 from convoscope.models import memory
 from convoscope.models import memory as footprint
 from convoscope.training import Reporter, Run, relearn, resume, train
+from convoscope.training.core.normalisation import Normalisation
+from convoscope.training.core.step_memory import StepMemory
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 2, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
@@ -174,7 +174,8 @@ def test_what_surely_does_not_fit_is_refused_and_what_may_not_is_warned_of(monke
     listener = Listener()
     for free, swap in ((10_000_000_000, 0), (2_500_000_000, 0), (1_000_000_000, 2_000_000_000)):
         monkeypatch.setattr(
-            "convoscope.training.core.step_memory.free_memory", lambda swap=False, free=free, more=swap: free + more * swap
+            "convoscope.training.core.step_memory.free_memory",
+            lambda swap=False, free=free, more=swap: free + more * swap,
         )
         step().check(listener)
     assert [text.partition(",")[2] for text in listener.warned] == [

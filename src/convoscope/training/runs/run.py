@@ -27,22 +27,9 @@ from .settings import Settings, read_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ...models.footprint import Footprint
+    from ...models.memory import Footprint
     from ..core.objective import Objective
     from ..heads.ood import OodDetector
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 class Run:

@@ -1,0 +1,201 @@
+"""A run's folder: where it may be, how it is made, and the files in it that are for people."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import data
+from ...data import Prepared
+from ...errors import InUseError, MachineError, UsageError, printable, shell_word
+from ...files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
+from ...parsing import read_toml
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def start_again(folder: Path) -> str:
+    """How to make anew a run that ended before its first checkpoint, for a hint."""
+    path = folder / "run.toml"
+    try:
+        asked = read_toml(path)
+        backbone, added = asked["record"]["relearned"]["backbone"], asked["record"].get("added")
+        source, option = (added[-1][0], " --add") if added else (asked["source"], "")
+        return f"start it again: convoscope relearn {shell_word(backbone)} {shell_word(source)}{option}"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return f"start it again: convoscope train --config {shell_word(path)}"
+
+
+def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
+    """Refuse a run's folder that holds something already, that would lie among the images and be taken for a class, or
+    that cannot be made.
+
+    Raises:
+        InUseError: `output-exists`.
+        UsageError: `output-inside-data`.
+        MachineError: `run-unwritable`.
+    """
+    folder = Path("runs" if output is None else output)
+    above = next(place for place in (folder, *folder.absolute().parents) if os.access(place, os.F_OK))
+    if above != folder and not above.is_dir():
+        raise MachineError(folder, f"cannot be made: {printable(above)} is a file", code="run-unwritable")
+    if above.is_dir() and not os.access(above, os.W_OK | os.X_OK):
+        raise MachineError(
+            folder,
+            f"cannot be made: {printable(above)} may not be written to",
+            hint="say where else: --output FOLDER",
+            code="run-unwritable",
+        )
+    if lies_in(folder, source):
+        raise UsageError(
+            folder,
+            "the run would lie inside the data",
+            hint="say where else: --output FOLDER, or start from another folder",
+            code="output-inside-data",
+        )
+    if output is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    reason, hint = "it exists already and is not empty", "choose another folder"
+    if not folder.is_dir():
+        reason = "is a file; expected a new folder"
+    elif (folder / "last.safetensors").exists():
+        hint = f"go on with it: convoscope train --resume {shell_word(folder)}, or choose another folder"
+    raise InUseError(folder, reason, hint=hint, code="output-exists")
+
+
+def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
+    """Make the run's folder; of many starts in one moment each gets its own."""
+    try:
+        check_output(output, source)
+        if output is not None:
+            folder = Path(output)
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        runs = Path("runs")
+        runs.mkdir(exist_ok=True)
+        kind = model if isinstance(model, str) and re.fullmatch(r"[\w:.-]+", model) else "custom"
+        stem = re.sub(
+            r"[^\w-]+", "-", f"{Path(source).resolve().name if Path(source).exists() else source}-{kind}"
+        ).strip("-")[:60]
+        number = 1
+        while True:
+            folder = runs / f"{stem}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise machine_error(output or "runs", error) from error
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, tidy: Callable[[Path], None]) -> Iterator[None]:
+    """While this is open, no other process writes into the new run's folder. After an error it is tidied up.
+
+    Raises:
+        InUseError: another process was first. The folder is its, and nothing is tidied up.
+    """
+    try:
+        with FolderLock(folder):
+            clear_leftovers(folder)
+            yield
+    except InUseError:
+        raise
+    except BaseException:
+        tidy(folder)
+        raise
+
+
+def drop_if_unbegun(folder: Path) -> None:
+    """A run that was stopped or failed before its training began leaves no folder behind."""
+    with contextlib.suppress(OSError):
+        ours = {".lock", "split.csv", "skipped.csv", "run.toml"}
+        if {entry.name for entry in folder.iterdir()} <= ours:
+            for name in ours:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def drop_without_checkpoint(folder: Path) -> None:
+    """A run that was stopped or failed before its first checkpoint leaves no folder behind."""
+    if not any(folder.glob("*.safetensors")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_own(folder: Path) -> None:
+    """Refuse a run's folder in which something else stands in the place of what a training, its test and its report
+    write.
+
+    Raises:
+        MachineError: `not-a-plain-file`.
+    """
+    for name in (
+        "best.safetensors",
+        "last.safetensors",
+        "previous.safetensors",
+        "run.toml",
+        "metrics.csv",
+        "report.html",
+    ):
+        check_plain(folder / name)
+    check_plain(folder / "events.jsonl", in_place=True)
+    for name in ("tensorboard", "test"):
+        check_plain(folder / name, folder=True)
+
+
+def check_room(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Room for three checkpoints on the run's disk: weights and two moments each, twice, and the best."""
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    needed = 3 * 3 * size + 1_000_000
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise MachineError(
+            folder,
+            f"needs {size_text(needed)} for its checkpoints, {size_text(free)} are free on that disk",
+            hint="make room, or choose a folder on another disk with --output",
+            code="disk-full",
+        )
+
+
+def write_description(folder: Path, settings: Settings, prepared: Prepared) -> None:
+    """What a new run was made from: `split.csv`, `skipped.csv` and `run.toml`."""
+    data.write_split(folder / "split.csv", prepared)
+    write_skipped(folder, prepared)
+    write_toml(folder, settings)
+
+
+def write_skipped(folder: Path, prepared: Prepared) -> None:
+    """`skipped.csv`: path and reason of each image left out."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "reason"])
+    writer.writerows([data.escape_cell(item.path), data.escape_cell(item.reason)] for item in prepared.dataset.skipped)
+    write_text(folder / "skipped.csv", text.getvalue())
+
+
+def write_toml(folder: Path, settings: Settings) -> None:
+    """`run.toml`: what `train --config` takes on top, and what was decided and found under `[record]`."""
+    import tomli_w
+
+    content = settings.to_json()
+    asked = {key: content[key] for key in ("source", "layout", "model", "seed")}
+    form = content["input"]
+    asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
+    above = (*asked, "input", "recipe")
+    record = {key: value for key, value in content.items() if key not in above}
+    text = tomli_w.dumps({**asked, "recipe": content["recipe"], "record": record}, multiline_strings=True)
+    # TOML has no way to write bytes of file names that are not text.
+    text = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", text)
+    write_text(folder / "run.toml", text)

@@ -1,0 +1,176 @@
+"""What a run has written, read back and checked: its history, its images, its network."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import data
+from ...data import Dataset
+from ...errors import ModelFileError, UsageError, printable
+from ...parsing import read_bytes, read_toml
+from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow
+from .settings import Relearned, Settings, impossible, read_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+_MAX_METRICS_BYTES = 40_000_000
+CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
+
+
+def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
+    """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
+
+    Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
+
+    Raises:
+        ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read
+            (`settings-unreadable`).
+    """
+    place = Path(folder)
+    if not any((place / name).is_file() for name in CHECKPOINTS):
+        raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
+    path = place / "run.toml"
+    try:
+        values = read_toml(path)
+        height, width = values.pop("size").split("x")
+        form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
+        state = {"settings": {**values.pop("record"), **values, "input": form}}
+    except KeyError as error:
+        raise impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise impossible(path, f"its settings cannot be read: {printable(error)[:300]}") from None
+    return read_settings(state, path), read_history(place / "metrics.csv")
+
+
+def read_history(path: Path) -> list[EpochMetrics]:
+    """The rows of a `metrics.csv`. A torn last line is left out; of a damaged file the rows before the damage are kept,
+    with a warning.
+    """
+    try:
+        text = read_bytes(path, _MAX_METRICS_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        warnings.warn(f"{printable(path)}: cannot be read ({error}); no epochs are shown", stacklevel=2)
+        return []
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    header, *table = [line.strip().split(",") for line in lines] or [[]]
+    rows: list[EpochMetrics] = []
+    for cells in table:
+        try:
+            rows.append(_history_row(dict(zip(header, cells, strict=False))))
+        except ValueError:
+            place = f"{printable(path)}, line {len(rows) + 2}"
+            warnings.warn(f"{place}: cannot be read; epochs from there on are not shown", stacklevel=2)
+            break
+    return rows
+
+
+def _history_row(cells: dict[str, str]) -> EpochMetrics:
+    # There is no validation part where a figure of its is empty.
+    told = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
+    return HistoryRow.model_validate(told).row()
+
+
+def read_dataset(folder: Path, settings: Settings) -> Dataset:
+    """A run's images as they are now, with the run's own split.
+
+    Raises:
+        ModelFileError: they have other classes than the run.
+    """
+    manifest = folder / "split.csv"
+    try:
+        dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
+        for source, layout in settings.added:
+            dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
+    except UsageError as error:
+        raise impossible(folder, f"its images cannot be read: {error}") from None
+    if settings.added:
+        dataset = data.with_manifest(dataset, manifest)
+    if (dataset.task, dataset.classes) != (settings.task, settings.classes):
+        now, then = (", ".join(map(printable, classes)) for classes in (dataset.classes, settings.classes))
+        raise ModelFileError(
+            folder,
+            f"the images have other classes now: {now}; the run knows: {then}",
+            hint="bring the images back as they were, or train a new run",
+            code="classes-changed",
+        )
+    return dataset
+
+
+def blank_network(
+    settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
+) -> nn.Module:
+    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by
+    hearsay.
+
+    Args:
+        weights: its weights and buffers.
+        path: where they stand, for messages.
+        module: the module of the user's own that the run trains, if it does.
+
+    Raises:
+        ModelFileError: the model cannot be built, is larger than its weights, or is a module that is not given.
+    """
+    from ... import models
+
+    form = settings.input
+    shape = (form.height, form.width, form.channels)
+    if module is not None:
+        return models.build(module, shape, len(settings.classes))
+    if settings.model.startswith("custom:"):
+        raise ModelFileError(
+            path.parent,
+            f"this run trained a module of your own ({printable(settings.model)[:200]})",
+            hint="open it with Run.open(folder, model=your_module), go on with it with resume(folder, model=your_module)",
+            code="run-needs-module",
+        )
+    try:
+        wanted = models.count_parameters(settings.model, shape, len(settings.classes))
+        held = sum(value.numel() for value in weights.values())
+        if wanted > held:
+            raise ModelFileError(
+                path,
+                f"its weights do not fit this model: it has {held:,} numbers, the model {wanted:,} parameters",
+                hint="build the model whose text stands in the run's run.toml",
+                code="weights-do-not-fit",
+            )
+        network = models.build(settings.model, shape, len(settings.classes))
+    except UsageError as error:
+        raise impossible(path, f"its model cannot be built: {error}") from None
+    if getattr(network, "outputs", settings.outputs) != settings.outputs:
+        raise impossible(path, f"its model has {network.outputs} outputs, its settings say {settings.outputs}")
+    return network
+
+
+def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings
+    say.
+
+    Raises:
+        ModelFileError: `settings-unreadable`.
+    """
+    from ..heads.ood import OodDetector
+
+    width = None
+    for layer in relearned.layers:
+        weight, bias = (tensors.get(f"model.{layer}.{kind}") for kind in ("weight", "bias"))
+        if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise impossible(path, f"it has no dense layer {printable(layer)[:80]!r}, which its settings call its head")
+        if width is not None and weight.shape[1] != width:
+            raise impossible(path, "the layers that its settings call its head do not follow each other")
+        width = weight.shape[0]
+    detector = OodDetector.read(tensors, relearned.threshold, relearned.neighbours)
+    if detector is not None:
+        known, features = detector.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
+        sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
+        if not sound or detector.neighbours > len(known) or not bool(known.float().isfinite().all()):
+            raise impossible(path, "the features by which it tells unknown images do not suit its head")

@@ -1,0 +1,316 @@
+"""A run's settings: what was asked for and what was decided. Read from its files, they are checked first."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ... import data
+from ...data import Dataset, InputFormat, Task
+from ...errors import DataError, ModelFileError, UsageError
+from ...parsing import faults_of
+from ..core.recipe import EngineSettings, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _writable(text: str) -> str:
+    """Text that can stand in a file's name and be written down; bytes of file names that are no text can."""
+    if "\0" in text:
+        raise ValueError("holds a zero byte")
+    text.encode("utf-8", "surrogateescape")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+Texts = Annotated[tuple[Text, ...], FailFast()]
+Numbers = Annotated[tuple[float, ...], FailFast()]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class Relearned(BaseModel):
+    """What a run took over and how its head was made, see `relearn`.
+
+    Attributes:
+        backbone: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
+        digest: a hash of the backbone as it was taken over, its text and every weight.
+        head: `linear`, `mean` or `mlp`.
+        layers: the paths of the head's dense layers in the network.
+        views: how often each training image was looked at, the first time as it is.
+        l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
+        coverage: the share of known images that the threshold accepts.
+        threshold: images farther than this from all training images are unknown; None: the run has no
+            out-of-distribution detector.
+        neighbours: the distance is that to the training image of this rank.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    backbone: Text
+    digest: Text
+    head: Text
+    layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
+    augmented_views: int = Field(1, ge=1, le=1000)
+    l2: float = Field(0.0, ge=0)
+    coverage: float = Field(0.95, gt=0, le=1)
+    threshold: float | None = Field(None, ge=-1, le=3)
+    neighbours: int = Field(1, ge=1, le=1_000_000)
+
+
+class Settings(BaseModel):
+    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for
+    people.
+
+    Anybody can write and seal a checkpoint, so whatever is used later is bounded here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    source: Text
+    layout: Text
+    added: Annotated[tuple[tuple[Text, Text], ...], FailFast()] = ()
+    """Further sources whose images belong to the run, each with its layout."""
+    task: Task
+    classes: Texts = Field(min_length=1)
+    model: Text
+    outputs: int = Field(ge=1, le=1_000_000)
+    parameters: Count
+    input: InputFormat
+    mean: Numbers
+    std: Numbers
+    target_mean: Numbers = ()
+    target_std: Numbers = ()
+    recipe: Recipe
+    seed: int = Field(ge=0, lt=2**63)
+    engine: dict[str, Any]
+    images: dict[Text, Count] = Field(max_length=1000)
+    notes: Texts = ()
+    versions: dict[Text, Text] = Field(max_length=1000)
+    started: Text
+    relearned: Relearned | None = None
+
+    @classmethod
+    def fresh(cls, dataset: Dataset, **decided: Any) -> Settings:
+        """Those of a new run.
+
+        Args:
+            dataset: the run's images.
+            **decided: the fields that the images do not decide; they also replace those that they do.
+
+        Raises:
+            DataError: the images have names that no run can hold (`run-impossible`).
+        """
+        values: dict[str, Any] = {
+            "source": recorded(dataset),
+            "layout": dataset.layout,
+            "task": dataset.task,
+            "classes": dataset.classes,
+            "images": _counts(dataset),
+            "notes": dataset.notes,
+            "versions": versions(),
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        with settling(dataset.source):
+            return cls(**values | decided)
+
+    def continued(self, dataset: Dataset, **changed: Any) -> Settings:
+        """Those of the same run when it goes on, with its images and versions as they are now. What was decided stays.
+
+        Args:
+            dataset: the run's images.
+            **changed: fields that are different from now on.
+        """
+        values = {
+            "source": recorded(dataset),
+            "images": _counts(dataset),
+            "notes": (*self.notes, *(f"resumed with {change}" for change in self.version_changes())),
+            "versions": versions(),
+        }
+        return self.model_copy(update=values | changed)
+
+    def version_changes(self) -> list[str]:
+        """What of the versions is different now, each in words."""
+        return [
+            f"{name} {version} now, {self.versions.get(name)} before"
+            for name, version in versions().items()
+            if self.versions.get(name) != version
+        ]
+
+    def on_engine(self, engine: EngineSettings) -> Settings:
+        """The same, computed on this engine: it becomes part of the recipe, so that the recipe gives the same again."""
+        chosen = engine.model_dump()
+        recipe = self.recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
+        return self.model_copy(update={"engine": chosen, "recipe": recipe})
+
+    def to_json(self) -> dict[str, Any]:
+        """As they are in checkpoints and in `run.toml`."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    @field_validator("input")
+    @classmethod
+    def _input_is_possible(cls, form: InputFormat) -> InputFormat:
+        try:
+            data.check_format(form)
+        except UsageError as error:
+            raise ValueError(error.reason) from None
+        return form
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_possible(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return EngineSettings.model_validate(engine).model_dump()
+        except ValidationError as error:
+            raise ValueError(faults_of(error)) from None
+
+    @field_validator("std", "target_std")
+    @classmethod
+    def _std_is_positive(cls, std: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(value > 0 for value in std):
+            raise ValueError("a standard deviation must be greater than 0")
+        return std
+
+    @model_validator(mode="after")
+    def _all_goes_together(self) -> Self:
+        names, channels = len(self.classes), self.input.channels
+        scale = names if self.task == "numbers" else 0
+        told = [
+            ("one class or number has another's name", len(set(self.classes)) == names),
+            (
+                f"{self.outputs} outputs do not suit {names} {self.task}",
+                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classes"),
+            ),
+            (
+                f"expected a mean and a standard deviation for each of {channels} channels",
+                len(self.mean) == len(self.std) == channels,
+            ),
+            (
+                f"expected a mean and a standard deviation for each of {scale} numbers to predict",
+                len(self.target_mean) == len(self.target_std) == scale,
+            ),
+            ("only a run of classes has a new head", self.relearned is None or self.task == "classes"),
+            ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
+        ]
+        for fault, holds in told:
+            if not holds:
+                raise ValueError(fault)
+        return self
+
+    @property
+    def sources(self) -> str:
+        """All sources of the run's images, in words: `photos and zebras`."""
+        return " and ".join([self.source, *(source for source, _ in self.added)])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some of its images were handed over in memory and cannot be read again."""
+        return data.MEMORY in (self.layout, *(layout for _, layout in self.added))
+
+    @property
+    def solved(self) -> bool:
+        """Whether `relearn` has made a head and nothing was trained in steps."""
+        return self.relearned is not None and self.recipe.epochs == 1
+
+    @property
+    def backbone_learns(self) -> bool:
+        """Whether, in a relearned run, the backbone learns too."""
+        blocks = self.recipe.trained_blocks
+        return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    return {split: len(dataset.indices(split)) for split in data.SPLITS}
+
+
+def read_settings(state: dict[str, Any], path: Path) -> Settings:
+    """The settings in a checkpoint's state.
+
+    Raises:
+        ModelFileError: they are missing or impossible.
+    """
+    try:
+        return Settings.model_validate(state.get("settings"))
+    except ValidationError as error:
+        raise impossible(path, f"its settings cannot be read: {faults_of(error)}") from None
+
+
+def impossible(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(path, reason, hint="train again, or restore it from a copy", code="settings-unreadable")
+
+
+@contextlib.contextmanager
+def settling(source: str) -> Iterator[None]:
+    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the
+    data's fault.
+
+    Raises:
+        DataError: `run-impossible`.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise DataError(
+            source,
+            f"no run can be made of it: {faults_of(error)}",
+            hint="rename what is named here",
+            code="run-impossible",
+        ) from None
+
+
+def recorded(dataset: Dataset) -> str:
+    """The source as a path that holds from any working folder; names of built-in sets, of downloads and of what lay in
+    memory stay.
+    """
+    source = dataset.source
+    return str(Path(source).absolute()) if dataset.layout != data.MEMORY and Path(source).exists() else source
+
+
+def model_name(model: str | nn.Module) -> str:
+    """How a run's settings name its model: its text, or of a module of the user's own its class."""
+    return model if isinstance(model, str) else f"custom:{type(model).__module__}.{type(model).__qualname__}"
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    from importlib.metadata import version
+
+    import numpy as np
+    import PIL
+    import torch
+
+    return {
+        "convoscope": version("convoscope"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine()
+            )
+    except OSError:
+        return platform.machine()
