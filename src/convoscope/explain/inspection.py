@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from .. import data
 from ..errors import printable
 from ..render import Section, paragraph, sheet
-from ..training import Prediction, Run
+from ..training import Normalisation, Prediction, Run
 from .arithmetic.solve import Why
-from .capture.recorder import Normalisation, Step, Trace, trace
+from .capture.recorder import Step, Trace, trace
 from .drawings import maps as figures
 from .drawings.blocks import column
 from .methods.activation import Example, maximise_activation, top_activating_examples
@@ -241,8 +241,8 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
-    how_normalised = Normalisation(plain, opened.settings.mean, opened.settings.std)
-    found = trace(opened.network(), numbers, normalisation=how_normalised, classes=opened.classes)
+    normalisation = Normalisation(mean=opened.settings.mean, std=opened.settings.std)
+    found = trace(opened.network(), numbers, pixels=plain, normalisation=normalisation, classes=opened.classes)
     return Look(opened, os.fsdecode(name), pixels, found, prediction, (*notes, *found.notes))
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain import Normalisation, trace
+from convoscope.explain import trace
+from convoscope.training import Normalisation
 from tests.support.networks import PROMISED, Habits, everything, network
 
 
@@ -134,8 +135,8 @@ def test_the_json_has_what_scripts_count_on() -> None:
 def test_any_number_opens_down_to_the_pixels() -> None:
     net, _ = network("fashion")
     pixels = torch.randint(0, 256, (1, 1, 28, 28), generator=torch.Generator().manual_seed(0)).float()
-    how = Normalisation(pixels, (0.3,), (0.25,))
-    found = trace(net, (pixels - 0.3 * 255) / (0.25 * 255), normalisation=how)
+    how = Normalisation(mean=(0.3,), std=(0.25,))
+    found = trace(net, how(pixels), pixels=pixels, normalisation=how)
     why, seen = found.why("dense2", 4), []
     while len(why):
         seen.append(why.layer)

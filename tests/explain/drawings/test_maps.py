@@ -7,11 +7,12 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from convoscope.errors import UsageError
-from convoscope.explain.capture.recorder import Normalisation, Trace, trace
+from convoscope.explain.capture.recorder import Trace, trace
 from convoscope.explain.drawings import blocks
 from convoscope.explain.drawings import maps as figures
 from convoscope.models import build
 from convoscope.render import font
+from convoscope.training import Normalisation
 
 RED, BLUE, WHITE = (0xC2, 0x2A, 0x35), (0x1F, 0x5F, 0xBF), (255, 255, 255)
 random = np.random.default_rng(0)
@@ -54,8 +55,8 @@ def colour_of(block: Image.Image, x: float, y: float) -> tuple[int, int, int]:
 def net(*layers: nn.Module, channels: int = 1, side: int = 6, pixels: bool = True) -> Trace:
     torch.manual_seed(0)
     image = torch.randint(0, 256, (1, channels, side, side)).float()
-    given = Normalisation(image, [0.5] * channels, [0.25] * channels) if pixels else None
-    return trace(nn.Sequential(*layers), (image / 255 - 0.5) / 0.25, normalisation=given)
+    how = Normalisation(mean=(0.5,) * channels, std=(0.25,) * channels)
+    return trace(nn.Sequential(*layers), how(image), pixels=image if pixels else None, normalisation=how)
 
 
 # --- every shape, every number -----------------------------------------------------------------------------------------

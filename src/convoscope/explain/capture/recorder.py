@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ...errors import UsageError, printable
 from ...models import Parallel, Residual
 from ...suggestions import the_nearest
+from ...training import Normalisation
 from .forward import preserve_state, run
 
 if TYPE_CHECKING:
@@ -207,22 +208,13 @@ class Trace:
         return sheet(overview(self), "every layer of the network")
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """How pixels became the network's input: (pixel / 255 - mean) / std, channel by channel.
-
-    Attributes:
-        pixels: the image in 0..255, `(1, C, H, W)`.
-        mean, std: C numbers in 0..1.
-    """
-
-    pixels: Tensor
-    mean: Sequence[float]
-    std: Sequence[float]
-
-
 def trace(
-    model: nn.Module, image: Tensor, *, normalisation: Normalisation | None = None, classes: Sequence[str] = ()
+    model: nn.Module,
+    image: Tensor,
+    *,
+    pixels: Tensor | None = None,
+    normalisation: Normalisation | None = None,
+    classes: Sequence[str] = (),
 ) -> Trace:
     """Send one image through a network in eval mode and record every operation.
 
@@ -231,7 +223,8 @@ def trace(
     Args:
         model: any module that takes `(1, C, H, W)`.
         image: float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training.
-        normalisation: of this image, if the trace is to reach down to pixels.
+        pixels: the image in 0..255, `(1, C, H, W)`, if the trace is to reach down to it.
+        normalisation: how `image` was made from `pixels`.
         classes: names of the scores.
 
     Returns:
@@ -249,8 +242,8 @@ def trace(
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     image = image.detach().to(weight.device, weight.dtype, copy=True)
     watcher = _Watcher(model)
-    if normalisation is not None:
-        watcher.begin(PIXELS, normalisation.pixels.detach().to(image.device, image.dtype, copy=True))
+    if pixels is not None and normalisation is not None:
+        watcher.begin(PIXELS, pixels.detach().to(image.device, image.dtype, copy=True))
         watcher.normalised(image, normalisation)
     else:
         watcher.begin(IMAGE, image)
@@ -348,7 +341,7 @@ class _Watcher(TorchDispatchMode):
 
     def normalised(self, image: Tensor, how: Normalisation) -> None:
         """The network's input as a step behind the pixels."""
-        numbers = {"mean": tuple(how.mean), "std": tuple(how.std)}
+        numbers = {"mean": how.mean, "std": how.std}
         step = Step(len(self.steps), "normalise", "", image, "normalise", (Ref(0),), numbers, name=IMAGE)
         self.steps.append(step)
         self._image = image
