@@ -204,7 +204,7 @@ def test_nothing_is_put_among_the_images(
     )
     code, message = refused(capsys, ["train", "."])
     assert code == 2
-    assert "error: runs: the run would lie inside the data\nhint: say where else: --output FOLDER" in message
+    assert "error: runs: the run would be inside the data\nhint: choose another place: --output FOLDER" in message
     assert sorted(pictures.rglob("*")) == before
 
 
@@ -541,7 +541,7 @@ def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
         (["data", "builtin:lines", "--seed", "-1"], 2, "seed: must be a whole number from 0 to"),
         (["train", "{pictures}", "--channels", "2"], 2, "the images have 1, which can become 1 or 3; received 2"),
         (["train", "{pictures}", "--epochs", "0"], 2, "hint: epochs: how often every training image is shown"),
-        (["train", "{pictures}", "--output", "{pictures}/run"], 2, "the run would lie inside the data"),
+        (["train", "{pictures}", "--output", "{pictures}/run"], 2, "the run would be inside the data"),
         (["train", ""], 3, "error: '': there is no such file or folder"),
         (["predict", "{nowhere}", "x", "--json", "--format", "csv"], 2, "--json: contradicts --format csv"),
         (["predict", "{pictures}/lying/0.png", "x"], 4, "not a safetensors file\nhint: give a run's folder"),

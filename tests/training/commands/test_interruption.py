@@ -557,7 +557,7 @@ def test_a_run_folder_that_goes_away_is_named_with_what_is_saved(
         train(pictures, output=folder, reporter=At(steps, lambda: folder.rename(away)), **RECIPE | {"save_every": 0.0})
     assert caught.value.exit_code == 5
     assert caught.value.reason == f"the system says: No such file or directory; {told}"
-    assert caught.value.hint.startswith(f"mend that, then {command}")
+    assert caught.value.hint.startswith(f"fix that, then {command}")
     if steps > 1:
         away.rename(folder)
         resume(folder)

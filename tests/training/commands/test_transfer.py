@@ -113,7 +113,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
     made = relearn(backbone, OTHERS, output=tmp_path / "run", reporter=listener)
-    (note,) = (line for line in made.settings.notes if line.startswith("the backbone ends behind "))
+    (note,) = (line for line in made.settings.notes if line.startswith("the backbone ends after "))
     assert note in listener.said
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
     prepared, whole = made.prepared(), open_backbone(backbone, say=print)
@@ -131,7 +131,7 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     assert not losses
     losses = {name: float(loss) for name, loss in re.findall(r"(\w+) (\d\.\d{3})", note)}
     best = min(losses, key=lambda name: losses[name])
-    assert note.startswith(f"the backbone ends behind {best}: ")
+    assert note.startswith(f"the backbone ends after {best}: ")
     kept, learned = made.weights(), backbone.weights()
     own = {name for name in kept if not name.startswith("dense1.") or best == "relu3"} - {
         "dense2.weight",
@@ -140,7 +140,7 @@ def test_the_backbone_ends_where_cross_validation_is_best(backbone: Run, tmp_pat
     assert own and all(kept[name].equal(learned[name]) for name in own)
     assert made.settings.relearned is not None
     assert made.settings.relearned.augmented_views == 8
-    assert listener.told("each training image is looked at 8 times")
+    assert listener.told("8 augmented views of each training image")
     again = relearn(backbone, OTHERS, output=tmp_path / "again", feature_layer=best)
     assert fingerprint(again.folder) == fingerprint(made.folder)
     with_more = relearn(made, "builtin:drawings/snail", add=True, output=tmp_path / "more")
@@ -171,7 +171,7 @@ def test_with_hardly_any_images_the_backbone_stays_whole(backbone: Run, pictures
     listener = Listener()
     made = relearn(backbone, few, output=tmp_path / "run", validation=0.0, test=0.0, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
-    assert not listener.told("the backbone ends behind")
+    assert not listener.told("the backbone ends after")
 
 
 @pytest.mark.parametrize(("name", "value"), [("_WIDEST", 31), ("_MOST", 100), ("_TRIED", 14)])
@@ -183,7 +183,7 @@ def test_what_is_too_large_to_compare_leaves_the_backbone_whole(
     listener = Listener()
     made = relearn(backbone, OTHERS, output=tmp_path / "run", augmented_views=1, reporter=listener)
     assert made.settings.model.endswith("dense(32) relu dense")
-    assert not listener.told("the backbone ends behind")
+    assert not listener.told("the backbone ends after")
 
 
 def test_what_the_comparison_computed_was_not_kept_from_before(
@@ -192,10 +192,10 @@ def test_what_the_comparison_computed_was_not_kept_from_before(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     listener = Listener()
     made = relearn(backbone, OTHERS, output=tmp_path / "run", reporter=listener)
-    assert listener.told("features in float32") and not listener.told("were kept from before")
+    assert listener.told("features in float32") and not listener.told("were cached")
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
-    found = next(note for note in made.settings.notes if note.startswith("the backbone ends behind "))
-    place = found.removeprefix("the backbone ends behind ").partition(":")[0]
+    found = next(note for note in made.settings.notes if note.startswith("the backbone ends after "))
+    place = found.removeprefix("the backbone ends after ").partition(":")[0]
     again = relearn(backbone, OTHERS, output=tmp_path / "again", feature_layer=place)
     assert fingerprint(again.folder) == fingerprint(made.folder)
 
@@ -206,7 +206,7 @@ def test_only_a_backbone_with_a_text_has_places(backbone: Run) -> None:
     with pytest.raises(UsageError) as caught:
         feature_layer_at(whole, "relu1")
     assert caught.value.code == "relearn-feature-layer"
-    assert "can only be taken whole" in caught.value.reason
+    assert "can only be used whole" in caught.value.reason
 
 
 # --- the run -----------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_another_head_and_another_split_compute_nothing(backbone: Run, relearned
     for number, changes in enumerate(({"head": "mean"}, {"head": "mlp"}, {"seed": 5})):
         listener = Listener()
         made = taught(backbone, OTHERS, output=tmp_path / str(number), reporter=listener, **changes)
-        assert listener.told("240 of 240 were kept from before")
+        assert listener.told("240 of 240 were cached")
         assert listener.told("nearest class mean: ")
         assert made.history[0]["val_accuracy"] is not None
         assert Run.open(made.folder).predict(Image.new("L", (28, 28)))[0].scores.keys() == set(made.classes)
@@ -274,7 +274,7 @@ def test_views_are_computed_for_training_images_only(backbone: Run, relearned: R
     made = taught(backbone, OTHERS, output=tmp_path / "run", augmented_views=3, reporter=listener)
     assert made.settings.relearned is not None
     assert made.settings.relearned.augmented_views == 3
-    assert listener.told("240 of 240 were kept from before")  # as they are; their views come on top
+    assert listener.told("240 of 240 were cached")  # as they are; their views come on top
     source = Features(open_backbone(backbone, say=listener.say))
     prepared = made.prepared()
     rows = prepared.dataset.indices("train")
@@ -352,7 +352,7 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
 def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp_path: Path) -> None:
     made = taught(backbone, OTHERS, output=tmp_path / "run", augmented_views=2, coverage=1.0)
     assert (
-        "each training image is looked at 2 times, turned, slanted, zoomed and shifted a little" in made.settings.notes
+        "2 augmented views of each training image, rotated, sheared, zoomed and shifted a little" in made.settings.notes
     )
     evaluation.test(made, split="validation", invariance=False)
     told = words_of(evaluation.write_report(made))
@@ -602,7 +602,7 @@ def test_too_few_validation_images_know_no_ood_detector(backbone: Run, tmp_path:
 def test_a_share_that_so_few_images_cannot_keep_is_said(backbone: Run, tmp_path: Path) -> None:
     listener = Listener()
     taught(backbone, OTHERS, output=tmp_path / "run", coverage=0.99, reporter=listener)
-    assert listener.told("by 24 validation images no threshold accepts more than 96.0 % of new images, in the mean")
+    assert listener.told("with 24 validation images no threshold accepts more than 96.0 % of new images on average")
     listener = Listener()
     taught(backbone, OTHERS, output=tmp_path / "two", coverage=0.96, reporter=listener)
     assert not listener.warned
@@ -646,10 +646,10 @@ def test_a_class_is_added_and_old_features_stay(backbone: Run, tmp_path: Path, m
     relearned = taught(backbone, OTHERS, output=tmp_path / "first")
     made = taught(relearned.folder, "builtin:drawings/snail", add=True, output=tmp_path / "run", reporter=listener)
     assert made.classes == ("house", "star", "umbrella", "snail")
-    assert listener.told("240 of 320 were kept from before")
+    assert listener.told("240 of 320 were cached")
     again = taught(made, "builtin:drawings/snowman", add=True, output=tmp_path / "more", reporter=listener)
     assert again.classes == ("house", "star", "umbrella", "snail", "snowman")
-    assert listener.told("320 of 400 were kept from before")
+    assert listener.told("320 of 400 were cached")
     opened = Run.open(again.folder)
     dataset = opened.prepared().dataset
     assert len(dataset) == 400
@@ -894,7 +894,7 @@ def test_a_vector_that_changed_is_not_believed(filled: Path) -> None:
     content[2 * 12] ^= 1
     (filled / "vectors").write_bytes(content)
     with (
-        pytest.warns(UserWarning, match="3 of 5 features kept there are damaged; they are made anew"),
+        pytest.warns(UserWarning, match="3 of 5 features cached there are damaged; they are computed again"),
         store() as opened,
     ):
         assert b"\0" * 16 in opened and bytes([1]) * 15 + b"\0" in opened
@@ -983,7 +983,7 @@ def test_after_a_kill_the_next_start_goes_on_from_there(backbone: Run, tmp_path:
     assert not (tmp_path / "run").exists()
     listener = Listener()
     taught(backbone, "builtin:drawings/cactus,flower,bicycle", output=tmp_path / "run", reporter=listener)
-    assert listener.told("64 of 240 were kept from before")
+    assert listener.told("64 of 240 were cached")
 
 
 def test_an_emptied_cache_is_no_harm(backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1293,7 +1293,7 @@ def test_backbones_that_are_none(backbone: Run, pictures: Path, tmp_path: Path) 
 
 
 def test_the_hint_fits_where_the_place_is_not_chosen(backbone: Run, pictures: Path, tmp_path: Path) -> None:
-    for unfreeze, words in ((0, "chosen by cross-validation"), (1, "is taken whole")):
+    for unfreeze, words in ((0, "cross-validation chooses"), (1, "the whole backbone is used")):
         with pytest.raises(UsageError) as caught:
             relearn(backbone, pictures, output=tmp_path / "run", feature_layer="relu9", unfreeze=unfreeze)
         assert words in caught.value.hint
@@ -1355,9 +1355,9 @@ def test_equal_images_were_not_kept_from_before(
     listener = Listener()
     taught(backbone, twins, output=tmp_path / "run", reporter=listener)
     assert listener.told("stands in more than one split")
-    assert not listener.told("kept from before")
+    assert not listener.told("were cached")
     taught(backbone, twins, output=tmp_path / "again", reporter=listener)
-    assert listener.told("kept from before")
+    assert listener.told("were cached")
 
 
 def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

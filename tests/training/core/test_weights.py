@@ -320,7 +320,7 @@ def test_a_foreign_file_needs_its_networks_name(
     with pytest.raises(ModelFileError, match="missing") as caught:
         open_backbone(path, model="timm:resnet14t", say=print)
     assert caught.value.code == "weights-do-not-fit"
-    assert caught.value.hint == "they are not those of timm:resnet14t: --model says whose they are"
+    assert caught.value.hint == "they are not those of timm:resnet14t: name the network they belong to with --model"
     # Half precision is read as the numbers that it holds.
     rounded = {name: value.half() if value.is_floating_point() else value for name, value in backbone.tensors.items()}
     path.write_bytes(safetensors.torch.save(safetensors.torch.load(packed) | rounded))

@@ -1,4 +1,4 @@
-"""A backbone: a network that has learned already, without its head, and how images are prepared for it.
+"""A backbone: a trained network without its head, and how images are prepared for it.
 
 It comes from one of the user's runs, from a library's pretrained weights, or from a safetensors file. Its weights are
 kept as they are; `network` puts them under a new head.
@@ -83,7 +83,7 @@ class Backbone:
             checkpoint.load_weights(network, self.tensors | own, Path(self.name))
         except ModelFileError as error:
             if self.run is None:
-                error.hint = f"they are not those of {self.text}: --model says whose they are"
+                error.hint = f"they are not those of {self.text}: name the network they belong to with --model"
             raise
         return network.eval()
 
@@ -113,17 +113,23 @@ def adapted(dataset: Dataset, backbone: Backbone) -> list[str]:
     own, _ = data.suggest_format(dataset)
     form = backbone.form
     notes = [
-        f"images as the backbone takes them: {form.height}x{form.width}x{form.channels}, {_WAYS[form.resize]}, normalised as it was trained"
+        f"images as the backbone takes them: {form.height}x{form.width}x{form.channels}, {_RESIZED[form.resize]}, "
+        "normalised as it was trained"
     ]
     if own.channels == 1 and form.channels == 3:
-        notes.append("the images are grey, the backbone is for colour: the grey stands in all three channels")
+        notes.append("the images are grey, the backbone is for colour: the grey is repeated in all three channels")
     elif own.channels == 3 and form.channels == 1:
         notes.append("the images are in colour, the backbone is for grey: they become grey")
     if own.height * 3 <= form.height and own.width * 3 <= form.width:
         notes.append(
-            f"the images are small ({own.height}x{own.width}) and are enlarged; a backbone trained on such sizes may do better"
+            f"the images are small ({own.height}x{own.width}) and are enlarged; "
+            "a backbone trained on such sizes may do better"
         )
     return notes
 
 
-_WAYS = {"fit": "fitted whole into the frame", "crop": "cut to fill the frame", "stretch": "stretched to the frame"}
+_RESIZED = {
+    "fit": "fitted whole into the frame",
+    "crop": "cropped to fill the frame",
+    "stretch": "stretched to the frame",
+}

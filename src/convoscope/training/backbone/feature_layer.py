@@ -1,6 +1,7 @@
-"""Where a backbone ends. Its first layers know edges and corners, its last ones the classes that it was taught; what
-serves other classes best lies between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlier the fewer
-and the narrower those classes were.
+"""Where a backbone ends. Its first layers find edges and corners, its last ones the classes that it was trained on.
+
+What serves other classes best is in between (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), the earlier the
+fewer and the narrower the backbone's own classes were.
 """
 
 from __future__ import annotations
@@ -20,30 +21,31 @@ from .features import Features, Precision
 from .source_images import whitening_of
 
 _WIDEST = 4_096
-"""So many numbers an image at most; more would make the run's files large for little."""
+"""The most numbers an image; more would make the run's files large for little gain."""
 _MOST = 1 << 25
 """Numbers of all images and their views together: 128 MiB, of which a few copies are made."""
 _TRIED = 1_000
-"""Images by which places are compared."""
+"""How many images layers are compared by."""
 _FEWEST = 5
-"""Images of a class without which nothing is compared."""
+"""With fewer images of a class nothing is compared."""
 
 
 def feature_layer_at(backbone: Backbone, layer: str, *, whole: bool = False) -> Backbone:
-    """The backbone up to the layer of this name. `whole`: without a place it would be taken whole.
+    """The backbone up to the layer of this name. `whole`: without a layer it would be used whole.
 
     Raises:
-        UsageError: `relearn-feature-layer`: the backbone does not end there, or it can only be taken whole.
+        UsageError: `relearn-feature-layer`: the backbone does not end there, or it can only be used whole.
     """
     feature_layers = {feature_layer.layers[-1]: feature_layer for feature_layer in backbone.feature_layers()}
     if not feature_layers:
-        reason = f"{printable(backbone.name)} can only be taken whole"
+        reason = f"{printable(backbone.name)} can only be used whole"
         raise UsageError("feature_layer", reason, hint="leave --feature-layer out", code="relearn-feature-layer")
     if layer not in feature_layers:
+        otherwise = "the whole backbone is used" if whole else "cross-validation chooses"
         raise UsageError(
             "feature_layer",
-            f"the backbone may end behind {', '.join(feature_layers)}; received {printable(layer)[:80]!r}",
-            hint=f"leave --feature-layer out, and {'the backbone is taken whole' if whole else 'the place is chosen by cross-validation'}",
+            f"the backbone may end after {', '.join(feature_layers)}; received {printable(layer)[:80]!r}",
+            hint=f"leave --feature-layer out, and {otherwise}",
             code="relearn-feature-layer",
         )
     return backbone.until(feature_layers[layer])
@@ -60,20 +62,20 @@ def choose_feature_layer(
     seed: int,
     reporter: Reporter,
 ) -> tuple[Features, tuple[str, ...]]:
-    """The backbone up to the place behind which a linear head does best, by cross-validation on training and validation
+    """The backbone up to the layer on which a linear head does best, by cross-validation on training and validation
     images.
 
-    Where it can only be taken whole, where its features are too many, or where there are hardly any images, it stays
-    whole.
+    It stays whole where it can only be used whole, where it has too many features, or where there are hardly any
+    images.
 
     Args:
         backbone: as it is.
         prepared: images in its form.
-        own: some of those that it was trained on.
+        own: some of the images that it was trained on.
         augmented_views: how many versions of each the head will learn from.
         device, precision: as for `Features`.
         seed: decides which images serve, and the folds.
-        reporter: told how far it is.
+        reporter: hears how far it is.
 
     Returns:
         What gives the shortened backbone's features, and what was found, in plain sentences.
@@ -98,7 +100,7 @@ def choose_feature_layer(
     targets = torch.from_numpy(np.ascontiguousarray(dataset.targets[rows], np.int64))
     sources, losses = [], []
     for number, feature_layer in enumerate(fits):
-        reporter.progress("places", number, len(fits))
+        reporter.progress("layers", number, len(fits))
         source = Features(backbone.until(feature_layer), device=device, precision=precision)
         features = np.empty((len(rows), feature_layer.width), np.float32)
         for part, exact in ((train, False), (validation, True)):
@@ -110,10 +112,13 @@ def choose_feature_layer(
         whitening = whitening_of(source.backbone, own, device)
         whitened = vectors if whitening is None else whitening.whitened(vectors)
         losses.append(cross_validated(whitened, targets, classes, seed))
-    reporter.progress("places", len(fits), len(fits))
+    reporter.progress("layers", len(fits), len(fits))
     best = losses.index(min(losses))
-    told = ", ".join(f"{feature_layer.layers[-1]} {loss:.3f}" for cut, loss in zip(fits, losses, strict=True))
-    note = f"the backbone ends behind {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; cross-entropy by places: {told}"
+    compared = ", ".join(f"{layer.layers[-1]} {loss:.3f}" for layer, loss in zip(fits, losses, strict=True))
+    note = (
+        f"the backbone ends after {fits[best].layers[-1]}: {fits[best].width:,} numbers an image; "
+        f"cross-entropy by layer: {compared}"
+    )
     return sources[best], (note,)
 
 

@@ -1,4 +1,9 @@
-"""The store of features."""
+"""The cache of features: an entry of the cache folder for each backbone, preparation of images and arithmetic.
+
+Two files grow side by side: `vectors`, float32 `(n, D)`, and `names`, which has for each vector 16 bytes that name the
+image (and the view of it) and 4 that check the vector. A batch's vectors are on the disk before its names are, so a
+kill costs one batch at most; what is torn is cut off by the next start.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +100,8 @@ class FeatureStore:
             for row, check in enumerate(checks):
                 if zlib.crc32(file.read(4 * self._width)) != check:
                     warnings.warn(
-                        f"{self.folder}: {whole - row} of {whole} features kept there are damaged; they are made anew",
+                        f"{self.folder}: {whole - row} of {whole} features cached there are damaged; "
+                        "they are computed again",
                         stacklevel=2,
                     )
                     whole = row

@@ -1,10 +1,4 @@
-"""The features of images: what a backbone makes of them, computed once and kept.
-
-The store is an entry of the cache folder for each backbone, preparation of images and arithmetic. Two files grow side
-by side: `vectors`, float32 `(n, D)`, and `names`, for each vector 16 bytes that name the image (and the view of it) and
-4 that check the vector. A batch's vectors are on the disk before its names are, so a kill costs one batch at most; what
-is torn is cut off by the next start.
-"""
+"""The features of images: what a backbone makes of them, computed once and cached."""
 
 from __future__ import annotations
 
@@ -43,7 +37,7 @@ _SAME = 0.99999
 _CLOSE = 0.995
 """The least cosine between an image's features in bfloat16 and in float32. With the ImageNet backbone it is 0.997 to
 0.9999, 0.9993 in the mean; from a photograph of a cat or a dog to its nearest among 1,400 the distance 1 - cosine is
-0.19 and more for 99 in 100. So what rounding moves is a fiftieth of what tells two images apart. Below it a backbone's
+0.19 and more for 99 in 100. So rounding changes a fiftieth of what separates two images. Below this a backbone's
 numbers do not suit bfloat16.
 """
 
@@ -64,15 +58,15 @@ class ComputeMode:
 class Features:
     """Gives the features of images for one backbone: from the store, or computed and put there.
 
-    What a head learns from may be quick, what is measured is exact: training images go through the backbone in bfloat16
-    where that is quick and agrees, validation and test images in float32, as a run's network answers later. No
-    stopwatch has a say in it, so that the same images give the same features again.
+    What a head learns from may be quick; what is measured is exact. Training images go through the backbone in bfloat16
+    where that is quick and agrees, validation and test images in float32, as a run's network answers later. Nothing is
+    timed, so that the same images give the same features again.
 
     Attributes:
         backbone: the network.
         width: D, how many there are of an image.
         computed: how many different ones were computed by this object.
-        found: how many others it was asked for, which the store had.
+        found: how many others it was asked for that the store had.
     """
 
     def __init__(
@@ -127,7 +121,7 @@ class Features:
             exact: in float32.
             views: how a view differs from the image; None: the images as they are.
             view: the number of the view, from 1: it and the image's content decide the view.
-            progress: told how many of them are done.
+            progress: hears how many of them are done.
 
         Raises:
             MachineError: the cache folder cannot be used, or its disk is full; an image does not fit into memory
@@ -187,8 +181,8 @@ class Features:
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
     def _compute(self, images: Tensor, mode: ComputeMode) -> NDArray[np.float32]:
-        # Always a whole batch: another number of images may be computed in another order, and an image's features shall
-        # be its own.
+        # Always a whole batch: another number of images may be computed in another order, and an image's features must
+        # not depend on the others.
         count, together = len(images), self._together()
         whole = images if count == together else images[torch.arange(together) % count]
         with memory_for(lambda free: self._too_large(together, free)):
@@ -210,7 +204,8 @@ class Features:
 
     def _key(self, mode: ComputeMode) -> str:
         backbone, kind = self.backbone, torch.device(self._device).type
-        content = f"features 2 {backbone.digest} {backbone.form} {backbone.normalisation} {mode.precision} {kind} {torch.__version__}"
+        prepared = f"{backbone.form} {backbone.normalisation}"
+        content = f"features 2 {backbone.digest} {prepared} {mode.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _choose(self, names: Sequence[bytes], images: Tensor) -> ComputeMode:

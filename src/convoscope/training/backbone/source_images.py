@@ -1,42 +1,38 @@
-"""The images that a backbone was trained on, and how those of one class vary in its eyes."""
+"""The images that a backbone was trained on, and the whitening that is fitted on them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-
 from ... import data
 from ...data import Prepared
 from ...errors import DataError, MachineError, ModelFileError
-from ..fit.defaults import small, view_recipe
-from ..heads.whitening import Whitening, fit_whitening
-from ..runs.run import Run
 from .backbone import Backbone
 from .features import Features
 from .sources import open_backbone
+from ..fit.defaults import small, view_recipe
+from ..heads.whitening import Whitening, fit_whitening
+from ..runs.run import Run
+from pathlib import Path
 
 IMAGES = 1_000
-"""So many of the backbone's own images are asked, each class in proportion."""
+"""The most of the backbone's own images that are used, each class in proportion."""
 FEWEST = 100
-"""With fewer of them, beyond one for each class, nothing is learned."""
+"""With fewer of them, beyond one for each class, nothing is fitted."""
 _VIEWS = 4
-"""Looks at each of them where images are small."""
+"""Augmented views of each of them where images are small."""
 
 
 def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
     """Some of the images that a backbone was trained on, in its form.
 
-    Of a run that was relearned these are the images of the run whose backbone it took over: what it knows, it knows
-    from them.
+    Of a relearned run these are the images of the run whose backbone it uses: that learned from them.
 
     Returns:
-        The images, or None where there are none that help; and what there is to be said, in a plain sentence, or
-        nothing.
+        The images, or None where there are none that help; and what is to be said, in a plain sentence, or nothing.
     """
     try:
-        run = _taught(backbone)
+        run = _origin(backbone)
         if run is None or run.settings.task != "classification":
             return None, ""
         dataset = run.prepared().dataset if run.settings.in_memory else run.dataset()
@@ -45,18 +41,16 @@ def own_images(backbone: Backbone) -> tuple[Prepared | None, str]:
         chosen = np.unique(np.linspace(0, len(train) - 1, min(IMAGES, len(train))).astype(np.int64))
         prepared = data.prepare(dataset.select(np.sort(ordered[chosen])), backbone.form)
     except (DataError, ModelFileError, MachineError) as error:
-        return (
-            None,
-            f"all features count alike, for the images that the backbone was trained on cannot be read: {error.reason}",
-        )
+        reason = "all features count alike, because the images that the backbone was trained on cannot be read"
+        return None, f"{reason}: {error.reason}"
     count = len(prepared.dataset)
     if count - len(dataset.classes) < FEWEST:
         return None, ""
     return prepared, f"what differs within a class among {count:,} images that the backbone was trained on counts less"
 
 
-def _taught(backbone: Backbone) -> Run | None:
-    """The run that taught the backbone what it knows; None where it comes from elsewhere."""
+def _origin(backbone: Backbone) -> Run | None:
+    """The run that trained the backbone; None where it comes from elsewhere."""
     run = backbone.run
     while run is not None and run.settings.relearned is not None:
         before = run.settings.relearned
@@ -76,7 +70,7 @@ def _taught(backbone: Backbone) -> Run | None:
 
 
 def whitening_of(backbone: Backbone, own: Prepared | None, device: str) -> Whitening | None:
-    """What differs within the classes of these images in the eyes of this backbone, which may be cut."""
+    """The whitening of this backbone's features, up to the layer where it ends, fitted on these images."""
     if own is None:
         return None
     source = Features(backbone, device=device, precision="float32")

@@ -28,7 +28,7 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
         backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of
             convoscope's, or any other one together with `model`.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a foreign safetensors file belongs to.
-        say: told what is being done.
+        say: hears what is being done.
 
     Raises:
         UsageError: no such backbone (`backbone-unknown`), or it has no head to replace (`backbone-without-head`).
@@ -40,7 +40,7 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
         if Path(text).is_dir() or not (os.path.lexists(text) or text.endswith(".safetensors")):
             raise UsageError(
                 "model",
-                f"goes with a .safetensors file from elsewhere; {printable(text)[:80]!r} says itself what it is",
+                f"is only for a .safetensors file from elsewhere; received {printable(text)[:80]!r}",
                 hint="leave --model out",
                 code="backbone-model",
             )
@@ -67,7 +67,7 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
     try:
         run = Run.open(text)
         made = _of_run(run)
-        # A checkpoint that lies elsewhere than in its run's folder goes by its own name.
+        # A checkpoint outside its run's folder goes by its own name.
         alone = Path(text).is_file() and not (run.folder / "run.toml").exists()
         return replace(made, name=str(Path(text).absolute())) if alone else made
     except ModelFileError as error:
@@ -79,7 +79,8 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
 def _unknown(text: str) -> UsageError:
     return UsageError(
         "backbone",
-        f"expected imagenet, timm:NAME, torchvision:NAME, a run's folder or a .safetensors file; received {printable(text)[:80]!r}",
+        "expected imagenet, timm:NAME, torchvision:NAME, a run's folder or a .safetensors file; "
+        f"received {printable(text)[:80]!r}",
         hint="with no weights of your own: convoscope relearn imagenet SOURCE",
         code="backbone-unknown",
     )
@@ -115,15 +116,16 @@ def _of_file(path: Path, model: str) -> Backbone:
     if named is None or named.layers:
         raise UsageError(
             "model",
-            f"expected the library's network that the file belongs to, timm:NAME or torchvision:NAME; received {printable(model)[:80]!r}",
-            hint="a checkpoint of convoscope's says itself what it is: leave --model out",
+            "expected the library's network that the file belongs to, timm:NAME or torchvision:NAME; "
+            f"received {printable(model)[:80]!r}",
+            hint="for a checkpoint of convoscope's leave --model out",
             code="backbone-model",
         )
     tensors, _ = weights.read_foreign(path)
     # Half precision is what many files are kept in; networks here compute in float32.
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     backbone = _of_library(str(path), model, tensors)
-    backbone.network((), 2)  # whether every tensor fits is told before anything long begins
+    backbone.network((), 2)  # so that a tensor that does not fit is found before anything long begins
     return backbone
 
 
@@ -132,13 +134,14 @@ def _of_run(run: Run) -> Backbone:
     if settings.model.startswith("custom:"):
         raise UsageError(
             "backbone",
-            f"{printable(run.folder)} trained a module of your own ({printable(settings.model)}), whose head is not known",
+            f"{printable(run.folder)} trained a module of your own ({printable(settings.model)}), "
+            "whose head is not known",
             hint="choose a run of a model with a text or a name",
             code="backbone-custom",
         )
     relearned = settings.relearned
     tensors = run.weights()
-    # Whether model and weights go together is told before anything is made of them.
+    # A model and weights that do not fit are found before anything is made of them.
     checkpoint.load_weights(blank_network(settings, tensors, run.folder), tensors, run.folder)
     shape = (settings.input.height, settings.input.width, settings.input.channels)
     text = models.backbone_text(settings.model, head=len(relearned.layers) if relearned else 1)

@@ -1,1 +1,1 @@
-"""`train`, `resume` and `relearn`: each decides everything, says so, writes it down, and then has it done."""
+"""`train`, `resume` and `relearn`: each decides everything, says so, writes it down, and then does it."""

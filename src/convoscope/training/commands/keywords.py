@@ -80,5 +80,5 @@ def take(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
 
 
 def take_recipe(options: Mapping[str, Any], *others: type) -> dict[str, Any]:
-    """The options that belong to none of the others: the recipe's, and what is misspelled, which `Recipe.read` names."""
+    """The options that belong to none of the others: the recipe's, and misspelled ones, which `Recipe.read` names."""
     return {name: value for name, value in options.items() if not any(name in kind.__annotations__ for kind in others)}

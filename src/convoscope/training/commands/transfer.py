@@ -1,5 +1,5 @@
-"""`relearn`: new classes on a trained backbone (transfer learning). Its features are computed once for each image, a new
-head is made of them, and then, if asked, the backbone is fine-tuned.
+"""`relearn`: new classes on a trained backbone (transfer learning). Its features are computed once for each image, and
+a new head is made of them. Then, if asked for, the backbone is fine-tuned.
 
 The result is a run like any other. Its first epoch is the head's: the frozen backbone and the new head, written as a
 checkpoint. Where the backbone is fine-tuned, that checkpoint is what a resumed training goes on from (linear probing,

@@ -1,1 +1,1 @@
-"""What every part of training rests on: recipe, chance, engine, loss, optimiser, and files that are read without trust."""
+"""What every part of training rests on: recipe, randomness, engine, loss, optimiser, and files that are not trusted."""

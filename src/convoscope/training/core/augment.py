@@ -69,13 +69,13 @@ def augment(
 
 def affine_maps(draws: Tensor, recipe: Recipe) -> Tensor:
     """The map from output to input coordinates (-1..1 along each side) for each image: `(N, 2, 3)`."""
-    spread = draws * 2 - 1  # -1..1
-    angle = spread[:, 1] * math.radians(recipe.rotate)
-    slant = torch.tan(spread[:, 2] * math.radians(recipe.shear))
+    signed = draws * 2 - 1  # -1..1
+    angle = signed[:, 1] * math.radians(recipe.rotate)
+    slant = torch.tan(signed[:, 2] * math.radians(recipe.shear))
     limit = math.log(1 / (1 - recipe.zoom)) if recipe.zoom else 0.0
-    scale = torch.exp(spread[:, 3] * limit)
+    scale = torch.exp(signed[:, 3] * limit)
     # A little independent stretch along x, so that zooming changes the aspect as well (at most a quarter of the zoom).
-    stretch = torch.exp(spread[:, 4] * limit / 4)
+    stretch = torch.exp(signed[:, 4] * limit / 4)
     mirror = torch.where(draws[:, 0] < 0.5, -1.0, 1.0) if recipe.flip else torch.ones_like(angle)
     cos, sin = torch.cos(angle), torch.sin(angle)
     side = torch.sqrt(1 - draws[:, 13] * (1 - recipe.crop))  # of the part that is cut out
@@ -85,13 +85,13 @@ def affine_maps(draws: Tensor, recipe: Recipe) -> Tensor:
     maps[:, 0, 1] = mirror * (slant * cos - sin) * scale
     maps[:, 1, 0] = sin * scale * stretch
     maps[:, 1, 1] = (slant * sin + cos) * scale
-    maps[:, 0, 2] = spread[:, 5] * recipe.shift * 2 + spread[:, 14] * (1 - side)
-    maps[:, 1, 2] = spread[:, 6] * recipe.shift * 2 + spread[:, 15] * (1 - side)
+    maps[:, 0, 2] = signed[:, 5] * recipe.shift * 2 + signed[:, 14] * (1 - side)
+    maps[:, 1, 2] = signed[:, 6] * recipe.shift * 2 + signed[:, 15] * (1 - side)
     return maps
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images `(N, C, H, W)` as float32 of another size, bilinear with antialiasing; of their own size they stay exact."""
+    """Images `(N, C, H, W)` as float32 of another size, bilinear with antialiasing; of their own size exact."""
     if tuple(images.shape[2:]) == size:
         return images.float()
     return F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)

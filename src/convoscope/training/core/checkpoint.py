@@ -1,8 +1,7 @@
 """Checkpoints: one safetensors file each, with its state as JSON in the metadata and a SHA-256 over every byte.
 
-Nothing here can run code: no pickle, ever. A file that is damaged, cut, foreign or hostile is refused before anything
-    of
-its claimed size is allocated, with a plain reason.
+Nothing here can run code: no pickle, ever. A file that is damaged, cut, foreign or hostile is refused, with a plain
+reason, before anything of its claimed size is allocated.
 Format: https://huggingface.co/docs/safetensors (8 bytes of header length, JSON header, raw tensors).
 """
 
@@ -31,7 +30,8 @@ _MAX_HEADER_BYTES = 40_000_000
 _MAX_HEADER_VALUES = 2_000_000
 """100,000 epochs' figures fit; read in about a second."""
 _BYTES_OF = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1, "C64": 8,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
     "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
 }  # fmt: skip
 """The types of numbers that torch knows, by the format's names."""
@@ -65,7 +65,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The tensors by name, and the state.
 
     Raises:
-        ModelFileError: the file is missing, damaged, no checkpoint of convoscope's, or of a newer format.
+        ModelFileError: the file is missing, damaged, not a checkpoint of convoscope's, or of a newer format.
     """
     content, metadata = _read(path)
     header_length = int.from_bytes(content[:8], "little")
@@ -98,11 +98,11 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             code="checkpoint-newer",
         )
     try:
-        # A loss that was not finite stands in the history as NaN.
-        told = parse_json(state.encode(), values=_MAX_HEADER_VALUES, not_finite=True)
-        if not isinstance(told, dict):
-            raise ValueError("its state is no table")
-        return safetensors.torch.load(content), told
+        # A loss that was not finite is NaN in the history.
+        content_of_state = parse_json(state.encode(), values=_MAX_HEADER_VALUES, not_finite=True)
+        if not isinstance(content_of_state, dict):
+            raise ValueError("its state is not a table")
+        return safetensors.torch.load(content), content_of_state
     except (safetensors.SafetensorError, ValueError) as error:
         raise _damaged(path, f"damaged ({printable(error)})") from None
 
@@ -180,16 +180,16 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 
 def _check_header(path: Path, header: bytes, data_bytes: int) -> dict[str, Any]:
-    """The tensors lie one behind the other in the data, without holes, and no name stands twice. Returns the metadata."""
+    """Check that the tensors follow each other without gaps and that no name comes twice. Returns the metadata."""
     try:
         entries: dict[str, Any] = parse_json(header, values=_MAX_HEADER_VALUES, twins=False)
         metadata = entries.pop("__metadata__", {})
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata are no table")
+            raise ValueError("its metadata are not a table")
         position = 0
         for begin, end in sorted(_span(entry) for entry in entries.values()):
             if begin != position:
-                raise ValueError("its tensors overlap or leave holes")
+                raise ValueError("its tensors overlap or leave gaps")
             position = end
     except ValueError as error:
         raise _damaged(path, f"damaged header ({printable(error)})") from None
@@ -204,7 +204,7 @@ def _damaged(path: Path, reason: str) -> ModelFileError:
 
 
 def _span(entry: Any) -> tuple[int, int]:
-    """Where a tensor lies, if its entry in the header is sound: its type is known, and its shape fills the place."""
+    """A tensor's place, if its entry in the header is sound: its type is known, and its shape fills the place."""
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)], **more} if not more:
             sound = dtype in _BYTES_OF and len(shape) <= 64 and all(type(side) is int and side >= 0 for side in shape)
@@ -259,7 +259,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
         raise ModelFileError(
             path,
             "its weights do not fit this model: " + "; ".join(printable(fault) for fault in faults[:5]) + more,
-            hint="build the model whose text stands in the run's run.toml",
+            hint="build the model whose text is in the run's run.toml",
             code="weights-do-not-fit",
         )
     network.load_state_dict(tensors)

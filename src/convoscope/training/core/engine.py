@@ -20,7 +20,7 @@ from ...errors import MachineError, UsageError
 from .recipe import MOST_THREADS, EngineSettings, Recipe
 
 _WORTH = 1.15
-"""How much faster an arithmetic must be before it is preferred to plain float32."""
+"""How many times faster an arithmetic must be before it is preferred to plain float32."""
 _SMALL = 0.05
 """Seconds of a step below which one thread is tried against all."""
 _ROUNDS = 5
@@ -70,7 +70,7 @@ class Engine(EngineSettings):
 
 
 def all_threads() -> int:
-    """What torch computes on when it is not told."""
+    """How many threads torch uses by default."""
     return min(torch.get_num_threads(), MOST_THREADS)
 
 
@@ -103,11 +103,11 @@ def pick_device(wanted: str) -> str:
 
 
 def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], recipe: Recipe) -> Engine:
-    """Pick precision, memory format and threads by timed steps of copies of the network, in turn, so that noise hits
+    """Pick precision, memory format and threads by timed steps of copies of the network, in turn, so that noise affects
     all alike.
 
-    A recipe that names a precision is taken at its word and nothing is timed: so the resolved recipe of a run, given
-    again, computes the very same numbers.
+    If the recipe names a precision, that is used and nothing is timed: so the resolved recipe of a run, given again,
+    computes the very same numbers.
 
     Args:
         network: on the device.
@@ -151,7 +151,7 @@ def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Te
         engine = trial.engine
         cosine = float(torch.nn.functional.cosine_similarity(trial.gradient, first.gradient, dim=0))
         tried.append(f"{engine.words} {_milliseconds(trial.seconds)}")
-        # One thread less is worth a little time; another arithmetic has to earn its place.
+        # Fewer threads are worth a little time; another arithmetic must be clearly faster.
         gain = 1 / _WORTH if engine.threads < threads else _WORTH
         if engine.precision == "bfloat16":
             tried[-1] += f" (gradients agree to {cosine:.4f})"

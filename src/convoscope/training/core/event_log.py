@@ -1,8 +1,8 @@
 """The run's growing files: events.jsonl, metrics.csv and TensorBoard's. Lines are appended and flushed.
 
-A checkpoint remembers how long events.jsonl was. A resumed run cuts it there, so that no step stands twice and a torn
-last line is dropped; metrics.csv is written anew from the checkpoint's own history. The checkpoint's word alone is not
-enough: whole lines of epochs that are done stay, and a file that does not begin as a journal is left as it is.
+A checkpoint remembers how long events.jsonl was. A resumed run cuts it there, so that no step is in it twice and a torn
+last line is dropped; metrics.csv is written anew from the checkpoint's own history. Still, whole lines of epochs that
+are done stay, whatever the checkpoint says, and a file that does not begin as an event log is left as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import MachineError, ModelFileError, printable, shell_word
-from ...files import machine_error, make_own_folder, open_own, open_plain, write_text
+from ...files import machine_error, make_own_folder, open_own, write_text
 from .reporter import COLUMNS, EpochMetrics
 
 
@@ -31,7 +31,7 @@ class EventLog:
         keep_bytes: how much of events.jsonl belongs to the checkpoint that the run goes on from.
 
     Raises:
-        MachineError: the disk is full, the folder cannot be written to, or something there is no plain file.
+        MachineError: the disk is full, the folder cannot be written to, or something there is not a plain file.
         ModelFileError: events.jsonl is something else (`events-foreign`).
     """
 
@@ -44,7 +44,7 @@ class EventLog:
                 # Without buffers: what a full disk refused is not tried again when the file is closed.
                 self._events = undo.enter_context(open(path, "a+b", buffering=0, opener=open_own))
                 self._events.truncate(
-                    _justified(path, self._events, keep_bytes, history[-1]["epoch"] if history else 0)
+                    _length_to_keep(path, self._events, keep_bytes, history[-1]["epoch"] if history else 0)
                 )
                 self._events.seek(0, os.SEEK_END)
                 write_text(folder / "metrics.csv", ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, history)))
@@ -178,7 +178,7 @@ _BEGINNING = b'{"event": '
 _LONGEST_LINE = 1_000_000
 
 
-def _justified(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
+def _length_to_keep(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
     """How much of events.jsonl stays: its whole lines up to `keep_bytes`, and in any case those of the epochs that are
     done.
     """
@@ -188,7 +188,7 @@ def _justified(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
         if not _BEGINNING.startswith(file.read(len(_BEGINNING))):
             raise ModelFileError(
                 path,
-                "holds something else than a run's events, and is left as it is",
+                "holds something other than a run's events, and is left as it is",
                 hint=f"if it is of no use to you: rm {shell_word(path)}",
                 code="events-foreign",
             )
@@ -201,19 +201,9 @@ def _justified(path: Path, events: FileIO, keep_bytes: int, epochs: int) -> int:
 
 
 def _is_done(line: bytes, epochs: int) -> bool:
-    """Whether it tells of one of the first so many epochs."""
+    """Whether it is an event of one of the first `epochs` epochs."""
     try:
         event = json.loads(line)
         return event["event"] in ("step", "epoch") and 1 <= event["epoch"] <= epochs
     except (ValueError, LookupError, TypeError, RecursionError):
         return False
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a run, in order. A torn last line (a killed run) is left out."""
-    events: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError), open(path, "rb", opener=open_plain) as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                events.append(json.loads(line))
-    return events

@@ -1,8 +1,7 @@
-"""The memory of training steps: how much one takes, and that the process keeps what it frees, because the next one asks
-for the same again.
+"""Freed memory stays with the process while it trains, because the next step asks for the same again.
 
 By default glibc gives large pieces back to the system at once and gets them anew, page by page, in every layer of every
-step: with the tutorial's network for 150x150 photographs that was a third of the time (255 ms a step, 162 so).
+step: with the tutorial's network for 150x150 photographs that was a third of the time (255 ms a step, 162 ms without).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _TRIM_DEFAULT, _MMAP_MAX_DEFAULT = 128 * 1024, 65_536
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """While this is open, freed memory stays with the process; afterwards it is given back. Elsewhere than with glibc
+    """While this is open, freed memory stays with the process; afterwards it is given back. Without glibc
     nothing changes.
     """
     libc = None

@@ -13,16 +13,13 @@ of what is right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ...data import Task
+from dataclasses import dataclass
 from numpy.typing import NDArray
 from torch import Tensor
-
-from ...data import Task
-
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -80,8 +77,8 @@ class Objective:
         return float((predicted == targets).sum())
 
     def accuracy(self, right: float, loss: float, images: int) -> float:
-        """The share that is right. For numbers R2 = 1 - loss, because the scaled targets of the training part vary by
-        1.
+        """The share that is right. For numbers R2 = 1 - loss, because the variance of the training part's scaled
+        targets is 1.
         """
         return 1 - loss if self.task == "regression" else right / max(images, 1)
 

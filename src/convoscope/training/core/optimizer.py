@@ -95,7 +95,7 @@ class Optimizer:
         if self._matrices is not None:
             ours = set(map(id, self._matrices.parameters))
             trainable = [parameter for parameter in trainable if id(parameter) not in ours]
-        shares = _rate_shares(network, recipe)
+        shares = _lr_factors(network, recipe)
         groups = [
             {"params": chosen, "weight_decay": recipe.weight_decay if large else 0.0, "share": share}
             for share in sorted(set(shares.values()), reverse=True)
@@ -152,8 +152,8 @@ class Optimizer:
         """Put back what `tensors` gave.
 
         Args:
-            tensors: of a checkpoint; other ones than the optimiser's are passed over.
-            path: where they stand, for messages.
+            tensors: of a checkpoint; those that are not the optimiser's are ignored.
+            path: the checkpoint, for messages.
             begun: whether a step was made, so that there must be some.
 
         Raises:
@@ -212,8 +212,8 @@ def _kept(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
 
 
-def _rate_shares(network: nn.Module, recipe: Recipe) -> dict[int, float]:
-    """By each parameter's identity: its rate as a share of the last block's."""
+def _lr_factors(network: nn.Module, recipe: Recipe) -> dict[int, float]:
+    """For each parameter's identity: its rate as a share of the last block's."""
     if recipe.block_decay == 1:
         return {id(parameter): 1.0 for parameter in network.parameters()}
     parameters = dict(network.named_parameters())

@@ -1,4 +1,4 @@
-"""How to train: every knob with its meaning and unit. The same sentences are the command line's help."""
+"""How to train: every setting with its meaning and unit. The same sentences are the command line's help."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...errors import UsageError, printable
 from ...suggestions import did_you_mean
 
-_TOLD = 20
-"""So many faults are named in one message."""
+_MOST_FAULTS = 20
+"""How many faults one message names."""
 MOST_THREADS = 1024
 
 
 class Recipe(BaseModel):
     """One training's settings. Frozen; an unknown or impossible value is refused with the key's name.
 
-    `Recipe()` holds neutral values; `convoscope.training.choose_recipe` fills in what suits a dataset and a model.
+    `Recipe()` holds neutral values; `choose_recipe` in `fit/defaults.py` fills in what suits a dataset and a model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd's momentum; adam's and adamw's beta1")
     beta2: float = Field(0.999, ge=0, lt=1, description="adam's and adamw's memory of squared gradients")
     weight_decay: float = Field(
-        0.01, ge=0, le=10, description="pull of the weights (not biases, not norms) towards zero"
+        0.01, ge=0, le=10, description="how fast weights (not biases, not norms) shrink towards zero"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="how the rate falls to zero after the warm-up"
@@ -52,9 +52,9 @@ class Recipe(BaseModel):
     )
     sampling: Literal["all", "balanced"] = Field("all", description="balanced: each class equally often in an epoch")
     flip: bool = Field(False, description="mirror left and right, every other image")
-    rotate: float = Field(0.0, ge=0, le=180, description="turn by up to so many degrees either way")
+    rotate: float = Field(0.0, ge=0, le=180, description="rotate by up to this many degrees either way")
     shift: float = Field(0.0, ge=0, le=1, description="move by up to this share of the side either way")
-    shear: float = Field(0.0, ge=0, le=60, description="slant by up to so many degrees either way")
+    shear: float = Field(0.0, ge=0, le=60, description="shear by up to this many degrees either way")
     zoom: float = Field(0.0, ge=0, lt=1, description="enlarge or shrink by up to this share: 0.2 is factor 0.8 to 1.25")
     crop: float = Field(
         1.0, gt=0, le=1, description="cut out a random part of at least this share of the area; 1: the whole image"
@@ -74,22 +74,26 @@ class Recipe(BaseModel):
         1.0,
         gt=0,
         le=1,
-        description="train on images of this share of the input side in the last 30 % of the epochs, at least the last one",
+        description="train on images of this share of the input side in the last 30 % of the epochs, "
+        "and in any case in the last one",
     )
     trained_blocks: int = Field(
         0,
         ge=0,
         le=100_000,
-        description="only so many of the network's last blocks (convolution with norm, residual, dense layer) learn; 0: all",
+        description="only this many of the network's last blocks (convolution with norm, residual, dense layer) learn; "
+        "0: all",
     )
     block_decay: float = Field(
         1.0, gt=0, le=1, description="each block's rates are this share of those of the block behind it"
     )
     freeze_norm: bool = Field(
-        False, description="batch norm keeps the mean and spread that it has; its scale and shift learn"
+        False, description="batch norm keeps its mean and standard deviation; its scale and shift learn"
     )
     ema: float = Field(0.0, ge=0, lt=1, description="average of the weights over about this share of an epoch; 0: none")
-    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation value; 0: never")
+    patience: int = Field(
+        0, ge=0, description="stop after this many epochs without a better validation value; 0: never"
+    )
     save_every: float = Field(10.0, ge=0, le=86_400, description="seconds between two checkpoints; 0: after every step")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -118,7 +122,7 @@ class Recipe(BaseModel):
 
 
 class EngineSettings(BaseModel):
-    """How a network is run: what stands of it in a run. `Engine` does it."""
+    """How a network is run, as a run records it. `Engine` does it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,7 +137,7 @@ def recipe_error(error: ValidationError) -> UsageError:
     """All faults of a configuration in one message, each with its key, what came and, for a typo, the nearest key."""
     faults, meanings, unknown = [], [], False
     found = error.errors(include_url=False)
-    for fault in found[:_TOLD]:
+    for fault in found[:_MOST_FAULTS]:
         key = printable(".".join(str(part) for part in fault["loc"]))[:80]
         if fault["type"] == "extra_forbidden":
             unknown = True
@@ -144,7 +148,7 @@ def recipe_error(error: ValidationError) -> UsageError:
             faults.append(f"{key}: {message}; received {reprlib.repr(fault['input'])}")
             if key in Recipe.model_fields:
                 meanings.append(f"{key}: {Recipe.model_fields[key].description}")
-    if len(found) > _TOLD:
-        faults.append(f"and {len(found) - _TOLD} more")
+    if len(found) > _MOST_FAULTS:
+        faults.append(f"and {len(found) - _MOST_FAULTS} more")
     hint = "settings: " + ", ".join(Recipe.model_fields) if unknown else "; ".join(meanings)
     return UsageError("recipe", "; ".join(faults), hint=hint, code="recipe-invalid")

@@ -1,4 +1,4 @@
-"""What a training tells whoever started it. The terminal, a notebook and a test each listen in their own way."""
+"""What a training reports. The terminal, a notebook and a test each listen in their own way."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class EpochMetrics(TypedDict):
     """One epoch's figures, as in `metrics.csv`.
 
-    Losses and accuracies of `train_` are means over the epoch while the weights change, on augmented images; those of
-    `val_` are measured after it on the validation part, and None where there is none. For regression the accuracy is
+    `train_` losses and accuracies are means over the epoch while the weights change, on augmented images; `val_`
+    ones are measured after it on the validation part, and None where there is none. For regression the accuracy is
     R2. `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
     """
 
@@ -60,7 +60,7 @@ class HistoryRow(BaseModel):
 
 def value_of_row(row: EpochMetrics) -> list[float]:
     """What epochs are compared by, more is better: the size trained on, validation accuracy, then loss. The test part
-    has no say.
+    plays no role.
 
     Without a validation part: the training loss.
     """

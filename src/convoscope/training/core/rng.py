@@ -1,4 +1,4 @@
-"""Order and chance as functions, not states.
+"""Order and randomness as functions, not states.
 
 The order of the images in an epoch is f(seed, epoch); what happens to an image is f(seed, epoch, image). Nothing has to
 be saved to go on exactly, and nothing depends on batches, workers or threads.
@@ -40,7 +40,9 @@ def image_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def balanced_order(seed: int, epoch: int, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """As many images as there are, each class equally often: rare classes are repeated, each repeat in another order."""
+    """As many images as there are, each class equally often. Rare classes are repeated,
+    each time in another order.
+    """
     count = len(targets)
     classes = np.unique(targets)
     generator = _generator(seed, epoch)
@@ -70,7 +72,7 @@ def reseed(seed: int, device: str) -> None:
 
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
-    """Whatever is seeded and drawn while this is open, torch's own generators are afterwards as they were before."""
+    """Torch's own generators are afterwards as they were before, whatever is seeded and drawn while this is open."""
     before = torch.get_rng_state()
     on_cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:

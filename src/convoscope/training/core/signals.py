@@ -17,7 +17,7 @@ class StopSignals:
     """While this context is open, the first signal is remembered in `number`; a second one ends the process at once.
 
     Until `defer` is called there is nothing to save, and the first signal leaves the context at once, by `Interrupted`.
-    On its way there it is a `KeyboardInterrupt`, which no library's `except Exception` takes for a fault of its own.
+    On its way there it is a `KeyboardInterrupt`, which no library's `except Exception` catches.
     Outside the main thread signals cannot be caught, and nothing changes.
     """
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .reporter import Reporter
 
 _COPIES = 8
-"""The weights, so often: gradients, moments, an average, the best, and what the arithmetics are tried on."""
+"""How often the weights are held: gradients, moments, an average, the best, and copies that the engine is tried on."""
 _SURELY = 1.5
-"""A step that needs so much more than there is will not fit, however rough the estimate is."""
+"""A step that needs this many times what there is will not fit, however rough the estimate is."""
 _SPARED = 0.8
-"""So much of what is free a batch may take that is advised."""
+"""The share of what is free that an advised batch may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class StepMemory:
         size: their height and width.
         image: bytes of one image on its way through the network and back.
         weights: bytes of the weights and all that is kept beside them.
-        device: where it is made.
+        device: where the step is computed.
     """
 
     batch: int
@@ -63,7 +63,7 @@ class StepMemory:
         return self.batch * self.image + self.weights
 
     def free(self, *, swap: bool = False) -> int | None:
-        """Bytes that may still be taken on the device, see `free_memory`; None where nobody says."""
+        """Bytes that may still be taken on the device, see `free_memory`; None where it is not known."""
         if self.device.startswith("cuda"):
             return int(torch.cuda.mem_get_info(self.device)[0])
         return free_memory(swap=swap) if self.device == "cpu" else None
@@ -86,7 +86,7 @@ class StepMemory:
         reporter.warn(f"{error.reason}; should the system end the training: {error.hint}")
 
     def error(self, free: int | None, *, saved: bool = False) -> MachineError:
-        """The error of this step where it does not fit. `free`: what was free before; `saved`: there is a checkpoint."""
+        """The error where this step does not fit. `free`: what was free before; `saved`: there is a checkpoint."""
         height, width = self.size
         fits = max(1, self.batch // 4)
         if free is not None:

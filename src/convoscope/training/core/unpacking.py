@@ -1,10 +1,9 @@
-"""A process of its own that turns a .pth file into safetensors: `python -m convoscope.training.core.unpacking`, bytes in,
-bytes out.
+"""A process of its own that turns a .pth file into safetensors, bytes in, bytes out:
+`python -m convoscope.training.core.unpacking`.
 
-The one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a known one
-before (see
-`weights.py`). Still the process may do nothing but compute: it writes no file, and reaches no network and no other
-    program.
+This is the one place where `torch.load` is used, weights-only, and only for files whose SHA-256 was compared with a
+known one before (see `weights.py`). Even so, the process may do nothing but compute: it writes no file, and reaches no
+network and no other program.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
     flags = arguments[2] if event == "open" and len(arguments) > 2 else 0
     writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
     if writes or (event.startswith(_FORBIDDEN) and event not in ("os.listdir", "os.scandir")):
-        raise PermissionError(f"{event} has no place here")
+        raise PermissionError(f"{event} is not allowed here")
 
 
 def main() -> int:
@@ -53,9 +52,9 @@ def main() -> int:
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(values, dict) or not all(isinstance(value, torch.Tensor) for value in values.values()):
-            raise ValueError("it holds something else than tensors with names")
+            raise ValueError("it holds something other than tensors with names")
         tensors = {str(name): value.detach().clone().contiguous() for name, value in values.items()}
-        # safetensors has an order of its own; the file's stands beside it.
+        # safetensors has an order of its own; the file's is kept beside it.
         packed = safetensors.torch.save(tensors, {"names": json.dumps(list(tensors))})
     except Exception as error:
         print(str(error).strip().split("\n")[0][:300], file=sys.stderr)  # noqa: T201 - its reader is `weights.py`

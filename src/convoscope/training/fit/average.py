@@ -9,8 +9,7 @@ from torch import nn
 
 
 class WeightAverage:
-    """An exponential moving average of the weights and buffers, on which validation looks and which is kept as the
-    best.
+    """An exponential moving average of the weights and buffers. Validation measures it, and it is kept as the best.
 
     `share`: over about this share of an epoch; the first steps count fully, so that the start is forgotten soon.
     """

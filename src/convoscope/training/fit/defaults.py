@@ -1,6 +1,6 @@
-"""Which model and which recipe suit a dataset, when the user does not say.
+"""Which model and which recipe suit a dataset, where the user does not choose.
 
-Three kinds of sets are told apart by their images and their number; each recipe's figures stand in docs/training.md.
+There are three kinds of sets, by the size and the number of the images; docs/training.md has each recipe's figures.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TINY_SIDE = 8
 SMALL_SIDE = 40
 """Images up to this side are digits, drawings, icons; larger ones are photographs."""
 MANY = 10_000
-"""From so many training images on, a few epochs are enough."""
+"""From this many training images on, a few epochs are enough."""
 SHOWN = 80_000
-"""How many images, repeats included, are shown of a small set of photographs."""
+"""How many images, repeats included, a training on a small set of photographs shows."""
 SMALL_SHOWN = 40_000
-"""How many are shown of a small set of small images."""
+"""How many a training on a small set of small images shows."""
 ALIKE = 0.6
-"""From this likeness of the classes to their mirror images on, training mirrors images."""
+"""From this similarity of the classes to their mirror images on, training mirrors images."""
 
 
 def choose_model(dataset: Dataset, form: InputFormat) -> str:
@@ -83,7 +83,8 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
                 chosen.setdefault("shift", 0.07)
     recipe = Recipe.read(chosen | {name: getattr(asked, name) for name in named})
     notes.append(
-        f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}; --set key=value changes any of it"
+        f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}; "
+        "--set key=value changes any of it"
     )
     return recipe, notes
 
@@ -165,7 +166,7 @@ def small(prepared: Prepared) -> bool:
 
 
 def view_recipe(prepared: Prepared) -> Recipe:
-    """How further views of an image differ from it, where a head learns from several."""
+    """How the augmented views of an image differ from it, where a head learns from several."""
     flip = mirror_likeness(prepared) >= ALIKE
     if small(prepared):
         return Recipe.read({"flip": flip, "rotate": 10.0, "shear": 10.0, "zoom": 0.15, "shift": 0.05})
@@ -176,8 +177,8 @@ def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     """How much each class's mean image resembles its own mirror image: the mean correlation, -1..1.
 
     Taken from each class's difference to the mean of all classes, over up to `at_most` training images of a class.
-    Clothes and most things are alike, digits and letters are not. Of several labels each one's images are a class here,
-    and those without any.
+    Clothes and most things are alike, digits and letters are not. Of several labels the images of each are a class
+    here, and so are those without any.
     """
     dataset = prepared.dataset
     rows = dataset.indices("train")
@@ -193,8 +194,8 @@ def mirror_likeness(prepared: Prepared, *, at_most: int = 500) -> float:
     likenesses = []
     for mean in means:
         own, mirrored = (mean - common).ravel(), (mean - common)[:, ::-1].ravel()
-        spread = own.std() * mirrored.std()
-        likenesses.append(((own - own.mean()) * (mirrored - mirrored.mean())).mean() / spread if spread > 1e-9 else 1.0)
+        scale = own.std() * mirrored.std()
+        likenesses.append(((own - own.mean()) * (mirrored - mirrored.mean())).mean() / scale if scale > 1e-9 else 1.0)
     return float(np.mean(likenesses))
 
 

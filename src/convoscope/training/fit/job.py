@@ -132,7 +132,8 @@ class Job:
             reporter.warn("there is no validation part: the epoch with the least training loss is kept as the best")
         if self.steps_in_epoch * self.recipe.batch_size < len(self.train):
             reporter.say(
-                "one image, a different one each time, is left out of an epoch: batch norm cannot learn from a batch of one"
+                "one image, a different one each time, is left out of an epoch: "
+                "batch norm cannot learn from a batch of one"
             )
 
 

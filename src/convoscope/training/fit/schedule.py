@@ -1,4 +1,6 @@
-"""What each epoch and step uses: order, image size, blending, learning rate. Each is a function of (job, epoch or step)."""
+"""What each epoch and step uses: order, image size, blending, learning rate. Each is a function of the job and of the
+epoch or step.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from .state import Progress
 
 def blend_share(job: Job, epoch: int, step: int) -> float:
     """Mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412): how much of its own each image of this step keeps,
-    0.5..1; the rest is the image before it in the batch. A function of (seed, step). The last 15 % of the epochs see
-    images as they are.
+    0.5..1; the rest is the image before it in the batch. A function of (seed, step). In the last 15 % of the epochs
+    images stay as they are.
     """
     recipe = job.recipe
     if not recipe.mixup or epoch >= 0.85 * recipe.epochs:

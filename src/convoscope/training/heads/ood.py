@@ -1,10 +1,10 @@
-"""Images of none of the classes: how far an image is from all training images, and from which distance on it is
+"""The out-of-distribution detector: how far an image is from all training images, and from which distance on it is
 unknown.
 
-Distance: 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022,
-    "Out-of-Distribution Detection with
-Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own confidence is no such measure: it is
-trained to choose among its classes and is often sure of things it has never seen.
+The distance is 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022,
+"Out-of-Distribution Detection with Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own
+confidence does not measure this: it is trained to choose among its classes, and is often sure of things it has never
+seen.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NEIGHBOURS = 5
-"""The rank of the training image that counts. With fewer than 5 times as many training images a smaller one."""
+"""The rank of the training image that counts. It is smaller with fewer than 5 times as many training images."""
 MOST = 2_000
-"""So many training images are kept, each class in proportion."""
+"""The most training images that are kept, each class in proportion."""
 FEWEST = 20
-"""Fewer validation images say nothing about a threshold."""
-_HAIR = 1e-5
+"""With fewer validation images no threshold can be set."""
+_MARGIN = 1e-5
 """A cosine in float32 is exact to about 1e-6."""
 _TENSOR = "ood.features"
 
@@ -103,10 +103,10 @@ def fit_ood_detector(
 
 
 def _just_above(far: NDArray[np.float32], place: int) -> float:
-    """A hair above this one of sorted distances: computed in another batch the same image's differs in its last digits."""
+    """A little above this one of the sorted distances: in another batch the same image's differs in its last digits."""
     own = float(far[place])
     beyond = next((float(other) for other in far[place + 1 :] if other > own), math.inf)
-    return own + min(_HAIR, (beyond - own) / 2)
+    return own + min(_MARGIN, (beyond - own) / 2)
 
 
 def _chosen(targets: NDArray[np.int64]) -> NDArray[np.int64]:

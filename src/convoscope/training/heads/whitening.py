@@ -1,12 +1,10 @@
-"""How the images of one class vary in a backbone's eyes, learned from the images that the backbone itself was trained
-on.
+"""Whitening of the within-class covariance: features count less where images of one class differ.
 
-What makes two images of one class differ there (where a stroke lies, how thick it is) will tell new classes apart no
-better, so a new head
-shall rest on it less: within-class covariance normalisation (Hatch et al. 2006, "Within-class covariance normalization
-    for SVM-based speaker
-recognition", https://doi.org/10.21437/Interspeech.2006-183). A few new images could not say what varies; the backbone's
-own can. Taken over are the directions of most variance only, and with the mean variance added, so that chance in few
+What makes two images of one class differ (the place of a stroke, its thickness) does not help to separate new classes
+either, so a new head relies on it less: within-class covariance normalisation (Hatch et al. 2006, "Within-class
+covariance normalization for SVM-based speaker recognition", https://doi.org/10.21437/Interspeech.2006-183). It is
+fitted on the images that the backbone itself was trained on (`backbone/source_images.py`): the few new ones could not
+show what varies. Only the directions of most variance are used, and the mean variance is added, so that chance in few
 images weighs little.
 """
 
@@ -19,9 +17,9 @@ import torch
 from torch import Tensor
 
 DIRECTIONS = 256
-"""So many directions at most."""
+"""The most directions that are used."""
 _SPARE = 64
-"""So many directions more are computed, for those that count to be exact."""
+"""How many directions more are computed, so that those that are used are exact."""
 _NOTHING = 1e-10
 """A variance below this share of the largest is rounding."""
 
@@ -49,9 +47,7 @@ class Whitening:
 
 
 def fit_whitening(features: Tensor, targets: Tensor) -> Whitening | None:
-    """The variation of features `(N, D)` of images of classes `targets` `(N,)`, or None where images of a class do not
-    differ.
-    """
+    """Fit it on features `(N, D)` of images of classes `targets` `(N,)`. None where images of a class do not differ."""
     present, targets = targets.unique(return_inverse=True)
     means = torch.zeros(len(present), features.shape[1]).index_add_(0, targets, features)
     rest = features - (means / targets.bincount()[:, None])[targets]

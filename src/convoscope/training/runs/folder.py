@@ -34,7 +34,7 @@ def start_again(folder: Path) -> str:
 
 
 def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
-    """Refuse a run's folder that holds something already, that would lie among the images and be taken for a class, or
+    """Refuse a run's folder that holds something already, that would be among the images and be taken for a class, or
     that cannot be made.
 
     Raises:
@@ -50,14 +50,14 @@ def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
         raise MachineError(
             folder,
             f"cannot be made: {printable(above)} may not be written to",
-            hint="say where else: --output FOLDER",
+            hint="choose another place: --output FOLDER",
             code="run-unwritable",
         )
     if lies_in(folder, source):
         raise UsageError(
             folder,
-            "the run would lie inside the data",
-            hint="say where else: --output FOLDER, or start from another folder",
+            "the run would be inside the data",
+            hint="choose another place: --output FOLDER, or start from another folder",
             code="output-inside-data",
         )
     if output is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -132,8 +132,7 @@ def drop_without_checkpoint(folder: Path) -> None:
 
 
 def check_own(folder: Path) -> None:
-    """Refuse a run's folder in which something else stands in the place of what a training, its test and its report
-    write.
+    """Refuse a run's folder in which something else is in the place of what a training, its test and its report write.
 
     Raises:
         MachineError: `not-a-plain-file`.

@@ -32,7 +32,7 @@ class Prediction:
     distance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As `predict --json` prints it. JSON knows no NaN: there it stands as None. Runs that has no
+        """As `predict --json` prints it. JSON has no NaN: it becomes None. Runs without an
         out-of-distribution detector have no distance.
         """
         scores = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}

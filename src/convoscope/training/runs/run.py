@@ -36,7 +36,7 @@ class Run:
     """A finished or unfinished training, opened from its folder.
 
     Attributes:
-        folder: where it lies; for a single checkpoint file the folder it lies in.
+        folder: where it is; for a single checkpoint file the folder that it is in.
         settings: what was asked and decided.
         history: the figures of each epoch that is done.
     """
@@ -163,8 +163,8 @@ class Run:
         """How many images the network answers at once: up to 256, fewer of large ones, so that the memory they take
         stays the same.
 
-        That number rests on the network alone, so the same images get the same answers to the last digit; but where the
-        machine has little memory left, they are fewer.
+        That number depends on the network alone, so the same images get the same answers to the last digit; but where
+        the machine has little memory left, it is smaller.
         """
         from ...models.footprint import BUDGET
 
@@ -191,7 +191,7 @@ class Run:
 
     def _least_bytes(self) -> int | None:
         """What one image takes at least, by the shapes alone: for when there is no memory left to try it. None: only a
-        trial tells.
+        trial shows it.
         """
         from ... import models
 
@@ -217,8 +217,8 @@ class Run:
             The answers `(n, K)`, and the distances `(n,)`, or None where the run has no out-of-distribution detector.
         """
         detector = self.ood_detector()
-        kept_from_before = self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
-        if kept_from_before and (self._exact if rows is None else self._exact[rows]).all():
+        cached = self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
+        if cached and (self._exact if rows is None else self._exact[rows]).all():
             assert self._features is not None
             features = self._features if rows is None else self._features[rows]
             answers = self._answer_features(features)
@@ -244,7 +244,7 @@ class Run:
         self._exact = np.ones(len(prepared.dataset), bool) if exact is None else exact
 
     def ood_detector(self) -> OodDetector | None:
-        """How the run tells images of none of its classes; None where it cannot. The same object each time."""
+        """Finds images of none of the run's classes; None where the run has no detector. The same object each time."""
         if self._ood_detector is None and self.settings.relearned is not None:
             from ..core import checkpoint
             from ..heads.ood import OodDetector
@@ -343,7 +343,7 @@ class Run:
         """
         single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
         if isinstance(images, np.ndarray) and images.ndim in (2, 3):
-            # A stack of grey images and one colour image have both three axes: the last axis tells.
+            # A stack of grey images and one colour image both have three axes: the last one decides.
             single = images.ndim == 2 or images.shape[2] in (1, 2, 3, 4)
         if not single and hasattr(images, "convert"):
             single = True

@@ -24,9 +24,9 @@ CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 
 
 def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMetrics]]:
-    """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, and without a look at its weights.
+    """A run's settings and history from `run.toml` and `metrics.csv` alone: quick, without reading its weights.
 
-    Bytes of file names that are no text stand escaped in the settings; else they are those of `Run.open`.
+    Bytes of file names that are not text are escaped in the settings; otherwise they are those of `Run.open`.
 
     Raises:
         ModelFileError: the folder holds no checkpoint (`run-empty`), or its `run.toml` cannot be read
@@ -75,9 +75,9 @@ def read_history(path: Path) -> list[EpochMetrics]:
 
 
 def _history_row(cells: dict[str, str]) -> EpochMetrics:
-    # There is no validation part where a figure of its is empty.
-    told = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
-    return HistoryRow.model_validate(told).row()
+    # Where a figure of the validation part is empty, there is no such part.
+    given = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
+    return HistoryRow.model_validate(given).row()
 
 
 def read_dataset(folder: Path, settings: Settings) -> Dataset:
@@ -109,12 +109,12 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
 def blank_network(
     settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
 ) -> nn.Module:
-    """The run's network with random weights, once it is known that `weights` can be its own: nothing is allocated by
-    hearsay.
+    """The run's network with random weights, built once it is known that `weights` can be its own, so that no file can
+    claim memory that its weights do not fill.
 
     Args:
         weights: its weights and buffers.
-        path: where they stand, for messages.
+        path: their file, for messages.
         module: the module of the user's own that the run trains, if it does.
 
     Raises:
@@ -130,7 +130,7 @@ def blank_network(
         raise ModelFileError(
             path.parent,
             f"this run trained a module of your own ({printable(settings.model)[:200]})",
-            hint="open it with Run.open(folder, model=your_module), go on with it with resume(folder, model=your_module)",
+            hint="open it with Run.open(folder, model=your_module), or go on with resume(folder, model=your_module)",
             code="run-needs-module",
         )
     try:
@@ -140,7 +140,7 @@ def blank_network(
             raise ModelFileError(
                 path,
                 f"its weights do not fit this model: it has {held:,} numbers, the model {wanted:,} parameters",
-                hint="build the model whose text stands in the run's run.toml",
+                hint="build the model whose text is in the run's run.toml",
                 code="weights-do-not-fit",
             )
         network = models.build(settings.model, shape, len(settings.classes))
@@ -152,8 +152,7 @@ def blank_network(
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a relearned run whose head, or the features by which it tells unknown images, are not what its settings
-    say.
+    """Refuse a relearned run whose head, or whose out-of-distribution detector, is not what its settings say.
 
     Raises:
         ModelFileError: `settings-unreadable`.
@@ -173,4 +172,4 @@ def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) 
         known, features = detector.features, int(tensors[f"model.{relearned.layers[0]}.weight"].shape[1])
         sound = known.is_floating_point() and known.ndim == 2 and known.shape[1] == features
         if not sound or detector.neighbours > len(known) or not bool(known.float().isfinite().all()):
-            raise impossible(path, "the features by which it tells unknown images do not suit its head")
+            raise impossible(path, "the features of its out-of-distribution detector do not suit its head")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def _writable(text: str) -> str:
-    """Text that can stand in a file's name and be written down; bytes of file names that are no text can."""
+    """Text that can be in a file's name and be written down. Bytes of file names that are not text can, too."""
     if "\0" in text:
         raise ValueError("holds a zero byte")
     text.encode("utf-8", "surrogateescape")
@@ -46,15 +46,15 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Relearned(BaseModel):
-    """What a run took over and how its head was made, see `relearn`.
+    """Which backbone a run uses and how its head was made, see `relearn`.
 
     Attributes:
         backbone: as it was named: `imagenet`, `timm:NAME`, a run's folder, ...
-        digest: a hash of the backbone as it was taken over, its text and every weight.
+        digest: a hash of the backbone as it was then, its text and every weight.
         head: `linear`, `mean` or `mlp`.
         layers: the paths of the head's dense layers in the network.
-        views: how often each training image was looked at, the first time as it is.
-        l2: the pull of the head's weights towards zero that served the validation images best; 0 where there is none.
+        augmented_views: how many versions of each training image the head learned from; the first is the image itself.
+        l2: the L2 penalty on the head's weights that served the validation images best; 0 where there is none.
         coverage: the share of known images that the threshold accepts.
         threshold: images farther than this from all training images are unknown; None: the run has no
             out-of-distribution detector.
@@ -75,8 +75,7 @@ class Relearned(BaseModel):
 
 
 class Settings(BaseModel):
-    """What a run was asked for and what was decided, resolved. Stands in every checkpoint, and in `run.toml` for
-    people.
+    """What a run was asked for and what was decided, resolved. It is in every checkpoint, and in `run.toml` for people.
 
     Anybody can write and seal a checkpoint, so whatever is used later is bounded here.
     """
@@ -191,7 +190,7 @@ class Settings(BaseModel):
     def _all_goes_together(self) -> Self:
         names, channels = len(self.classes), self.input.channels
         scale = names if self.task == "numbers" else 0
-        told = [
+        conditions = [
             ("one class or number has another's name", len(set(self.classes)) == names),
             (
                 f"{self.outputs} outputs do not suit {names} {self.task}",
@@ -208,7 +207,7 @@ class Settings(BaseModel):
             ("only a run of classes has a new head", self.relearned is None or self.task == "classes"),
             ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
         ]
-        for fault, holds in told:
+        for fault, holds in conditions:
             if not holds:
                 raise ValueError(fault)
         return self
@@ -230,7 +229,7 @@ class Settings(BaseModel):
 
     @property
     def backbone_learns(self) -> bool:
-        """Whether, in a relearned run, the backbone learns too."""
+        """Whether, in a relearned run, the backbone is fine-tuned."""
         blocks = self.recipe.trained_blocks
         return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
 
@@ -257,7 +256,7 @@ def impossible(path: Path, reason: str) -> ModelFileError:
 
 @contextlib.contextmanager
 def settling(source: str) -> Iterator[None]:
-    """Settings are made of a dataset here; what they cannot hold, such as a class whose name has a zero byte, is the
+    """For making settings from a dataset: what they cannot hold, such as a class whose name has a zero byte, is the
     data's fault.
 
     Raises:
@@ -275,7 +274,7 @@ def settling(source: str) -> Iterator[None]:
 
 
 def recorded(dataset: Dataset) -> str:
-    """The source as a path that holds from any working folder; names of built-in sets, of downloads and of what lay in
+    """The source as a path that is valid from any working folder. Names of built-in sets, of downloads and of images in
     memory stay.
     """
     source = dataset.source
