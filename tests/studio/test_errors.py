@@ -16,8 +16,8 @@ from convoscope.errors import (
     UsageError,
 )
 from convoscope.studio import errors
-from convoscope.studio.errors import from_error, without_folders
-from convoscope.studio.state import RequestRefused, Studio
+from convoscope.studio.errors import RequestRefused, from_error, without_folders
+from convoscope.studio.state import Studio
 from tests.support.studios import ask
 
 STUDIO = Path(__file__).parents[2] / "src" / "convoscope" / "studio"

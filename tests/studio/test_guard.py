@@ -71,7 +71,7 @@ def test_the_page_says_what_to_do_without_a_session(door: Door) -> None:
     assert answer.status == 401
     assert answer.headers["content-type"].startswith("text/html")
     text = answer.body.decode()
-    assert "the address that stands in the terminal" in text
+    assert "the address that is printed in the terminal" in text
     assert "<script" not in text
     assert "style" not in text
     assert door.sessions.owner_token not in text
@@ -468,7 +468,7 @@ def test_our_own_faults_say_nothing_of_themselves(tmp_path: Path) -> None:
     door = make_door(tmp_path, on_fault=told.append)
     # The lifespan did not run, so there is nothing to draw with.
     answer = door.ask("/api/draw/models")
-    assert (answer.status, answer.code) == (500, "own-fault")
+    assert (answer.status, answer.code) == (500, "internal-error")
     assert "draw" not in answer.body.decode().replace("withdraw", "")
     assert [type(error) for error in told] == [AttributeError]
     with pytest.raises(AttributeError):

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from convoscope.studio import request_limits
 from convoscope.studio.decoder import READ_AT_ONCE, WAITING
 from convoscope.studio.guard import Guard
-from convoscope.studio.request_limits import Bodies, Lingering
+from convoscope.studio.request_limits import LingeringClose, RequestLimits
 from convoscope.studio.sessions import Sessions
 from tests.support.studios import Door, Served, serving, until
 
@@ -42,7 +42,7 @@ async def reader(scope: Scope, receive: Receive, send: Send) -> None:
 def reading_door(**options: Any) -> Door:
     """The guard and the counting before `reader`."""
     sessions = Sessions()
-    return Door(Lingering(Guard(Bodies(reader, **options), sessions, port=8000)), sessions)
+    return Door(LingeringClose(Guard(RequestLimits(reader, **options), sessions, port=8000)), sessions)
 
 
 def kind(path: str) -> str:
@@ -61,7 +61,7 @@ def test_r03_a_body_that_says_it_is_too_large_is_not_read(door: Door, path: str)
     size = LIMITS[path] + 1
     answer = door.ask(path, method="POST", headers={"content-type": kind(path), "content-length": str(size)}, body=more)
     assert (answer.status, answer.code) == (413, "body-too-large")
-    assert "at most" in answer.json()["message"]
+    assert "the limit is" in answer.json()["message"]
     assert asked <= 1  # the lingering for what is on its way
 
 
@@ -129,10 +129,10 @@ def test_r03_single_bytes_are_counted_too(served: Served) -> None:
 def test_the_number_in_the_answer_is_the_one_sent(door: Door) -> None:
     headers = {"content-type": "image/jpeg", "content-length": "39900000"}
     message = door.ask("/api/images", method="POST", headers=headers).json()["message"]
-    assert message == "39.9 MB were sent; at most 20 MB are taken"
+    assert message == "39.9 MB were sent; the limit is 20 MB"
     headers = {"content-type": "application/octet-stream", "content-length": "65537"}
     message = door.ask("/api/draw/guess", method="POST", headers=headers).json()["message"]
-    assert message == "65,537 bytes were sent; at most 65,536 bytes are taken"
+    assert message == "65,537 bytes were sent; the limit is 65,536 bytes"
 
 
 def test_a_length_of_a_thousand_digits_is_too_large(door: Door) -> None:
@@ -170,10 +170,10 @@ def test_a_good_body_arrives_whole(door: Door) -> None:
         (b"[" * 10_000, "nested too deeply"),
         (b'{"a":' * 10_000, "nested too deeply"),
         (b"[" * 10_000 + b"]" * 10_000, "nested too deeply"),
-        (b'{"image": 1, "image": 2}', "'image' stands twice in one object"),
-        (b'{"image": {"a": 1, "b": [{"c": 1, "c": 1}]}}', "'c' stands twice in one object"),
-        (b'{"a": NaN}', "NaN is no number of JSON"),
-        (b'[-Infinity]', "-Infinity is no number of JSON"),
+        (b'{"image": 1, "image": 2}', "'image' appears twice in one object"),
+        (b'{"image": {"a": 1, "b": [{"c": 1, "c": 1}]}}', "'c' appears twice in one object"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b'[-Infinity]', "-Infinity is not a JSON number"),
         (b"[" + b"9" * 5_000 + b"]", "a number has too many digits"),
     ],
 )  # fmt: skip
@@ -270,7 +270,7 @@ def test_l06_a_sender_that_drips_is_cut(
         assert answer.status == (400 if "json" in kind(path) else 200)
     else:
         assert (answer.status, answer.code) == (408, "body-slow")
-        assert answer.json()["message"].endswith("; the body is not complete")
+        assert answer.json()["message"].endswith("; the body is incomplete")
         assert sent < 10
 
 
@@ -281,7 +281,7 @@ def test_a_body_that_was_not_asked_for_yet_is_not_slow() -> None:
         await asyncio.sleep(0.3)
         await reader(scope, receive, send)
 
-    door = Door(Guard(Bodies(late, idle_seconds=0.2), sessions := Sessions(), port=8000), sessions)
+    door = Door(Guard(RequestLimits(late, idle_seconds=0.2), sessions := Sessions(), port=8000), sessions)
     headers = {**JSON, "content-type": "image/png"}
     assert door.ask("/api/images", method="POST", headers=headers, body=[b"x"] * 5).status == 200
 

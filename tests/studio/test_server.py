@@ -39,7 +39,7 @@ from pathlib import Path
 from convoscope.studio import guesses, startup_networks, static_files
 static_files.FOLDER = Path(sys.argv.pop(1))
 startup_networks.READY_MADE = ()
-guesses.Guesser.warm = lambda self, folders: None
+guesses.Guesser.warm_up = lambda self, folders: None
 from convoscope.cli import main
 main()
 """
@@ -138,7 +138,7 @@ def test_the_address_is_the_first_line_and_opens_the_page(page: Path, tmp_path: 
             assert connection.status != psutil.CONN_LISTEN or connection.laddr.ip == "127.0.0.1"
         code, output, errors = one.end(signal.SIGINT)
     assert code == 130
-    assert output.splitlines() == [f"runs: {tmp_path / 'runs'}", "Ctrl-C stops it.", "the studio has stopped"]
+    assert output.splitlines() == [f"runs: {tmp_path / 'runs'}", "Press Ctrl-C to stop.", "the studio has stopped"]
     assert token not in output + errors
     assert [line for line in errors.splitlines() if "you are root" not in line] == []
 
@@ -217,7 +217,7 @@ def test_f09_a_port_that_another_program_has(tmp_path: Path) -> None:
             with pytest.raises(MachineError) as caught:
                 listen(port, lan=lan)
             assert (caught.value.code, caught.value.path) == ("port-taken", f"port {port}")
-            assert caught.value.reason == "in use by another program"
+            assert caught.value.reason == "is in use by another program"
             assert "--port" in caught.value.hint
 
 
@@ -227,7 +227,8 @@ def test_f09_a_port_that_our_own_studio_has(page: Path, tmp_path: Path) -> None:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert ended.returncode == 5
         assert (
-            f"port {one.port}: in use by your studio of {tmp_path / 'runs'} (process {one.process.pid})" in ended.stderr
+            f"port {one.port}: is in use by your studio of {tmp_path / 'runs'} (process {one.process.pid})"
+            in ended.stderr
         )
         assert f"http://127.0.0.1:{one.port}/, with the token in its terminal" in ended.stderr
         assert "token=" not in ended.stderr
@@ -751,7 +752,7 @@ def test_our_own_faults_are_written_down_and_named_in_the_terminal_only(tmp_path
     door.ask("/api/draw/models")
     try:
         assert log.path is not None
-        assert (answer.status, answer.code) == (500, "own-fault")
+        assert (answer.status, answer.code) == (500, "internal-error")
         assert str(log.path) not in answer.body.decode()
         assert [str(log.path) in line for line in said] == [True, True]
         assert stat.S_IMODE(log.path.stat().st_mode) == 0o600

@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
+from convoscope.studio.errors import RequestRefused
 from convoscope.studio.sessions import LOCKED_SECONDS, Sessions, is_this_machine, new_token
-from convoscope.studio.state import RequestRefused
 
 HERE, THERE = "127.0.0.1", "192.168.1.7"
 

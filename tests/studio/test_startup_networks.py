@@ -18,9 +18,9 @@ import pytest
 from convoscope.data import pad_image
 from convoscope.files import FolderLock
 from convoscope.studio import startup_networks as room
-from convoscope.studio.messages.common import PadModel
-from convoscope.studio.startup_networks import READY_MADE, Making, ReadyMade
-from convoscope.studio.state import RequestRefused
+from convoscope.studio.errors import RequestRefused
+from convoscope.studio.messages.draw import PadModel
+from convoscope.studio.startup_networks import READY_MADE, ReadyMade, StartupNetworks
 from convoscope.training import Run, train
 from tests.support.strokes import drawn, strokes
 
@@ -54,11 +54,13 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(room, "NICENESS", 0)
 
 
-def model_of(making: Making, name: str) -> PadModel:
+def model_of(making: StartupNetworks, name: str) -> PadModel:
     return next(one.message for one in making.drawables() if one.message.id == name)
 
 
-async def until(making: Making, name: str, reached: Callable[[PadModel], bool], seconds: float = 300) -> PadModel:
+async def until(
+    making: StartupNetworks, name: str, reached: Callable[[PadModel], bool], seconds: float = 300
+) -> PadModel:
     end = time.monotonic() + seconds
     while not reached(model_of(making, name)):
         assert time.monotonic() < end, model_of(making, name)
@@ -68,7 +70,7 @@ async def until(making: Making, name: str, reached: Callable[[PadModel], bool], 
 
 @contextlib.asynccontextmanager
 async def begun(folder: Path, *recipes: ReadyMade) -> Any:
-    making = Making(folder, lambda: None, recipes)
+    making = StartupNetworks(folder, lambda: None, recipes)
     making.start()
     try:
         yield making
@@ -217,7 +219,7 @@ async def test_a_failure_is_told_in_plain_words_without_a_path(tmp_path: Path) -
     async with begun(tmp_path / "secret", wrong) as making:
         failed = await until(making, "wrong", lambda model: model.state == "failed")
         assert failed.refusal is not None and failed.refusal.code == "making-failed"
-        assert failed.refusal.message.startswith("The network wrong could not be made: model, line 1")
+        assert failed.refusal.message.startswith("The network wrong could not be trained: model, line 1")
         assert "secret" not in failed.refusal.model_dump_json()
         making.make("wrong")
         assert model_of(making, "wrong").refusal is None and making.busy
@@ -243,13 +245,13 @@ async def test_a_bug_of_ours_fails_one_network_and_not_the_next(
         return None  # another process makes it
 
     monkeypatch.setattr(room, "_command", failing)
-    making = Making(tmp_path, lambda: None, (LONG, QUICK), faults.append)
+    making = StartupNetworks(tmp_path, lambda: None, (LONG, QUICK), faults.append)
     making.start()
     try:
         await until(making, "quick", lambda model: model.state == "making")
         failed = model_of(making, "long")
         assert failed.state == "failed" and failed.refusal is not None
-        assert "a bug of its own (ZeroDivisionError)" in failed.refusal.message
+        assert "a bug in convoscope (ZeroDivisionError)" in failed.refusal.message
     finally:
         await making.stop()
     assert [type(fault) for fault in faults] == [ZeroDivisionError]

@@ -845,8 +845,7 @@ def studio(
     Ctrl-C stops it.
     """
     from ..data.cache import cache_folder
-    from ..studio.server import serve
-    from ..studio.state import Studio
+    from ..studio import Studio, serve
 
     def say(line: str) -> None:
         # Whoever reads may have read enough; and a QR code is no reason to fail where it cannot be printed.

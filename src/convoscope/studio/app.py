@@ -1,21 +1,18 @@
-"""The studio's application: all routes, behind the guard."""
+"""The studio's application: all routes behind the guard and the request limits."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
+from collections.abc import Callable
 from typing import Final
 
-from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import Response
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from . import decoder, errors
+from . import errors
 from .guard import Guard
-from .messages.common import Refusal, Session
-from .request_limits import IDLE_SECONDS, Bodies, Lingering
-from .routes import draw, tiny
+from .messages.common import Refusal
+from .request_limits import IDLE_SECONDS, LingeringClose, RequestLimits
+from .routes import ROUTERS
 from .sessions import Sessions
 from .state import Studio
 from .static_files import Page
@@ -35,34 +32,23 @@ def create_app(
     """The whole server as one ASGI application.
 
     Args:
-        port: on which it will listen; part of what a request's Host must be.
+        port: the port on which it will listen; the Host of a request must name it.
         page: the built page; without it there are only the routes under `/api/`.
-        on_fault: told of every exception that is a bug of ours, after the client got its 500; without it they are
+        on_fault: called with every exception that is a bug of ours, after the client got its 500; without it they are
             raised.
-        idle_seconds: how long a sender may fall silent within a body.
+        idle_seconds: how long a sender may be silent in the middle of a body.
     """
     api = routes()
     api.state.studio = studio
     api.state.on_fault = on_fault
     if page is not None:
-        api.include_router(_page_routes(page))
-    bodies = Bodies(api, idle_seconds=idle_seconds)
-    return Lingering(Guard(bodies, sessions, port=port, lan=studio.lan, on_fault=on_fault))
+        api.include_router(page.router())
+    limited = RequestLimits(api, idle_seconds=idle_seconds)
+    return LingeringClose(Guard(limited, sessions, port=port, lan=studio.lan, on_fault=on_fault))
 
 
 def routes() -> FastAPI:
-    """All routes under `/api/`, with nothing in front of them and nothing started: for `create_app` and for the schema."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.decoding = decoder.Decoding()
-        async with AsyncExitStack() as stack:
-            app.state.decoding.start()
-            stack.push_async_callback(app.state.decoding.stop)
-            await draw.start(app)
-            stack.push_async_callback(draw.stop, app)
-            yield
-
+    """All routes under `/api/`, with nothing in front of them and nothing started: for `create_app` and the schema."""
     api = FastAPI(
         title="convoscope studio",
         version="1",
@@ -70,7 +56,6 @@ def routes() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
         responses={
             "4XX": {"model": Refusal, "description": _REFUSED},
@@ -79,31 +64,6 @@ def routes() -> FastAPI:
     )
     api.state.on_fault = None
     errors.install(api)
-    api.include_router(_session)
-    api.include_router(decoder.router)
-    api.include_router(tiny.router)
-    api.include_router(draw.router)
+    for router in ROUTERS:
+        api.include_router(router)
     return api
-
-
-_session = APIRouter()
-
-
-@_session.get("/api/session")
-async def session(request: Request) -> Session:
-    """Who asks, and which convoscope answers."""
-    return Session(version=version("convoscope"), role=request.state.role)
-
-
-def _page_routes(page: Page) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-
-    @router.get("/")
-    async def index() -> Response:
-        return page.answer("index.html")
-
-    @router.get("/assets/{name}")
-    async def asset(name: str) -> Response:
-        return page.answer(f"assets/{name}")
-
-    return router

@@ -1,9 +1,9 @@
-"""Decodes one uploaded image in a process of its own, with little to break and less to reach: `python -m
-convoscope.studio.decoder_child`.
+"""Decodes one uploaded image in a child process that can do and reach very little:
+`python -m convoscope.studio.decoder_child`.
 
-Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON, either
-height, width, channels and notes, followed by the pixels, or a refusal's code, message and hint. Imports Pillow, NumPy
-and the one decode function, never torch.
+Standard input is a line with the side to scale down to, then the file. Standard output is a line of JSON: either
+height, width, channels and notes, followed by the pixels, or an error's code, message and hint. Imports Pillow, NumPy
+and one decode function, never torch.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ..data.decode import decode_bytes, read_header
 from ..errors import DataError
 
 CPU_SECONDS: Final = 6
-"""Three times what the largest pictures take, which are refused beyond 2 seconds, and the start."""
+"""Three times the 2 seconds beyond which a picture is refused undecoded, and the start."""
 MEMORY_BYTES: Final = 700_000_000
-"""Of address space, of which the libraries take 0.12 GB; the largest picture that is read takes 0.34 GB in all."""
+"""Of address space. The libraries take 0.12 GB; with the largest picture that is accepted it is 0.34 GB in all."""
 
 
 def limit() -> None:
-    """From now on: no file is written, no process started, and neither time nor memory goes beyond the limits."""
+    """From now on no file can be written, no process started, and time and memory are limited."""
     _limit(resource.RLIMIT_CPU, CPU_SECONDS)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 64)
     _limit(resource.RLIMIT_NPROC, 0)
-    with contextlib.suppress(OSError, ValueError):  # macOS does not know this one
+    with contextlib.suppress(OSError, ValueError):  # macOS does not have this limit
         _limit(resource.RLIMIT_AS, MEMORY_BYTES)
 
 
@@ -42,10 +42,10 @@ def _limit(kind: int, value: int) -> None:
 
 
 def decode(content: bytes, side: int) -> tuple[dict[str, Any], bytes]:
-    """The image with its longest side scaled down to `side`: a line's content and the pixels.
+    """The image with its longest side scaled down to `side`: the content of the first line, and the pixels.
 
     Raises:
-        DataError: as `data.open_image`.
+        DataError: as for `data.open_image`.
     """
     header = read_header(content)
     scale = min(1.0, side / max(header.height, header.width))

@@ -1,5 +1,5 @@
-"""Networks that can be drawn for. The user's runs are told by the small files in their folders: opening every
-checkpoint would take seconds.
+"""Networks that can be drawn for. Only the small files of the user's runs are read, because opening every checkpoint
+would take seconds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from .. import evaluation
 from ..data import PadForm, pad_form
 from ..errors import printable
 from ..training import Settings, read_summary
-from .messages.common import PadModel
+from .messages.draw import PadModel
 from .run_folders import Stamps, Unreadable, read_runs, stamps
 
 PREFIX: Final = "run:"
-"""What the identity of a user's run begins with; the folder's name follows."""
+"""The identity of a user's run is this and the folder's name."""
 
 
 _SCORES: Final = "test/scores.json"
 _MOST_HISTORY: Final = 16_000_000
-"""Bytes of a `metrics.csv` that are looked at: 100,000 epochs."""
+"""Bytes of a `metrics.csv` that are read: 100,000 epochs."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Drawable:
     """A network that can be drawn for.
 
     Attributes:
-        folder: its run's.
+        folder: the folder of its run.
         architecture: its model's text or name.
-        message: what the page gets to know of it.
+        message: what the page shows of it.
     """
 
     folder: Path
@@ -41,15 +41,15 @@ class Drawable:
 
 
 def drawable_runs(runs: Path) -> tuple[list[Drawable], Unreadable]:
-    """Every run in this folder that has its best weights and can be drawn for, by name; and the folders that cannot be
-    read.
+    """The runs in this folder that have their best weights and can be drawn for, sorted by name; and the folders that
+    cannot be read.
     """
     return read_runs(runs, _drawable)
 
 
 def _drawable(folder: Path) -> Drawable | None:
     settings = _settings(folder, stamps(folder, ("run.toml",)))
-    # A module of the user's own is not at hand here.
+    # The code of a user's own module is not available here.
     if form_of(settings) is None or settings.model.startswith("custom:") or not (folder / "best.safetensors").exists():
         return None
     message = PadModel(
@@ -72,7 +72,7 @@ def _settings(folder: Path, _: Stamps) -> Settings:
 
 
 def form_of(settings: Settings) -> PadForm | None:
-    """How a drawing is brought into the form of a run's images, see `data.pad_form`."""
+    """The form in which a run receives a drawing, see `data.pad_form`."""
     size = settings.input
     return pad_form(
         settings.source, settings.layout, settings.classes, size.height, size.width, size.channels, settings.task
@@ -80,7 +80,7 @@ def form_of(settings: Settings) -> PadForm | None:
 
 
 def epochs_done(folder: Path) -> int:
-    """The lines of a run's `metrics.csv`, without the header and a torn last one."""
+    """The complete lines of a run's `metrics.csv`, without the header."""
     path = folder / "metrics.csv"
     try:
         if not path.is_file():
@@ -92,10 +92,10 @@ def epochs_done(folder: Path) -> int:
 
 
 def test_accuracy(folder: Path) -> float | None:
-    """Of the run's last test, if that was of its own test part; None if there is none or it cannot be read."""
+    """The accuracy of the run's last test, if it was on its own test images; None if there is none or it cannot be read."""
     try:
         return _accuracy(folder, stamps(folder, (_SCORES,))) if (folder / _SCORES).is_file() else None
-    except Exception:  # whatever lies there: it is no result of a test
+    except Exception:  # whatever the file contains, it is not a test result
         return None
 
 

@@ -16,13 +16,25 @@ from starlette.responses import Response
 
 from ..errors import ConvoscopeError, DataError, InUseError, ModelFileError, UsageError, printable
 from .messages.common import Refusal
-from .state import RequestRefused, Studio
+from .state import Studio
 
-OUR_FAULT: Final = RequestRefused(
+
+class RequestRefused(Exception):
+    """A request that is answered with a `Refusal` of this status."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = printable(message)
+        self.hint = printable(hint)
+
+
+INTERNAL_ERROR: Final = RequestRefused(
     500,
-    "own-fault",
-    "the studio failed, which is a bug of its own",
-    "its terminal names a file with the details; please report it",
+    "internal-error",
+    "internal error (a bug in convoscope)",
+    "please report it; the studio's terminal names a file with the details",
 )
 
 
@@ -32,11 +44,16 @@ def refusal(refused: RequestRefused, headers: dict[str, str] | None = None) -> R
     return Response(body.model_dump_json(), refused.status, headers, "application/json")
 
 
+def not_found(path: str) -> RequestRefused:
+    """The refusal of a path that leads to nothing."""
+    return RequestRefused(404, "not-found", f"there is no {path[:200]}")
+
+
 def from_error(error: ConvoscopeError, folders: Sequence[Path] = ()) -> RequestRefused:
     """An error of the package as the answer to a request.
 
     Args:
-        folders: folders of this machine whose names are cut out of the text.
+        folders: folders of this machine whose names are removed from the text.
     """
     if isinstance(error, (UsageError, DataError, ModelFileError)):
         status = 422
@@ -53,7 +70,8 @@ _ABSOLUTE: Final = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:\\|/)[^\s'":,;]*[/\\
 
 
 def without_folders(text: str, folders: Iterable[Path] = ()) -> str:
-    """`text` with every absolute path cut down to its last part: a browser sees no place of the server.
+    """`text` with every absolute path shortened to its last part, so that a browser learns nothing of the server's
+    folders.
 
     >>> without_folders("/home/anna/runs/a-1/best.safetensors: damaged")
     'best.safetensors: damaged'
@@ -84,43 +102,46 @@ def _number_text(number: float) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Let every failure of `app`'s routes be answered with a `Refusal`."""
+    """Answer every failure of `app`'s routes with a `Refusal`."""
+    app.add_exception_handler(RequestRefused, _refused)
+    app.add_exception_handler(ConvoscopeError, _package_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _internal_error)
 
-    def folders(request: Request) -> list[Path]:
-        studio: Studio = request.app.state.studio
-        return [studio.runs, studio.models]
 
-    async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestRefused)
-        return refusal(error)
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused)
+    return refusal(error)
 
-    async def of_the_package(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ConvoscopeError)
-        return refusal(from_error(error, folders(request)))
 
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return refusal(RequestRefused(422, "request-invalid", validation_text(error.errors())))
+async def _package_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ConvoscopeError)
+    studio: Studio = request.app.state.studio
+    return refusal(from_error(error, [studio.runs, studio.models]))
 
-    async def unrouted(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 404:
-            answer = RequestRefused(404, "not-found", f"there is no {request.url.path[:200]}")
-        elif error.status_code == 405:
-            answer = RequestRefused(405, "method-not-allowed", f"{request.url.path[:200]} knows no {request.method}")
-        else:
-            answer = RequestRefused(error.status_code, "request-refused", str(error.detail))
-        return refusal(answer, dict(error.headers or {}))
 
-    async def gone(_: Request, __: Exception) -> Response:
-        return Response(status_code=400)  # nobody is there to read it
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return refusal(RequestRefused(422, "request-invalid", validation_text(error.errors())))
 
-    async def own_fault(_: Request, __: Exception) -> Response:
-        return refusal(OUR_FAULT)
 
-    app.add_exception_handler(RequestRefused, refused)
-    app.add_exception_handler(ConvoscopeError, of_the_package)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, unrouted)
-    app.add_exception_handler(ClientDisconnect, gone)
-    app.add_exception_handler(Exception, own_fault)
+async def _unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    if error.status_code == 404:
+        answer = not_found(path)
+    elif error.status_code == 405:
+        answer = RequestRefused(405, "method-not-allowed", f"{request.method} is not possible on {path}")
+    else:
+        answer = RequestRefused(error.status_code, "request-refused", str(error.detail))
+    return refusal(answer, dict(error.headers or {}))
+
+
+async def _disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody is left to read it
+
+
+async def _internal_error(_: Request, __: Exception) -> Response:
+    return refusal(INTERNAL_ERROR)

@@ -1,9 +1,10 @@
-"""The one guard before everything, HTTP and websockets: Host, then session, then Origin, then what the role may do.
+"""The guard in front of everything, HTTP and websockets: it checks the Host, the session, the Origin and the role.
 
-What is not allowed is refused. Nothing behind it is reached without a session: no route, no method, no file of the
-page. The Host list keeps out other sites that had a name of theirs lead to this machine (DNS rebinding); the cookie
-keeps out whoever has not been given an address; the Origin keeps out other pages open in the same browser, including
-those that other programs of this machine serve on other ports, with which browsers share cookies.
+What is not allowed is refused. Without a session nothing behind the guard can be reached: no route, no method, no file
+of the page. The list of Hosts keeps out other sites whose names lead to this machine (DNS rebinding). The cookie keeps
+out everybody who was not given an address with a token. The Origin keeps out other pages in the same browser, including
+those that other programs on this machine serve on other ports: browsers share cookies between ports. What each role may
+do is in `policy.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import printable
-from .errors import OUR_FAULT, refusal
+from .errors import INTERNAL_ERROR, RequestRefused, not_found, refusal
+from .policy import rule_for
 from .sessions import Role, Sessions
-from .state import RequestRefused
-from .static_files import door
+from .sign_in_page import sign_in_page
 
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -34,32 +35,29 @@ _HEADERS: Final = {
     "midi=(), payment=()",
 }
 
-_STUDENT_WRITES: Final = frozenset({"/api/convolve", "/api/images", "/api/draw/guess"})
-"""All else that a student sends would change what the owner has."""
-
 _NO_SESSION: Final = RequestRefused(
     401,
     "no-session",
-    "This studio opens with the address that stands in the terminal in which it was started.",
+    "This studio opens with the address that is printed in the terminal where it was started.",
     "Copy the whole address, with its token, into this browser.",
 )
 _WRONG_TOKEN: Final = RequestRefused(
     401,
     "token-wrong",
-    "The token in this address is not, or no longer, valid.",
-    "Copy the whole address from the terminal in which the studio was started.",
+    "The token in this address is not valid, or no longer valid.",
+    "Copy the whole address from the terminal where the studio was started.",
 )
 
 
 class Guard:
-    """Lets in who may come in, and puts the security headers on every answer.
+    """Lets through what is allowed, and puts the security headers on every answer.
 
     Behind it `scope["state"]["role"]` is "owner" or "student".
 
     Args:
-        port: on which the server listens.
-        lan: this machine's own addresses are good Hosts too.
-        on_fault: told of every exception that is a bug of ours; without it they are raised.
+        port: the port on which the server listens.
+        lan: also accept this machine's own addresses as Hosts.
+        on_fault: called with every exception that is a bug of ours; without it they are raised.
     """
 
     def __init__(
@@ -76,8 +74,9 @@ class Guard:
         self._port = port
         self._lan = lan
         self._on_fault = on_fault
-        # Browsers share cookies between the ports of one machine. Two names: when a link on another page leads to the
-        # class's address, the owner's cookie does not come along, and one of the same name would take its place.
+        # Browsers share cookies between the ports of one machine, so the names contain the port. Each role has its own:
+        # when a link on another page leads to the class's address, the browser does not send the owner's cookie, and a
+        # new cookie with the same name would replace it.
         self._cookies: dict[Role, str] = {"owner": f"convoscope-{port}", "student": f"convoscope-{port}-class"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,26 +96,26 @@ class Guard:
             await send(message)
 
         try:
-            answer = self._look_at(scope)
+            answer = self._checked(scope)
             if answer is None:
                 await self._app(scope, receive, guarded_send)
             else:
                 await _answer(answer, scope, receive, guarded_send)
         except RequestRefused as refused:
             if not started:
-                await _answer(self._shown(refused, scope), scope, receive, guarded_send)
+                await _answer(self._refusal(refused, scope), scope, receive, guarded_send)
         except Exception as error:
             if not started:
-                await _answer(refusal(OUR_FAULT), scope, receive, guarded_send)
+                await _answer(refusal(INTERNAL_ERROR), scope, receive, guarded_send)
             if self._on_fault is None:
                 raise
             self._on_fault(error)
 
-    def _look_at(self, scope: Scope) -> Response | None:
-        """The answer to a request that goes no further, or None: it may pass.
+    def _checked(self, scope: Scope) -> Response | None:
+        """The answer to a request that goes no further; None if it may pass.
 
         Raises:
-            RequestRefused: it may not.
+            RequestRefused: it may not pass.
         """
         headers = Headers(scope=scope)
         host = self._checked_host(headers, scope)
@@ -130,9 +129,9 @@ class Guard:
         if role is None:
             raise _NO_SESSION
         self._check_origin(headers, scope, host)
-        self._check_role(role, scope)
+        _check_role(role, scope)
         if headers.get("range", "").count(","):
-            raise RequestRefused(416, "ranges-refused", "at most one range of bytes may be asked for")
+            raise RequestRefused(416, "ranges-refused", "a request may ask for one range of bytes only")
         scope.setdefault("state", {})["role"] = role
         return None
 
@@ -140,22 +139,21 @@ class Guard:
         given = headers.getlist("host")
         names = ["127.0.0.1", "localhost", "[::1]"]
         if self._lan and scope.get("server"):
-            # The address at which this connection came in is by that an address of this machine.
+            # The address through which this connection arrived is an address of this machine.
             own = scope["server"][0]
             names.append(f"[{own}]" if ":" in own else own)
         hosts = {f"{name}:{self._port}" for name in names} | (set(names) if self._port == 80 else set())
         if len(given) == 1 and given[0].lower() in hosts:
             return given[0].lower()
-        shown = " and ".join(repr(printable(host)[:100]) for host in given[:2]) or "none"
         raise RequestRefused(
             403,
             "host-unknown",
-            f"the Host of this request is {shown}, which is not this studio's: another site may be behind it",
-            "open the address that stands in the studio's terminal",
+            f"the Host of this request is {_shown(given)}, which is not this studio's; another site may have sent it",
+            "open the address that is printed in the studio's terminal",
         )
 
     def _held(self, headers: Headers, client: str) -> dict[Role, str]:
-        """The sessions that a request comes with, as their cookies."""
+        """The sessions of a request, as their cookies."""
         held: dict[Role, str] = {}
         for name in self._cookies.values():
             for cookie in _cookies(headers, name):
@@ -165,8 +163,8 @@ class Guard:
         return held
 
     def _traded(self, token: str, client: str, held: dict[Role, str]) -> Response:
-        """The token becomes a cookie at once, and leaves the address. An owner who opens the class's address stays the
-        owner.
+        """Exchange the token for a cookie at once, so that it disappears from the address. An owner who opens the class's
+        address stays the owner.
         """
         answer = RedirectResponse("/", 303)
         try:
@@ -178,7 +176,7 @@ class Guard:
         if made is None:
             if not held:
                 raise _WRONG_TOKEN
-            return answer  # an old address in a browser that is in already
+            return answer  # an old address in a browser that already has a session
         cookie, role = made
         if role == "student" and "owner" in held:
             self._sessions.end(cookie)
@@ -192,27 +190,14 @@ class Guard:
         origins = headers.getlist("origin")
         writes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
         if (origins or writes) and [origin.lower() for origin in origins] != [f"http://{host}"]:
-            shown = " and ".join(repr(printable(origin)[:100]) for origin in origins[:2]) or "none"
-            raise RequestRefused(
-                403,
-                "origin-foreign",
-                f"the Origin of this request is {shown}, which is not this studio's page",
-                "only the studio's own page may do this",
-            )
-
-    def _check_role(self, role: Role, scope: Scope) -> None:
-        if role == "owner":
-            return
-        path = scope["path"]
-        writes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD")
-        if (writes and path not in _STUDENT_WRITES) or path.startswith("/api/runs/"):
-            raise RequestRefused(403, "owner-only", "only the studio's owner may do this")
+            text = f"the Origin of this request is {_shown(origins)}, which is not this studio's page"
+            raise RequestRefused(403, "origin-foreign", text, "only the studio's own page may do this")
 
     @staticmethod
-    def _shown(refused: RequestRefused, scope: Scope) -> Response:
-        """As a page where a person is likely to be looking, otherwise as JSON."""
+    def _refusal(refused: RequestRefused, scope: Scope) -> Response:
+        """A page where a person is likely to see it, otherwise JSON."""
         if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/":
-            answer = door(refused)
+            answer = sign_in_page(refused)
         else:
             answer = refusal(refused)
         if refused.status == 429:
@@ -220,8 +205,21 @@ class Guard:
         return answer
 
 
+def _check_role(role: Role, scope: Scope) -> None:
+    rule = rule_for(scope)
+    if role == "owner" or (rule is not None and rule.students):
+        return
+    if rule is None and scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+        raise not_found(scope["path"])
+    raise RequestRefused(403, "owner-only", "only the studio's owner may do this")
+
+
+def _shown(given: list[str]) -> str:
+    return " and ".join(repr(printable(one)[:100]) for one in given[:2]) or "missing"
+
+
 def _cookies(headers: Headers, name: str) -> list[str]:
-    """Every value of a cookie: another program of this machine may have set one of the same name."""
+    """Every value of a cookie: another program on this machine may have set one with the same name."""
     pairs = (pair.partition("=") for line in headers.getlist("cookie") for pair in line.split(";"))
     return [value.strip() for key, _, value in pairs if key.strip() == name][:10]
 

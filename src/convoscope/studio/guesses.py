@@ -1,6 +1,6 @@
-"""A network's answer to a drawing, quickly: networks stay loaded, and one thread of its own works through the drawings.
+"""A network's answer to a drawing. Networks stay loaded, and one thread answers the drawings one after the other.
 
-torch is imported in that thread, too: it takes seconds, and a drawing that comes earlier simply waits behind it.
+That thread also imports torch, which takes seconds; a drawing that comes earlier waits for it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from ..data import pad_image
 from ..errors import ConvoscopeError, printable
 from ..training import Run
 from .drawables import form_of
-from .messages.common import Answer, Guess, LayerMaps, Maps, Pixels, bytes_of
-from .state import RequestRefused
+from .errors import RequestRefused
+from .messages.common import Maps, Pixels, bytes_of
+from .messages.draw import Answer, Guess, LayerMaps
 
 if TYPE_CHECKING:
     from ..explain import Trace
 
 PAD_SIDE: Final = 256
-"""Height and width of the page's pad in pixels."""
+"""Height and width of the drawing pad in pixels."""
 
-_KEPT = 4
+_MOST_LOADED = 4
 """Networks that stay loaded."""
 _WEIGHTS = ("best.safetensors", "last.safetensors")
 _ACTIVATIONS = frozenset({"relu", "leakyrelu", "sigmoid", "tanh", "gelu", "silu"})
@@ -44,35 +45,35 @@ class Guesser:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="guess")
         self._runs: OrderedDict[Path, tuple[_Stamp, Run]] = OrderedDict()
 
-    def warm(self, folders: Sequence[Path]) -> None:
-        """Import torch, and load the runs that lie in these folders: the first drawings are then answered quickly.
-        Returns at once.
+    def warm_up(self, folders: Sequence[Path]) -> None:
+        """Import torch and load the runs in these folders, so that the first drawings are answered quickly. Returns at
+        once.
         """
-        self._worker.submit(self._warm, folders)
+        self._worker.submit(self._warm_up, folders)
 
     async def guess(self, folder: Path, pad: NDArray[np.uint8]) -> Guess:
-        """What the run in this folder says to a drawing.
+        """The answer of the run in this folder to a drawing.
 
         Args:
-            folder: the run's.
+            folder: the run's folder.
             pad: uint8 `(H, W)`, 0 for paper and 255 for ink.
 
         Raises:
-            RequestRefused: 404 `no-such-model`: the run is not there any more; 409: it cannot be used.
+            RequestRefused: 404 `no-such-model`: the run no longer exists; 409: it cannot be used.
             ConvoscopeError: its files are damaged.
         """
         return await asyncio.wrap_future(self._worker.submit(self._guess, folder, pad))
 
     def close(self) -> None:
-        """Answer nothing more; waits for the drawing that is being answered."""
+        """Answer no more drawings, after the one that is being answered."""
         self._worker.shutdown(cancel_futures=True)
 
     # --- in the worker's thread ---
 
-    def _warm(self, folders: Sequence[Path]) -> None:
+    def _warm_up(self, folders: Sequence[Path]) -> None:
         import torch
 
-        torch.set_num_threads(1)  # so small a network is slower on several, above all while a training runs
+        torch.set_num_threads(1)  # several are slower for such small networks, above all beside a training
         pad = np.zeros((PAD_SIDE, PAD_SIDE), dtype=np.uint8)
         pad[100:150, 100:110] = 255
         for folder in folders:
@@ -84,7 +85,7 @@ class Guesser:
         form = form_of(run.settings)
         if form is None:
             raise RequestRefused(
-                409, "model-not-for-drawings", "This run was trained on other images than drawings or digits."
+                409, "model-not-for-drawings", "This run was trained on images other than drawings or digits."
             )
         image = pad_image(pad, form)
         height, width = image.shape
@@ -96,7 +97,9 @@ class Guesser:
         traced = trace(run.network(), run.input_tensor(image[None, :, :, None]))
         answers = run.objective().answers(traced.output)[0].tolist()
         if not np.isfinite(answers).all():
-            raise RequestRefused(409, "scores-not-finite", "This run's answers are not finite: its weights are broken.")
+            raise RequestRefused(
+                409, "scores-not-finite", "This run's answers are not finite numbers: its weights are damaged."
+            )
         named = [
             Answer(name=printable(name), probability=value) for name, value in zip(run.classes, answers, strict=True)
         ]
@@ -108,26 +111,26 @@ class Guesser:
         )
 
     def _run(self, folder: Path) -> Run:
-        """The run, loaded anew when its checkpoint has changed on the disk."""
+        """The run, loaded again when its checkpoint has changed on the disk."""
         stamp = _stamp(folder)
         if stamp is None:
             self._runs.pop(folder, None)
             raise RequestRefused(
-                404, "no-such-model", "This network is not there any more.", "Choose another one from the list."
+                404, "no-such-model", "This network no longer exists.", "Choose another one from the list."
             )
-        kept = self._runs.pop(folder, None)
-        if kept is None or kept[0] != stamp:
+        loaded = self._runs.pop(folder, None)
+        if loaded is None or loaded[0] != stamp:
             run = Run.open(folder)
             run.network()
-            kept = stamp, run
-        self._runs[folder] = kept
-        while len(self._runs) > _KEPT:
+            loaded = stamp, run
+        self._runs[folder] = loaded
+        while len(self._runs) > _MOST_LOADED:
             self._runs.popitem(last=False)
-        return kept[1]
+        return loaded[1]
 
 
 def _stamp(folder: Path) -> _Stamp | None:
-    """What tells one checkpoint of a run from the next; None if there is none."""
+    """Identifies a checkpoint of a run; None if there is none."""
     for name in _WEIGHTS:
         with suppress(OSError):
             status = (folder / name).stat()
@@ -136,7 +139,7 @@ def _stamp(folder: Path) -> _Stamp | None:
 
 
 def _convolution_maps(traced: Trace) -> list[LayerMaps]:
-    """Each convolution's maps as they go on: after the norm and the activation that follow it, if any do."""
+    """The maps of each convolution, after the norm and the activation that follow it, if there are any."""
     users: dict[int, list[int]] = {}
     for step in traced.steps:
         for number in set(step.references()):

@@ -1,7 +1,6 @@
-"""Request bodies: which kind and how many bytes each route takes, counted as they come, and what is left of a refused
-one.
+"""Limits on request bodies: their content type, size and speed, checked while they arrive. See `policy.py`.
 
-Outside of FastAPI, because a limit that is checked when the body is complete limits nothing.
+This happens outside FastAPI, because a limit that is checked when the body is complete limits nothing.
 """
 
 from __future__ import annotations
@@ -9,48 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .state import RequestRefused
+from .errors import RequestRefused
+from .policy import OWNER_ONLY, Rule, rule_for
 
 IDLE_SECONDS: Final = 30.0
 BYTES_A_SECOND: Final = 10_000
-"""What a body has to bring, beyond the first `IDLE_SECONDS`. A telephone with a bad connection sends several times as
-much.
+"""The slowest speed at which a body may arrive after the first `IDLE_SECONDS`. A phone with a bad connection is several
+times faster.
 """
 
 _LINGER_BYTES: Final = 64_000_000
 _LINGER_SECONDS: Final = 5.0
 
 
-@dataclass(frozen=True)
-class Body:
-    """What a route takes: content types (`image/` stands for all images), and at most so many bytes."""
-
-    types: tuple[str, ...]
-    limit: int
-
-
-BODIES: Final = {
-    # 512 x 512 x 3 numbers of 8 bytes are 8.4 MB as base64.
-    "/api/convolve": Body(("application/json",), 9_000_000),
-    "/api/images": Body(("application/octet-stream", "image/"), 20_000_000),
-    "/api/draw/guess": Body(("application/octet-stream",), 65_536),
-}
-_OTHERS: Final = Body((), 4_096)
-
-
-class Bodies:
-    """Counts every body, cuts senders that fall silent or drip, and refuses JSON that readers could understand in
-    different ways.
+class RequestLimits:
+    """Counts the bytes of every body, cuts off senders that fall silent or send too slowly, and refuses ambiguous JSON.
 
     Raises:
-        RequestRefused: 408 silent for `idle_seconds`, or on the whole slower than `BYTES_A_SECOND`, 413 too large, 415
-            wrong content type, 400 no proper JSON.
+        RequestRefused: 408 silent for `idle_seconds` or slower than `BYTES_A_SECOND` on average, 413 too large, 415
+            wrong content type, 400 not valid JSON.
     """
 
     def __init__(self, app: ASGIApp, *, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -62,13 +43,13 @@ class Bodies:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = BODIES.get(scope["path"], _OTHERS) if scope["method"] == "POST" else _OTHERS
-        _check_type(headers.get("content-type", ""), body)
+        rule = rule_for(scope) or OWNER_ONLY  # with the smallest limit
+        _check_type(headers.get("content-type", ""), rule)
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > body.limit:
-            raise _too_large(int(length[:20]), body.limit)
-        counted = _Counted(receive, body.limit, self._idle_seconds)
-        if body.types != ("application/json",):
+        if length.isdecimal() and int(length[:20]) > rule.limit:
+            raise _too_large(int(length[:20]), rule.limit)
+        counted = _Counted(receive, rule.limit, self._idle_seconds)
+        if rule.types != ("application/json",):
             await self._app(scope, counted, send)
             return
         content = bytearray()
@@ -84,14 +65,14 @@ class Bodies:
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether a request comes with a body."""
+    """Whether a request has a body."""
     return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0 ") != ""
 
 
-def _check_type(given: str, body: Body) -> None:
+def _check_type(given: str, rule: Rule) -> None:
     kind = given.partition(";")[0].strip().lower()
-    if body.types and not any(kind == one or (one.endswith("/") and kind.startswith(one)) for one in body.types):
-        expected = " or ".join(f"{one}*" if one.endswith("/") else one for one in body.types)
+    if rule.types and not any(kind == one or (one.endswith("/") and kind.startswith(one)) for one in rule.types):
+        expected = " or ".join(f"{one}*" if one.endswith("/") else one for one in rule.types)
         raise RequestRefused(
             415, "content-type-wrong", f"expected {expected}; received {kind[:100] or 'no content type'}"
         )
@@ -99,7 +80,7 @@ def _check_type(given: str, body: Body) -> None:
 
 def _too_large(count: int | None, limit: int) -> RequestRefused:
     has = f"{_bytes_text(count)} were sent" if count else f"more than {_bytes_text(limit)} were sent"
-    return RequestRefused(413, "body-too-large", f"{has}; at most {_bytes_text(limit)} are taken")
+    return RequestRefused(413, "body-too-large", f"{has}; the limit is {_bytes_text(limit)}")
 
 
 def _bytes_text(count: int) -> str:
@@ -107,7 +88,7 @@ def _bytes_text(count: int) -> str:
 
 
 class _Counted:
-    """`receive` that counts and does not wait for ever."""
+    """A `receive` that counts bytes and does not wait for ever."""
 
     def __init__(self, receive: Receive, limit: int, idle_seconds: float) -> None:
         self._receive = receive
@@ -121,7 +102,7 @@ class _Counted:
         if self._complete:
             return await self._receive()
         clock = asyncio.get_running_loop().time
-        # Only the waiting counts: how long the body lies here before it is asked for is not the sender's fault.
+        # Only the time spent waiting counts: it is not the sender's fault when the body is not asked for at once.
         left = self._idle_seconds + self._count / BYTES_A_SECOND - self._waited
         begun = clock()
         try:
@@ -129,11 +110,11 @@ class _Counted:
                 message = await self._receive()
         except TimeoutError:
             if left > self._idle_seconds / 2:
-                reason = f"nothing came for {min(self._idle_seconds, left):.3g} seconds; the body is not complete"
+                reason = f"nothing arrived for {min(self._idle_seconds, left):.3g} seconds; the body is incomplete"
                 raise RequestRefused(408, "body-idle", reason) from None
             waited = self._waited + clock() - begun
-            reason = f"only {self._count:,} bytes came in {waited:.0f} seconds; the body is not complete"
-            raise RequestRefused(408, "body-slow", reason, "send it over a better connection") from None
+            reason = f"only {self._count:,} bytes arrived in {waited:.0f} seconds; the body is incomplete"
+            raise RequestRefused(408, "body-slow", reason, "use a better connection") from None
         self._waited += clock() - begun
         self._count += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
@@ -143,7 +124,7 @@ class _Counted:
 
 
 class _Replayed:
-    """`receive` for a body that has been read."""
+    """A `receive` that gives again a body that has been read."""
 
     def __init__(self, content: bytes, receive: Receive) -> None:
         self._content: bytes | None = content
@@ -157,10 +138,10 @@ class _Replayed:
 
 
 def read_json(content: bytes) -> Any:
-    """JSON in UTF-8 without repeated names, without NaN, and no deeper than Python reads.
+    """Parse JSON in UTF-8 without repeated names and without NaN, nested no deeper than Python reads.
 
     Raises:
-        RequestRefused: 400 `json-malformed`, with the place where there is one.
+        RequestRefused: 400 `json-malformed`, with the position if it is known.
     """
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant)
@@ -172,11 +153,11 @@ def read_json(content: bytes) -> Any:
         reason = "it is nested too deeply"
     except ValueError as error:
         reason = str(error) if isinstance(error, _Ambiguous) else "a number has too many digits"
-    raise RequestRefused(400, "json-malformed", f"the body is no proper JSON: {reason}")
+    raise RequestRefused(400, "json-malformed", f"the body is not valid JSON: {reason}")
 
 
 class _Ambiguous(ValueError):
-    """JSON that is read differently by different readers."""
+    """JSON that different readers understand differently."""
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,20 +166,20 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _Ambiguous(f"{name[:60]!r} stands twice in one object")
+                raise _Ambiguous(f"{name[:60]!r} appears twice in one object")
             seen.add(name)
     return names
 
 
 def _no_constant(name: str) -> Any:
-    raise _Ambiguous(f"{name} is no number of JSON")
+    raise _Ambiguous(f"{name} is not a JSON number")
 
 
-class Lingering:
-    """Answers at once, but reads on for a little while what a refused client still sends.
+class LingeringClose:
+    """Answers at once, but keeps reading for a short time what a refused client still sends.
 
-    A connection closed while the client is sending is a reset to it, and the answer is lost: browsers read it only when
-    all is sent. Whoever sends for longer is cut.
+    Browsers read an answer only when they have sent everything. If the connection is closed before, they see a reset
+    and lose the answer. Senders that go on for longer are cut off.
     """
 
     def __init__(self, app: ASGIApp) -> None:

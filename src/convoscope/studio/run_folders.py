@@ -1,6 +1,6 @@
-"""Which folders may be runs. What a request names is looked up here by name, and never made into a path.
+"""Which folders may be runs. A name in a request is looked up among them, and never becomes part of a path.
 
-Each folder stands for itself: whatever lies in one, or may not be read in it, hides no other.
+Whatever is in one folder, or cannot be read there, never hides another folder.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ..errors import ConvoscopeError, printable
 
 WEIGHTS: Final = ("best.safetensors", "last.safetensors", "previous.safetensors")
 FIGURES: Final = ("run.toml", "metrics.csv", "test/scores.json")
-"""What the studio reads of a run besides its weights."""
+"""The files that the studio reads of a run besides its weights."""
 
 Stamps = tuple[tuple[int, int, int, int] | None, ...]
-"""Inode, size and times of change of some files; None: there is no such file."""
+"""Inode, size and times of change of some files; None for a file that does not exist."""
 
 Unreadable = dict[str, str]
-"""Of each folder that could not be read its name, safe to print, and why not."""
+"""The name of each folder that could not be read, safe to print -> the reason."""
 
 _MOST_NOTES: Final = 5
-"""Lines in the terminal from one look at the folders."""
+"""Lines printed in the terminal each time the folders are read."""
 
 T = TypeVar("T")
 
 
 def read_runs(runs: Path, read: Callable[[Path], T | None]) -> tuple[list[T], Unreadable]:
-    """What `read` makes of each folder in `runs` that may be a run, by name; None leaves it out.
+    """The results of `read` for all folders in `runs` that may be runs, sorted by name; None leaves a folder out.
 
-    What holds no weights is no run, or none yet. A folder is unreadable if it, or anything that is read in it, is a
-    link that leads out of `runs`, or no file, or if `read` fails with whatever it may be.
+    A folder without weights is not a run, or not yet. A folder is unreadable if it, or anything that is read in it, is
+    a link that leads out of `runs` or is not a file, or if `read` fails in any way.
     """
     found: list[T] = []
     unreadable: Unreadable = {}
@@ -56,11 +56,11 @@ def read_runs(runs: Path, read: Callable[[Path], T | None]) -> tuple[list[T], Un
 
 
 def find_run(runs: Path, name: str) -> Path | None:
-    """The folder of this name in `runs`, if it may be a run and can be read."""
+    """The folder with this name in `runs`, if it may be a run and can be read."""
     try:
         root, names = _names(runs)
         return _folder(root, name) if name in names else None
-    except (OSError, _Unfit):
+    except (OSError, _Unreadable):
         return None
 
 
@@ -69,32 +69,32 @@ def _names(runs: Path) -> tuple[Path, list[str]]:
     return root, sorted(os.listdir(root))
 
 
-class _Unfit(Exception):
-    """A folder that is not to be read, with the reason."""
+class _Unreadable(Exception):
+    """A folder that must not be read, with the reason."""
 
 
 def _folder(root: Path, name: str) -> Path | None:
-    """The folder; None if it is none.
+    """The folder with this name; None if it is not a folder.
 
     Raises:
         OSError: the system does not let it be read.
-        _Unfit: it is not to be read.
+        _Unreadable: it must not be read.
     """
     folder = root / name
     if not folder.is_dir():
         return None
     try:
         name.encode()
-    except UnicodeEncodeError:  # cannot be said in JSON
-        raise _Unfit("its name is no text") from None
+    except UnicodeEncodeError:  # cannot be written in JSON
+        raise _Unreadable("its name is not valid text") from None
     if not _lies_in(folder, root):
-        raise _Unfit("it is a link that leads out of the folder of runs")
+        raise _Unreadable("it is a link that leads out of the folder of runs")
     for part in (*WEIGHTS, *FIGURES):
         path = folder / part
         if not _lies_in(path, root):
-            raise _Unfit(f"{part} is a link that leads out of the folder of runs")
+            raise _Unreadable(f"{part} is a link that leads out of the folder of runs")
         if not path.is_file() and path.exists():
-            raise _Unfit(f"{part} is no file")
+            raise _Unreadable(f"{part} is not a file")
     return folder
 
 
@@ -103,7 +103,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _lies_in(path: Path, root: Path) -> bool:
-    """Whether `path`, links followed, lies in the folder `root`, which is no link itself."""
+    """Whether `path`, with links followed, is inside the folder `root`, which is not a link itself."""
     return Path(os.path.realpath(path)).is_relative_to(root)
 
 
@@ -112,11 +112,11 @@ def _reason(error: Exception) -> str:
         return error.reason
     if isinstance(error, OSError):
         return f"the system says: {printable(error.strerror or type(error).__name__)}"
-    return str(error) if isinstance(error, _Unfit) else f"what lies in it is damaged ({type(error).__name__})"
+    return str(error) if isinstance(error, _Unreadable) else f"its content is damaged ({type(error).__name__})"
 
 
 def stamps(folder: Path, parts: tuple[str, ...]) -> Stamps:
-    """What tells whether files have changed, or who may read them."""
+    """Values that change when one of the files, or who may read it, changes."""
     found: list[tuple[int, int, int, int] | None] = []
     for part in parts:
         try:
@@ -128,21 +128,21 @@ def stamps(folder: Path, parts: tuple[str, ...]) -> Stamps:
     return tuple(found)
 
 
-class PassedOver:
-    """Says of each folder that could not be read why, once, in the terminal."""
+class SkippedFolders:
+    """Prints in the terminal, once for each folder that could not be read, the reason."""
 
     def __init__(self) -> None:
         self.warn: Callable[[str], object] = lambda _: None
-        self._said: set[tuple[str, str]] = set()
-        self._lock = threading.Lock()  # lists are made in several threads
+        self._reported: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()  # several threads read the folders
 
     def __call__(self, unreadable: Unreadable) -> list[str]:
         """The names, for the page."""
         with self._lock:
-            new = [item for item in unreadable.items() if item not in self._said]
-            self._said.update(new)
+            new = [item for item in unreadable.items() if item not in self._reported]
+            self._reported.update(new)
         for name, reason in new[:_MOST_NOTES]:
-            self.warn(f"{name}: passed over in the list of runs: {reason}")
+            self.warn(f"{name}: left out of the list of runs: {reason}")
         if len(new) > _MOST_NOTES:
-            self.warn(f"{len(new) - _MOST_NOTES} more folders were passed over in the list of runs")
+            self.warn(f"{len(new) - _MOST_NOTES} more folders were left out of the list of runs")
         return list(unreadable)

@@ -1,5 +1,5 @@
-"""The sample images of the Convolve page: a photograph, drawings, images of the tiny sets, and small ones whose numbers
-are known.
+"""The sample images of the page Convolve: a photograph, drawings, images of the tiny sets, and small images with known
+numbers.
 
 The photograph is matplotlib's own sample, a portrait of Grace Hopper by the US Navy, in the public domain.
 """
@@ -19,9 +19,9 @@ from ..data import InputFormat
 
 Image = NDArray[np.uint8]
 
-# The worked example of convolution and pooling that "Introduction to Deep Learning with TensorFlow" tells with an image
-# of 6x6: the window 1 0 4, 8 2 5, 20 13 25 pools to 25, and a kernel is laid over the pixel 25 in row 3, column 3. The
-# text gives nine of the 36 numbers; the others, and the kernel of the example, are ours.
+# The worked example of convolution and pooling in "Introduction to Deep Learning with TensorFlow", with an image of 6x6:
+# the window 1 0 4, 8 2 5, 20 13 25 pools to 25, and a kernel is centred on the pixel 25 in row 3, column 3. The text
+# gives nine of the 36 numbers; the others, and the kernel of the example, are ours.
 _NUMBERS = (
     (1, 0, 4, 2, 125, 67),
     (8, 2, 5, 4, 34, 12),
@@ -38,12 +38,12 @@ def _numbers() -> Image:
 
 def _photograph(channels: int) -> Image:
     photograph = Path("mpl-data", "sample_data", "grace_hopper.jpg")
-    # Not imported, for then it would read a matplotlibrc that lies in the working folder.
+    # matplotlib is not imported, because it would read a matplotlibrc in the working folder.
     found = importlib.util.find_spec("matplotlib")
     assert found is not None
     assert found.origin is not None
     file = Path(found.origin).parent / photograph
-    if not file.is_file():  # some systems keep it elsewhere, which only matplotlib knows
+    if not file.is_file():  # some systems keep it elsewhere, and only matplotlib knows where
         import matplotlib
 
         file = Path(matplotlib.get_data_path()).parent / photograph
@@ -64,29 +64,29 @@ def _drawings() -> dict[str, Image]:
 
 
 def _tiny(name: str) -> Image:
-    """The first training image of the set's second class: a standing line, a square, a banana."""
+    """The first training image of the set's second class: a vertical line, a square, a banana."""
     dataset = data.load(f"builtin:{name}")
     row = next(row for row in dataset.indices("train") if dataset.targets[row] == 1)
     return dataset.images.decode(int(row), InputFormat(height=5, width=5, channels=1))
 
 
 def _step() -> Image:
-    """Black, and white from the middle on."""
+    """Black on the left half, white on the right half."""
     return _grey(16, lambda y, x: np.where(x < 8, 0, 255))
 
 
 def _checkerboard() -> Image:
-    """Fields of 4x4 pixels."""
+    """Squares of 4x4 pixels."""
     return _grey(16, lambda y, x: (x // 4 + y // 4) % 2 * 255)
 
 
 def _ramp() -> Image:
-    """From 0 at the left to 255 at the right, 17 more in each column."""
+    """From 0 on the left to 255 on the right, 17 more in each column."""
     return _grey(16, lambda y, x: x * 17)
 
 
 def _disc() -> Image:
-    """White on black, of radius 10."""
+    """White on black, with radius 10."""
     return _grey(32, lambda y, x: np.where((x - 15.5) ** 2 + (y - 15.5) ** 2 <= 100, 255, 0))
 
 
@@ -96,7 +96,7 @@ def _grey(side: int, value: Callable[[NDArray[np.int64], NDArray[np.int64]], NDA
 
 
 _DRAWN = {"apple": 5, "banana": 4, "cat": 3, "house": 8, "star": 0}
-"""Of these built-in classes the drawing with this number."""
+"""Built-in class -> number of the drawing."""
 
 _MADE: dict[str, Callable[[], Image]] = {
     "photograph": partial(_photograph, 3),
@@ -111,15 +111,15 @@ _MADE: dict[str, Callable[[], Image]] = {
 }
 
 SAMPLES = tuple(_MADE)
-"""Their names, in the order of the page."""
+"""The names of all samples, in the order of the page."""
 
 
 @cache
 def sample(name: str) -> Image:
-    """A sample in full size, uint8 `(H, W, 1)` or `(H, W, 3)`. Not to be written to.
+    """A sample in full size, uint8 `(H, W, 1)` or `(H, W, 3)`, read-only.
 
     Raises:
-        KeyError: it is none of `SAMPLES`.
+        KeyError: it is not one of `SAMPLES`.
     """
     image = _MADE[name]()
     image.setflags(write=False)

@@ -1,11 +1,11 @@
-"""Who may come in: tokens for the address, and the cookies they are traded for. All of it lives as long as the server.
+"""Who may use the studio: tokens in addresses, and the cookies they are exchanged for. All last as long as the server.
 
-Three tokens of 128 bits open the page. The owner's, printed in the terminal, is good for this server's whole life, so
-that a second browser can be opened; each use makes a session of its own. The one the browser is started with is good
-once: it stands in the list of processes, where others on this machine can read it. With `lan` there is the class's
-token, which makes students. An owner's token and an owner's cookie are taken from this machine only, so that a token
-read off a projected terminal or a cookie caught on the network are worth nothing elsewhere. A new server knows nothing
-of the old one's sessions.
+Three tokens of 128 bits open the page. The owner's token is printed in the terminal and is valid as long as the server
+runs, so that a second browser can be opened; each use makes a new session. The token that the browser is started with
+is valid once, because others on this machine can read it in the list of processes. With `lan` there is also the class's
+token, which makes students. The owner's token and cookie are accepted from this machine only, so that a token read from
+a projected terminal or a cookie read on the network is worth nothing elsewhere. A new server knows no session of the
+old one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Literal
 
-from .state import RequestRefused
+from .errors import RequestRefused
 
 Role = Literal["owner", "student"]
 
 WRONG_TOKENS: Final = 10
 LOCKED_SECONDS: Final = 60.0
 _MOST_SESSIONS: Final = 1_000
-"""Of each role; the oldest goes, of the address that has the most."""
+"""For each role. One more removes the oldest session of the address that has the most."""
 
 
 class Sessions:
@@ -37,26 +37,26 @@ class Sessions:
         self.class_token: Final = new_token() if lan else None
         self._once: str | None = None
         self._clock = clock
-        # By their hash: how long a search takes says nothing about a cookie then. With the address that each was made
-        # from.
+        # Hash of a cookie -> the address that it was made for. The time that a search takes says nothing about a hash's
+        # cookie.
         self._sessions: dict[Role, dict[bytes, str]] = {"owner": {}, "student": {}}
         self._wrong: dict[str, list[float]] = {}
 
     def token_for_once(self) -> str:
-        """An owner's token that is good for one use. The one before it is void."""
+        """A token of the owner that is valid for one use. The one before it becomes invalid."""
         self._once = new_token()
         return self._once
 
     def trade(self, token: str, client: str) -> tuple[str, Role] | None:
-        """A new session's cookie for a token; None: the token is wrong.
+        """The cookie and role of a new session in exchange for a token; None if the token is wrong.
 
         Args:
-            client: the address of who asks.
+            client: the address that asks.
 
         Raises:
-            RequestRefused: 429, it is wrong, and so were ten others from there within a minute. A right one is taken
-                all the same: whoever has any page open in the owner's browser can send wrong ones from there, and 128
-                bits are not guessed.
+            RequestRefused: 429, the token is wrong, and so were ten others from there within a minute. A right one is
+                accepted all the same: any page in the owner's browser can send wrong ones from there, and nobody
+                guesses 128 bits.
         """
         role = self._role_of_token(token, client)
         if role is None:
@@ -77,15 +77,15 @@ class Sessions:
             raise RequestRefused(
                 429,
                 "too-many-tokens",
-                f"{WRONG_TOKENS} wrong tokens came from here within {LOCKED_SECONDS:.0f} seconds, and this one is wrong too",
-                "open the address that stands in the studio's terminal",
+                f"this token is wrong, like {WRONG_TOKENS} others from this address within {LOCKED_SECONDS:.0f} seconds",
+                "open the address that is printed in the studio's terminal",
             )
         self._wrong[client] = [*wrong, now]
         while len(self._wrong) > _MOST_SESSIONS:
             del self._wrong[next(iter(self._wrong))]
 
     def _role_of_token(self, token: str, client: str) -> Role | None:
-        # Every comparison is made, whatever the one before said.
+        # All comparisons are made, so that the time taken does not depend on the result of one.
         owner = _same(token, self.owner_token)
         once = _same(token, self._once)
         student = _same(token, self.class_token)
@@ -96,7 +96,7 @@ class Sessions:
         return "student" if student else None
 
     def role(self, cookie: str, client: str) -> Role | None:
-        """Whose cookie it is; None: nobody's."""
+        """The role that a cookie stands for; None if there is no such session."""
         key = _hash(cookie)
         if key in self._sessions["owner"] and is_this_machine(client):
             return "owner"
@@ -109,7 +109,7 @@ class Sessions:
 
 
 def new_token() -> str:
-    """128 bits by chance, as 22 letters, digits, `-` and `_`."""
+    """128 random bits, as 22 letters, digits, `-` and `_`."""
     return secrets.token_urlsafe(16)
 
 

@@ -1,9 +1,7 @@
-"""The networks that the studio brings along: recipes, not weights. They are trained on this machine when the studio
-first starts.
+"""The networks that come with the studio, as recipes without weights: they are trained on this machine at the first start.
 
-Each is made by the command that a user would type, in a process of its own, of the lowest priority and on one thread.
-What there is to know of it stands in its run's folder; several studios may look at the same folder, and the run's own
-lock decides who trains.
+Each is trained by the command that a user would type, in its own process, on one thread and with the lowest priority.
+Its state is in its run's folder. Several studios may use the same folder; the run's lock decides which one trains.
 """
 
 from __future__ import annotations
@@ -25,28 +23,28 @@ from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
 from .child_signals import signal_child
 from .drawables import Drawable, epochs_done, test_accuracy
-from .errors import without_folders
-from .messages.common import PadModel, Refusal
-from .state import RequestRefused
+from .errors import RequestRefused, without_folders
+from .messages.common import Refusal
+from .messages.draw import PadModel
 
 NICENESS = 19
-"""The lowest priority: whatever else the machine has to do goes first."""
-_PATIENCE: Final = 4.0
-"""Seconds that a training is given to save its state when the studio stops."""
-_AGAIN: Final = 1.0
-"""Seconds between two looks at a run that another process is making."""
+"""The lowest priority: everything else on the machine comes first."""
+_SAVE_SECONDS: Final = 4.0
+"""Seconds that a training has to save its state when the studio stops."""
+_RETRY_SECONDS: Final = 1.0
+"""Seconds between two looks at a run that another process is training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyMade:
-    """A network to be made.
+    """The recipe of one network.
 
     Attributes:
-        name: its identity, and what its folder's name begins with.
+        name: its identity, and the beginning of its folder's name.
         classes: its classes, as in the run.
         architecture: the model's text or a preset's name.
-        arguments: more of `convoscope train`, the source first.
-        epochs: how many of them.
+        arguments: the other arguments of `convoscope train`, the source first.
+        epochs: the number of epochs.
     """
 
     name: str
@@ -62,9 +60,7 @@ class ReadyMade:
 
     @property
     def folder(self) -> str:
-        """Another recipe gets another folder, so that what an earlier version made is neither taken for this one nor
-        touched.
-        """
+        """Another recipe has another folder, so that a network of an earlier version is neither used nor changed."""
         text = "\n".join(self.command)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -73,7 +69,7 @@ def _settings(**values: object) -> tuple[str, ...]:
     return tuple(part for name, value in values.items() for part in ("--set", f"{name}={value}"))
 
 
-# One thread and a named precision: then nothing is timed, and the same machine makes the same network again.
+# With one thread and a fixed precision nothing depends on timing, so the same machine trains the same network again.
 READY_MADE: Final = (
     ReadyMade(
         name="apple-banana",
@@ -100,7 +96,7 @@ READY_MADE: Final = (
 
 @dataclass(eq=False)
 class _Job:
-    """How far one of them is."""
+    """The state of one network."""
 
     recipe: ReadyMade
     folder: Path
@@ -110,14 +106,14 @@ class _Job:
     child: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
-class Making:
-    """Makes what is missing, one network at a time, in the order of the recipes. Lives in one event loop.
+class StartupNetworks:
+    """Trains the networks that are missing, one at a time, in the order of the recipes. Belongs to one event loop.
 
     Args:
-        folder: where the networks' runs lie.
+        folder: the folder with the networks' runs.
         changed: called whenever a state has changed.
-        recipes: what to make.
-        on_fault: told of every bug of ours; the network counts as failed then, and the next one is made.
+        recipes: the networks.
+        on_fault: called with every bug of ours; the network has then failed, and the next one is trained.
     """
 
     def __init__(
@@ -134,14 +130,14 @@ class Making:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Take what is there already, and make the rest in the background."""
+        """Use the networks that exist already, and train the others in the background."""
         for job in self._jobs.values():
             job.state = "ready" if _is_ready(job) else "waiting"
         self._wanted.set()
         self._task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """End what is being made, its state saved; the next start goes on with it."""
+        """Stop the training with its state saved; the next start continues it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -149,18 +145,18 @@ class Making:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being made, or waits for its turn."""
+        """Whether a network is being trained or waits for its turn."""
         return any(job.state in ("waiting", "making") for job in self._jobs.values())
 
     def __contains__(self, name: str) -> bool:
         return name in self._jobs
 
     def drawables(self) -> list[Drawable]:
-        """All of them as they stand, in the order of the recipes. Reads files."""
+        """All of them in their present state, in the order of the recipes. Reads files."""
         return [Drawable(job.folder, job.recipe.architecture, _message(job)) for job in self._jobs.values()]
 
     def make(self, name: str) -> None:
-        """Queue the network; nothing changes if it is there, being made or waiting."""
+        """Queue the network; nothing changes if it is ready, being trained or waiting."""
         job = self._jobs[name]
         if job.state in ("ready", "stopped", "failed") and not _is_ready(job):
             job.state, job.refusal = "waiting", None
@@ -168,21 +164,21 @@ class Making:
             self._changed()
 
     def halt(self, name: str) -> None:
-        """Stop the making, or take the network out of the queue; what was trained is kept.
+        """Stop the training, or remove the network from the queue; what was trained is kept.
 
         Raises:
             RequestRefused: 409 `not-being-made`.
         """
         job = self._jobs[name]
         if job.state not in ("waiting", "making") or _is_ready(job):
-            raise RequestRefused(409, "not-being-made", f"The network {name} is not being made.")
+            raise RequestRefused(409, "not-being-made", f"The network {name} is not being trained.")
         job.stopping = job.state == "making"
         job.state = "stopped"
         if job.child is not None:
             signal_child(job.child, signal.SIGTERM)
         self._changed()
 
-    # --- one after the other ---
+    # --- one at a time ---
 
     async def _work(self) -> None:
         while True:
@@ -200,30 +196,30 @@ class Making:
             except OSError as error:
                 self._fail(job, f"the system says: {error.strerror or error}", "")
             except Exception as error:
-                self._fail(job, f"the studio failed, which is a bug of its own ({type(error).__name__})", "")
+                self._fail(job, f"internal error, a bug in convoscope ({type(error).__name__})", "")
                 self._on_fault(error)
             if job.state == "making":
                 job.state = "ready"
             self._changed()
 
     async def _make(self, job: _Job) -> None:
-        """Until the network is trained and tested, by this process's child or by another studio's."""
+        """Wait until the network is trained and tested, by a child of this process or by another studio."""
         while job.state == "making" and not await asyncio.to_thread(_is_ready, job):
             arguments = await asyncio.to_thread(_command, job)
             if arguments is None:
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            code, said = await self._run(job, arguments)
+            code, errors = await self._run(job, arguments)
             if job.stopping or code == InUseError.exit_code:
                 continue
             if code != 0:
-                reason, hint = _last_words(code, said, job)
+                reason, hint = _failure(code, errors, job)
                 self._fail(job, reason, hint)
             elif not await asyncio.to_thread(_is_ready, job):
-                self._fail(job, "its training ended without a test", "")
+                self._fail(job, "the training ended without a test", "")
 
     async def _run(self, job: _Job, arguments: list[str]) -> tuple[int, str]:
-        """One child's exit code and the end of what it wrote to standard error."""
+        """Run a child; its exit code and the last part of its standard error."""
         command, environment = own_process("convoscope", *arguments, OMP_NUM_THREADS="1")
         child = await asyncio.create_subprocess_exec(
             *command,
@@ -231,7 +227,7 @@ class Making:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
-            process_group=0,  # Ctrl-C in the terminal is for the studio, which then stops its children in order
+            process_group=0,  # Ctrl-C in the terminal goes to the studio only, which then stops its children
         )  # fmt: skip
         job.child = child
         try:
@@ -240,10 +236,10 @@ class Making:
             if job.stopping:
                 signal_child(child, signal.SIGTERM)
             assert child.stderr is not None
-            said = b""
+            written = b""
             while chunk := await child.stderr.read(4096):
-                said = (said + chunk)[-8192:]
-            return await child.wait(), said.decode("utf-8", "replace")
+                written = (written + chunk)[-8192:]
+            return await child.wait(), written.decode("utf-8", "replace")
         finally:
             job.child = None
             await _end(child)
@@ -253,13 +249,13 @@ class Making:
             job.state = "failed"
             job.refusal = Refusal(
                 code="making-failed",
-                message=printable(f"The network {job.recipe.name} could not be made: {reason}."),
+                message=printable(f"The network {job.recipe.name} could not be trained: {reason}."),
                 hint=printable(hint),
             )
 
 
 def _message(job: _Job) -> PadModel:
-    # Tested, it is ready, though its report may still be written, which nobody has to wait for. Gone, it can be made
+    # Once tested it is ready; nobody has to wait until its report is written. If its folder is gone it can be trained
     # again.
     accuracy = test_accuracy(job.folder)
     return PadModel(
@@ -276,12 +272,12 @@ def _message(job: _Job) -> PadModel:
 
 
 def _is_ready(job: _Job) -> bool:
-    """Trained and tested. The test comes last, so a damaged result of it means that only this is done again."""
+    """Whether it is trained and tested. The test comes last; if its result is damaged, only the test is done again."""
     return test_accuracy(job.folder) is not None
 
 
 def _command(job: _Job) -> list[str] | None:
-    """What to start: a new training, or the rest of one that was interrupted. None while another process is at it."""
+    """The arguments for a new training, or for the rest of an interrupted one. None while another process trains."""
     folder = job.folder
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -290,34 +286,34 @@ def _command(job: _Job) -> list[str] | None:
             with FolderLock(folder):
                 if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
                     return ["train", "--resume", str(folder)]
-                shutil.rmtree(folder)  # killed before its first checkpoint
+                shutil.rmtree(folder)  # it was killed before its first checkpoint
         except InUseError:
             return None
     return [*job.recipe.command, "--output", str(folder)]
 
 
-def _last_words(code: int, said: str, job: _Job) -> tuple[str, str]:
-    """Reason and hint from what a child wrote."""
+def _failure(code: int, errors: str, job: _Job) -> tuple[str, str]:
+    """Reason and hint, from a child's exit code and what it wrote to standard error."""
     if code < 0:
         return (
-            "its training was ended by the system, perhaps for want of memory",
-            "Try again with other programs closed.",
+            "the system ended the training, perhaps because memory ran out",
+            "Close other programs and try again.",
         )
     found = dict.fromkeys(("error", "hint"), "")
-    for line in without_folders(said, [job.folder]).splitlines():
+    for line in without_folders(errors, [job.folder]).splitlines():
         key, separator, text = line.partition(": ")
         if separator and key in found:
             found[key] = text.strip()
-    return found["error"] or f"its training ended with exit code {code}", found["hint"]
+    return found["error"] or f"the training ended with exit code {code}", found["hint"]
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """See that a child is gone: first asked, so that it saves its state, then made to."""
+    """End a child: first with a request, so that it saves its state, then by force."""
     if child.returncode is not None:
         return
     signal_child(child, signal.SIGTERM)
     try:
-        await asyncio.wait_for(child.wait(), _PATIENCE)
+        await asyncio.wait_for(child.wait(), _SAVE_SECONDS)
     except TimeoutError:
         signal_child(child, signal.SIGKILL)
         await child.wait()

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
-from ..errors import printable
-from .run_folders import PassedOver
+from .run_folders import SkippedFolders
 
 
 @dataclass(frozen=True)
@@ -18,31 +17,20 @@ class Studio:
     Attributes:
         runs: the folder whose runs it shows.
         models: the folder in which the ready-made models are kept.
-        lan: others on this network may look on, as students.
-        passed_over: is told which folders of runs could not be read.
+        lan: whether others on this network may join, as students.
+        skipped: reports the folders of runs that could not be read.
     """
 
     runs: Path
     models: Path
     lan: bool = False
-    passed_over: PassedOver = field(default_factory=PassedOver, repr=False, compare=False)
+    skipped: SkippedFolders = field(default_factory=SkippedFolders, repr=False, compare=False)
 
 
 def client_of(connection: HTTPConnection) -> str:
-    """Who asks, where what one may have at a time is bounded: the owner, in whichever browsers; students by their
-    addresses.
+    """Who a request counts for where each client has a limit: all the owner's browsers are one client, and so are all
+    students with the same address.
     """
     if connection.state.role == "owner":
         return "owner"
     return connection.client.host if connection.client else ""
-
-
-class RequestRefused(Exception):
-    """A request that is answered with a `Refusal` of this status."""
-
-    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = printable(message)
-        self.hint = printable(hint)

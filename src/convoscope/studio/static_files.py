@@ -1,16 +1,16 @@
-"""The page as Vite built it, held in memory: files are found by their exact names, never by joining paths."""
+"""The page as Vite built it, kept in memory. A file is found by its exact name; no path is ever put together."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from ..errors import MachineError
-from .state import RequestRefused
+from .errors import not_found
 
 FOLDER: Final = Path(__file__).parent / "page"
 
@@ -31,7 +31,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True)
 class Page:
-    """The built files: name as in the address, such as `assets/index-1a2b.js`, to content."""
+    """The built files: from the name in the address, such as `assets/index-1a2b.js`, to the content."""
 
     files: dict[str, bytes]
 
@@ -51,8 +51,8 @@ class Page:
         if "index.html" not in files:
             raise MachineError(
                 "the studio's page",
-                "is not there: it is built when convoscope is installed",
-                hint="in a checkout: make run, or pip install .",
+                "has not been built",
+                hint="in a checkout, build it with make run or pip install .",
                 code="page-missing",
             )
         return cls(files)
@@ -61,30 +61,25 @@ class Page:
         """One file.
 
         Raises:
-            RequestRefused: 404, there is none of this name.
+            RequestRefused: 404, there is no file with this name.
         """
         content = self.files.get(name)
         if content is None:
-            raise RequestRefused(404, "not-found", f"there is no /{name[:200]}")
-        # The names of assets hold a hash of their content.
+            raise not_found(f"/{name}")
+        # The name of an asset contains a hash of its content.
         headers = {"cache-control": "private, max-age=31536000, immutable"} if name.startswith("assets/") else {}
         return Response(content, headers=headers, media_type=_TYPES[Path(name).suffix])
 
+    def router(self) -> APIRouter:
+        """The routes to all files of the page."""
+        router = APIRouter(include_in_schema=False)
 
-def door(refused: RequestRefused) -> Response:
-    """What a person sees who is not let in: one plain page without script."""
-    # A cookie that keeps to its own site does not come along when a link on another page led here; it does from this
-    # page.
-    text = f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>convoscope studio</title>
-<h1>convoscope studio</h1>
-<p>{html.escape(refused.message)}</p>
-<p>{html.escape(refused.hint)}</p>
-<p>If a link on another page has led you here, <a href="/">go on to the studio</a>.</p>
-</html>
-"""
-    return Response(text, refused.status, media_type="text/html; charset=utf-8")
+        @router.get("/")
+        async def index() -> Response:
+            return self.answer("index.html")
+
+        @router.get("/assets/{name}")
+        async def asset(name: str) -> Response:
+            return self.answer(f"assets/{name}")
+
+        return router

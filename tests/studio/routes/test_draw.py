@@ -17,19 +17,19 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from convoscope import data
 from convoscope.data import pad_image
 from convoscope.evaluation import test as test_run
-from convoscope.studio import startup_networks
+from convoscope.studio import draw_state, startup_networks
 from convoscope.studio.app import routes
-from convoscope.studio.messages.common import Guess, PadModels
+from convoscope.studio.messages.draw import Guess, PadModels
 from convoscope.studio.routes import draw
 from convoscope.studio.startup_networks import ReadyMade
 from convoscope.studio.state import Studio
 from convoscope.training import Run, train
+from tests.support.routes import routes_client
 from tests.support.strokes import drawn, strokes
 
 BINARY = {"content-type": "application/octet-stream"}
@@ -38,27 +38,8 @@ READY = ReadyMade(name="fruits", classes=("apple", "banana"), architecture=FRUIT
 MISSING = ReadyMade(name="missing", classes=("a", "b"), architecture="tiny", arguments=("/no/such/folder",), epochs=1)
 
 
-class Role:
-    """In the guard's place."""
-
-    def __init__(self, app: ASGIApp, role: str) -> None:
-        self._app, self._role = app, role
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            scope.setdefault("state", {})["role"] = self._role
-        await self._app(scope, receive, send)
-
-
-@contextlib.contextmanager
-def client_for(root: Path, role: str = "owner", faults: list[Exception] | None = None) -> Iterator[TestClient]:
-    app = routes()
-    app.state.studio = Studio(runs=root / "runs", models=root / "models")
-    if faults is not None:
-        app.state.on_fault = faults.append
-    app.add_middleware(Role, role=role)
-    with TestClient(app) as client:
-        yield client
+def client_for(root: Path, role: str = "owner", faults: list[Exception] | None = None) -> TestClient:
+    return routes_client(Studio(runs=root / "runs", models=root / "models"), role, faults)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +249,7 @@ def test_drawings_are_answered_one_after_the_other_and_none_is_mixed_up(owner: T
 
 def _folder(client: TestClient) -> Path:
     app: Any = client.app
-    folder: Path = app.state.draw.making.drawables()[0].folder
+    folder: Path = app.state.draw.startup.drawables()[0].folder
     return folder
 
 
@@ -365,7 +346,7 @@ def test_a_network_that_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_live_tells_at_once_and_when_something_changes(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw_state, "_IDLE_REFRESH_SECONDS", 0.05)
     with client_for(studio) as client, client.websocket_connect("/api/live") as socket:
         assert PadModels.model_validate_json(socket.receive_text()) == models_of(client)
         shutil.copytree(studio / "runs" / "fruits", studio / "new")
@@ -380,7 +361,7 @@ def test_live_tells_at_once_and_when_something_changes(studio: Path, monkeypatch
 
 
 def test_live_goes_on_when_a_folder_is_damaged_and_mended(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw_state, "_IDLE_REFRESH_SECONDS", 0.05)
     scores = studio / "runs" / "fruits" / "test" / "scores.json"
     whole = scores.read_bytes()
     with client_for(studio) as client, client.websocket_connect("/api/live") as socket:
@@ -397,12 +378,12 @@ def test_live_goes_on_when_a_folder_is_damaged_and_mended(studio: Path, monkeypa
 
 
 def test_live_goes_on_after_a_bug_of_ours(studio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draw, "_IDLE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(draw_state, "_IDLE_REFRESH_SECONDS", 0.05)
     faults: list[Exception] = []
     looks, broken = 0, True
-    read = draw.Draw._read
+    read = draw_state.DrawState._read
 
-    def failing(self: draw.Draw) -> PadModels:
+    def failing(self: draw_state.DrawState) -> PadModels:
         nonlocal looks
         looks += 1
         if broken:
@@ -411,7 +392,7 @@ def test_live_goes_on_after_a_bug_of_ours(studio: Path, monkeypatch: pytest.Monk
 
     with client_for(studio, faults=faults) as client, client.websocket_connect("/api/live") as socket:
         assert len(socket.receive_json()["models"]) == 3
-        monkeypatch.setattr(draw.Draw, "_read", failing)
+        monkeypatch.setattr(draw_state.DrawState, "_read", failing)
         end = time.monotonic() + 20
         while looks < 3:
             assert time.monotonic() < end
@@ -461,8 +442,8 @@ def test_a_few_words_are_passed_over(owner: TestClient) -> None:
 
 
 def test_at_most_so_many_listen_and_who_leaves_makes_room(owner: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert draw.LISTENERS == 64
-    monkeypatch.setattr(draw, "LISTENERS", 3)
+    assert draw_state.LISTENERS == 64
+    monkeypatch.setattr(draw_state, "LISTENERS", 3)
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(owner.websocket_connect("/api/live")).receive_json()
@@ -485,7 +466,7 @@ def _listeners(client: TestClient, count: int) -> bool:
 
 def test_a_slow_reader_gets_the_newest_state_only(studio: Path) -> None:
     async def read() -> list[int]:
-        watched = draw.Draw(Studio(runs=studio / "runs", models=studio / "models"))
+        watched = draw_state.DrawState(Studio(runs=studio / "runs", models=studio / "models"))
         news = watched.news("owner")
         seen = [len(json.loads(await anext(news))["models"])]
         for number in range(20):

@@ -25,9 +25,9 @@ from PIL import Image
 
 from convoscope.data import InputFormat, open_image
 from convoscope.studio import decoder
-from convoscope.studio.decoder import Decoding, sentence
+from convoscope.studio.decoder import Decoder, sentence
 from convoscope.studio.decoder_child import decode
-from convoscope.studio.state import RequestRefused
+from convoscope.studio.errors import RequestRefused
 from tests.support.studios import Served, serving, until
 
 Child = asyncio.subprocess.Process
@@ -232,7 +232,7 @@ def test_r04_uploads_take_no_memory(served: Served) -> None:
 
 def test_r16_a_full_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     # /dev/full takes nothing: every write fails as on a full disk.
-    monkeypatch.setattr(decoder.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))  # noqa: SIM115
     answer = send(served, picture())
     assert (answer.status_code, answer.json()["code"]) == (507, "disk-full")
     assert "nothing was stored" in answer.json()["message"]
@@ -240,10 +240,10 @@ def test_r16_a_full_disk(served: Served, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_machine_that_starts_no_process(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def decode(self: Decoding, file: IO[bytes], side: int) -> None:
+    async def decode(self: Decoder, file: IO[bytes], side: int) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable", "/secret/place")
 
-    monkeypatch.setattr(Decoding, "decode", decode)
+    monkeypatch.setattr(Decoder, "decode", decode)
     answer = send(served, picture())
     assert (answer.status_code, answer.json()["code"]) == (503, "upload-failed")
     assert "secret" not in answer.text
@@ -253,7 +253,7 @@ def test_a_machine_that_starts_no_process(served: Served, monkeypatch: pytest.Mo
 
 
 def with_child(code: str, monkeypatch: pytest.MonkeyPatch, content: bytes = b"x", **options: Any) -> Any:
-    """What `Decoding` makes of a child that runs this code."""
+    """What `Decoder` makes of a child that runs this code."""
 
     async def start() -> Child:
         return await asyncio.create_subprocess_exec(
@@ -266,13 +266,13 @@ def with_child(code: str, monkeypatch: pytest.MonkeyPatch, content: bytes = b"x"
         )
 
     async def run() -> Any:
-        decoding = Decoding(**options)
+        decoder = Decoder(**options)
         with tempfile.TemporaryFile() as file:
             file.write(content)
             try:
-                return await decoding.decode(file, 64)
+                return await decoder.decode(file, 64)
             finally:
-                await decoding.stop()
+                await decoder.stop()
 
     monkeypatch.setattr(decoder, "start_child", start)
     return asyncio.run(run())
@@ -373,38 +373,38 @@ def test_a_module_in_the_working_folder_is_not_ours(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
 
     async def run() -> Any:
-        decoding = Decoding()
+        decoder = Decoder()
         with tempfile.TemporaryFile() as file:
             file.write(picture())
             try:
-                return await decoding.decode(file, 64)
+                return await decoder.decode(file, 64)
             finally:
-                await decoding.stop()
+                await decoder.stop()
 
     assert asyncio.run(run()).width == 64
 
 
-def in_a_loop(work: Callable[[Decoding], Awaitable[Any]], **options: Any) -> Any:
+def in_a_loop(work: Callable[[Decoder], Awaitable[Any]], **options: Any) -> Any:
     async def run() -> Any:
-        decoding = Decoding(**options)
+        decoder = Decoder(**options)
         try:
-            return await work(decoding)
+            return await work(decoder)
         finally:
-            await decoding.stop()
+            await decoder.stop()
 
     return asyncio.run(run())
 
 
 def test_a_child_that_ended_while_it_stood_ready_is_replaced() -> None:
-    async def work(decoding: Decoding) -> Any:
-        decoding.start()
-        assert decoding._ready is not None
-        child = await decoding._ready
+    async def work(decoder: Decoder) -> Any:
+        decoder.start()
+        assert decoder._spare is not None
+        child = await decoder._spare
         child.kill()
         await child.wait()
         with tempfile.TemporaryFile() as file:
             file.write(picture())
-            return await decoding.decode(file, 64)
+            return await decoder.decode(file, 64)
 
     assert in_a_loop(work).width == 64
 
@@ -414,7 +414,7 @@ def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     real = decoder.start_child
     assert decoder.CHILDREN_AT_ONCE == 4
 
-    async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
+    async def ask(self: Decoder, child: Child, file: IO[bytes], side: int) -> bytes:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -427,12 +427,12 @@ def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         started += 1
         return await real()
 
-    monkeypatch.setattr(Decoding, "_ask", ask)
+    monkeypatch.setattr(Decoder, "_ask", ask)
     monkeypatch.setattr(decoder, "start_child", start)
 
-    async def work(decoding: Decoding) -> Any:
+    async def work(decoder: Decoder) -> Any:
         with tempfile.TemporaryFile() as file:
-            return await asyncio.gather(*(decoding.decode(file, 8) for _ in range(12)))
+            return await asyncio.gather(*(decoder.decode(file, 8) for _ in range(12)))
 
     assert len(in_a_loop(work)) == 12
     assert most == 4
@@ -446,14 +446,14 @@ def test_many_images_of_one_client_keep_no_other_waiting(tmp_path: Path, monkeyp
     """The hostile ones take all the time that a child gets; the class's other images, and the owner's, go past them."""
     hostile, hang = threading.Semaphore(0), threading.Event()
 
-    async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
+    async def ask(self: Decoder, child: Child, file: IO[bytes], side: int) -> bytes:
         file.seek(0)
         if file.read() == b"hostile":
             hostile.release()
             await asyncio.to_thread(hang.wait, 60)
         return ONE_PIXEL
 
-    monkeypatch.setattr(Decoding, "_ask", ask)
+    monkeypatch.setattr(Decoder, "_ask", ask)
     with serving(tmp_path) as served, ThreadPoolExecutor(8) as senders:
 
         def send_as(role: str, content: bytes) -> int:
@@ -478,24 +478,24 @@ def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest
     monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
     order: list[int] = []
 
-    async def one(decoding: Decoding, client: str, number: int) -> int:
-        async with decoding.place(client) as turn, turn:
+    async def one(decoder: Decoder, client: str, number: int) -> int:
+        async with decoder.place(client) as turn, turn:
             order.append(number)
             await asyncio.sleep(0.01)
         return number
 
-    async def work(decoding: Decoding) -> None:
-        waiting = [asyncio.create_task(one(decoding, "a", number)) for number in range(5)]
+    async def work(decoder: Decoder) -> None:
+        waiting = [asyncio.create_task(one(decoder, "a", number)) for number in range(5)]
         await asyncio.sleep(0)
         waiting[2].cancel()
-        done = await asyncio.gather(*waiting, one(decoding, "b", 7), return_exceptions=True)
+        done = await asyncio.gather(*waiting, one(decoder, "b", 7), return_exceptions=True)
         assert isinstance(done[2], asyncio.CancelledError)
         assert isinstance(done[4], RequestRefused)
         assert (done[4].status, done[4].code) == (429, "images-waiting")
         assert [done[0], done[1], done[3], done[5]] == [0, 1, 3, 7]
         assert order == [0, 7, 1, 3]
-        assert await one(decoding, "a", 8) == 8
-        assert decoding._lines == {}, "nothing is kept of who has left"
+        assert await one(decoder, "a", 8) == 8
+        assert decoder._queues == {}, "nothing is kept of who has left"
 
     in_a_loop(work)
 
@@ -505,11 +505,11 @@ def test_what_waits_is_not_read_yet(served: Served, monkeypatch: pytest.MonkeyPa
     hang = threading.Event()
     monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
 
-    async def ask(self: Decoding, child: Child, file: IO[bytes], side: int) -> bytes:
+    async def ask(self: Decoder, child: Child, file: IO[bytes], side: int) -> bytes:
         await asyncio.to_thread(hang.wait, 60)
         return ONE_PIXEL
 
-    monkeypatch.setattr(Decoding, "_ask", ask)
+    monkeypatch.setattr(Decoder, "_ask", ask)
     before = len(spooled())
     with ThreadPoolExecutor(6) as senders:
         try:
@@ -554,11 +554,11 @@ def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setattr(os, "waitpid", waitpid)
     monkeypatch.setattr(decoder, "start_child", start_and_end)
 
-    async def work(decoding: Decoding) -> None:
+    async def work(decoder: Decoder) -> None:
         with tempfile.TemporaryFile() as file:
             file.write(picture())
             with pytest.raises(RequestRefused):
-                await decoding.decode(file, 64)
+                await decoder.decode(file, 64)
 
     in_a_loop(work)
     assert [record.getMessage() for record in caplog.records] == []

@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Session
-         * @description Who asks, and which convoscope answers.
+         * @description The role of the client, and the version of convoscope.
          */
         get: operations["session"];
         put?: never;
@@ -44,6 +44,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tiny/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tiny
+         * @description A set of 5x5 images with alternating classes; another seed gives other images and another split.
+         */
+        get: operations["tiny"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Samples
+         * @description The images that come with convoscope, with their full size.
+         */
+        get: operations["samples"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/samples/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sample Pixels
+         * @description One sample image, its longer side scaled down to `side`, never up.
+         */
+        get: operations["sample_pixels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/kernels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Kernels
+         * @description The named kernels, in the order of the handbook.
+         */
+        get: operations["kernels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/convolve": {
         parameters: {
             query?: never;
@@ -55,7 +135,7 @@ export interface paths {
         put?: never;
         /**
          * Convolve
-         * @description Every step's result, in float64; a step that cannot be done ends the chain and says why.
+         * @description The result of every step, in float64. A step that cannot be done ends the chain and gives the reason.
          */
         post: operations["convolve"];
         delete?: never;
@@ -73,7 +153,7 @@ export interface paths {
         };
         /**
          * Runs
-         * @description What lies in the studio's folder of runs, by name; what cannot be read is named.
+         * @description The runs in the studio's folder, sorted by name, and the names of the folders that cannot be read.
          */
         get: operations["runs"];
         put?: never;
@@ -113,89 +193,9 @@ export interface paths {
         };
         /**
          * One Filter
-         * @description One filter, as the step `convolve` takes it: `(h, w, C)`.
+         * @description One filter as a kernel of the step `convolve`: `(h, w, C)`.
          */
         get: operations["one_filter"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/tiny/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Tiny
-         * @description A set of 5x5 images, the classes taking turns; another seed draws other images and another split.
-         */
-        get: operations["tiny"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/samples": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Samples
-         * @description The images that come with the package, with their full size.
-         */
-        get: operations["samples"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/samples/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Sample Pixels
-         * @description One of them, its longer side scaled down to `side`, never up.
-         */
-        get: operations["sample_pixels"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/kernels": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Kernels
-         * @description The kernels that have a name, in the order of the handbook.
-         */
-        get: operations["kernels"];
         put?: never;
         post?: never;
         delete?: never;
@@ -233,7 +233,7 @@ export interface paths {
         };
         /**
          * Show Model
-         * @description A network's layers, for its schematic drawing; also of one that is yet to be made.
+         * @description A network's layers, for its diagram; also of a network that has not been trained yet.
          */
         get: operations["show_model"];
         put?: never;
@@ -255,7 +255,7 @@ export interface paths {
         put?: never;
         /**
          * Make Model
-         * @description Begin or go on with the making of a network that comes with the studio.
+         * @description Start or continue the training of a network that comes with the studio.
          */
         post: operations["make_model"];
         delete?: never;
@@ -275,7 +275,7 @@ export interface paths {
         put?: never;
         /**
          * Stop Model
-         * @description Stop the making; what was trained is kept.
+         * @description Stop the training; what was trained is kept.
          */
         post: operations["stop_model"];
         delete?: never;
@@ -295,7 +295,7 @@ export interface paths {
         put?: never;
         /**
          * Guess
-         * @description A network's answer to a drawing, with the image it received and its feature maps.
+         * @description A network's answer to a drawing, with the image that it received and its feature maps.
          */
         post: operations["guess"];
         delete?: never;
@@ -320,7 +320,7 @@ export interface components {
         };
         /**
          * Chain
-         * @description An image and what is done to it, one step after the other.
+         * @description An image, and the steps that are applied to it one after the other.
          */
         Chain: {
             image: components["schemas"]["Maps"];
@@ -329,7 +329,7 @@ export interface components {
         };
         /**
          * ChainResult
-         * @description One result a step; a step that cannot be done ends the chain and says why.
+         * @description One result for each step. A step that cannot be done ends the chain and gives the reason.
          */
         ChainResult: {
             /** Steps */
@@ -349,7 +349,7 @@ export interface components {
             kind: "convolve";
             /**
              * Kernel
-             * @description (h, w): over each channel by itself; (h, w, C): the sum over all C channels.
+             * @description (h, w): applied to each channel by itself; (h, w, C): summed over all C channels.
              */
             kernel: number[][] | number[][][];
             /**
@@ -407,14 +407,14 @@ export interface components {
         Guess: {
             /**
              * Blank
-             * @description Nothing is drawn; then there are no answers and no maps.
+             * @description Whether nothing was drawn; then there are no answers and no maps.
              */
             blank: boolean;
-            /** @description Exactly what the network received, before normalisation. */
+            /** @description The image that the network received, before normalisation. */
             input: components["schemas"]["Pixels"];
             /**
              * Answers
-             * @description Most likely first.
+             * @description The most probable first.
              */
             answers: components["schemas"]["Answer"][];
             /**
@@ -425,7 +425,7 @@ export interface components {
         };
         /**
          * Layer
-         * @description One line of a model's table, for its schematic drawing.
+         * @description One line of a model's table, for its diagram.
          */
         Layer: {
             /** Name */
@@ -441,13 +441,13 @@ export interface components {
             parameters: number;
             /**
              * Text
-             * @description As it stands in the model's text, such as `conv(4)`.
+             * @description As written in the model's text, such as `conv(4)`.
              */
             text: string;
         };
         /**
          * LayerMaps
-         * @description What one layer made of the drawing.
+         * @description The feature maps of one layer.
          */
         LayerMaps: {
             /** Layer */
@@ -456,7 +456,7 @@ export interface components {
         };
         /**
          * Maps
-         * @description Feature maps, or any image of real numbers, float64.
+         * @description Feature maps, or another image of real numbers, float64.
          */
         Maps: {
             /** Height */
@@ -490,7 +490,7 @@ export interface components {
             id: string;
             /**
              * Title
-             * @description A run's name, or `apple-banana` or `twenty` for those made at the first start.
+             * @description A run's name, or `apple-banana` or `twenty` for the networks that come with the studio.
              */
             title: string;
             /** Ready Made */
@@ -504,14 +504,14 @@ export interface components {
             state: "ready" | "waiting" | "making" | "stopped" | "failed";
             /**
              * Epoch
-             * @description How far the making is.
+             * @description How many epochs are done.
              */
             epoch: number;
             /** Epochs */
             epochs: number;
             /** Test Accuracy */
             test_accuracy: number | null;
-            /** @description Why the making failed. */
+            /** @description Why its training failed. */
             refusal?: components["schemas"]["Refusal"] | null;
         };
         /**
@@ -526,7 +526,7 @@ export interface components {
         };
         /**
          * PadModels
-         * @description All of them; also what `/api/live` sends whenever one changes.
+         * @description All networks that can be drawn for; `/api/live` sends the same whenever one changes.
          */
         PadModels: {
             /**
@@ -539,7 +539,7 @@ export interface components {
             models: components["schemas"]["PadModel"][];
             /**
              * Unreadable
-             * @description The folders of runs that could not be read; the terminal says why.
+             * @description The folders of runs that could not be read; the reasons are printed in the terminal.
              * @default []
              */
             unreadable: string[];
@@ -566,14 +566,14 @@ export interface components {
             values: string;
             /**
              * Notes
-             * @description What was done to it: scaled down, turned upright, and so on.
+             * @description What was done to the image, such as scaling it down or turning it upright.
              * @default []
              */
             notes: string[];
         };
         /**
          * Pool
-         * @description The largest, the mean or the sum of each window.
+         * @description Take the largest number, the mean or the sum of each window.
          */
         Pool: {
             /**
@@ -600,12 +600,12 @@ export interface components {
         };
         /**
          * Refusal
-         * @description Every answer that is no 2xx.
+         * @description The answer to every request that fails, with a status other than 2xx.
          */
         Refusal: {
             /**
              * Code
-             * @description A stable name for the cause, such as `image-unreadable`.
+             * @description A stable name for the cause, such as `image-broken`.
              */
             code: string;
             /**
@@ -622,7 +622,7 @@ export interface components {
         };
         /**
          * Relu
-         * @description Negative numbers become zero.
+         * @description Replace negative numbers by zero.
          */
         Relu: {
             /**
@@ -658,27 +658,27 @@ export interface components {
             test_accuracy: number | null;
             /**
              * Pad
-             * @description How a drawing is brought into its form; None: it cannot be drawn for.
+             * @description The form in which it receives drawings; None if it cannot be drawn for.
              */
             pad: ("drawings" | "digits") | null;
         };
         /**
          * Runs
-         * @description What lies in the studio's folder of runs.
+         * @description The runs in the studio's folder.
          */
         Runs: {
             /** Runs */
             runs: components["schemas"]["RunSummary"][];
             /**
              * Unreadable
-             * @description The folders that could not be read; the terminal says why.
+             * @description The folders that could not be read; the reasons are printed in the terminal.
              * @default []
              */
             unreadable: string[];
         };
         /**
          * Sample
-         * @description An image that comes with the package.
+         * @description An image that comes with convoscope.
          */
         Sample: {
             /** Id */
@@ -695,7 +695,7 @@ export interface components {
         };
         /**
          * Session
-         * @description Who asks.
+         * @description Who is signed in.
          */
         Session: {
             /** Version */
@@ -708,13 +708,13 @@ export interface components {
         };
         /**
          * StepResult
-         * @description What one step made.
+         * @description The result of one step.
          */
         StepResult: {
             maps: components["schemas"]["Maps"];
             /**
              * Size Text
-             * @description The output size's formula with the numbers filled in, for height and width; one entry if they are alike.
+             * @description The formula of the output size with its numbers, for height and width; one entry if both are the same.
              */
             size_text: string[];
         };
@@ -725,7 +725,7 @@ export interface components {
         TinyImage: {
             /**
              * Pixels
-             * @description 25 numbers 0..1, row by row; 0 paper, 1 ink.
+             * @description 25 numbers 0..1, row by row; 0 is paper, 1 is ink.
              */
             pixels: number[];
             /**
@@ -819,6 +819,166 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Pixels"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    tiny: {
+        parameters: {
+            query?: {
+                seed?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TinySet"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    samples: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sample"][];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    sample_pixels: {
+        parameters: {
+            query?: {
+                side?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pixels"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+            /** @description Refused, with the reason. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refusal"];
+                };
+            };
+        };
+    };
+    kernels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedKernel"][];
                 };
             };
             /** @description Refused, with the reason. */
@@ -981,166 +1141,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Filter"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "5XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-        };
-    };
-    tiny: {
-        parameters: {
-            query?: {
-                seed?: number;
-            };
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TinySet"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "5XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-        };
-    };
-    samples: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Sample"][];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "5XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-        };
-    };
-    sample_pixels: {
-        parameters: {
-            query?: {
-                side?: number;
-            };
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Pixels"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-            /** @description Refused, with the reason. */
-            "5XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Refusal"];
-                };
-            };
-        };
-    };
-    kernels: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["NamedKernel"][];
                 };
             };
             /** @description Refused, with the reason. */
@@ -1330,7 +1330,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description 256x256 bytes, grey, 0 paper and 255 ink, row by row. */
+        /** @description 256x256 bytes, grey, row by row; 0 is paper, 255 is ink. */
         requestBody: {
             content: {
                 "application/octet-stream": string;

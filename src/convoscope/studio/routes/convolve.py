@@ -1,24 +1,27 @@
-"""Convolution and pooling as the page Convolve asks for them: decoded, checked, handed to `explain`, one step after the
-other.
-"""
+"""The page Convolve: sample images, kernels, and chains of convolution and pooling, which `explain` calculates."""
 
 from __future__ import annotations
 
 import base64
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
+from ... import data
+from ...data import InputFormat
 from ...errors import UsageError
-from ..messages.common import Chain, ChainResult, Convolve, Maps, Pool, Refusal, Relu, StepResult
-from ..state import RequestRefused
+from ...models import KERNELS
+from ..errors import RequestRefused
+from ..messages.common import Maps, Pixels, Refusal, bytes_of
+from ..messages.convolve import Chain, ChainResult, Convolve, NamedKernel, Pool, Relu, Sample, StepResult
+from ..samples import SAMPLES, sample
 
 if TYPE_CHECKING:
     from ...explain import Numbers
 
-router = APIRouter()
+router = APIRouter(prefix="/api")
 
 _LARGEST_SIDE = 512
 _MOST_CHANNELS = 3
@@ -26,12 +29,60 @@ _LARGEST_KERNEL = 15
 _MOST_WORK = 250_000_000
 """Multiply-adds of one request: about half a second."""
 _POOL_WORK = 10
-"""Looking at one number of a pooling window takes as long as so many multiply-adds."""
+"""One number of a pooling window takes as long as this many multiply-adds."""
+
+
+@router.get("/samples")
+def samples() -> list[Sample]:
+    """The images that come with convoscope, with their full size."""
+    found = []
+    for name in SAMPLES:
+        height, width, channels = sample(name).shape
+        found.append(Sample(id=name, height=height, width=width, channels=_grey_or_colour(channels)))
+    return found
+
+
+@router.get("/samples/{name}")
+def sample_pixels(name: str, side: Annotated[int, Query(ge=8, le=512)] = 128) -> Pixels:
+    """One sample image, its longer side scaled down to `side`, never up."""
+    if name not in SAMPLES:
+        raise RequestRefused(
+            404, "unknown-sample", "there is no such sample image", f"choose one of {', '.join(SAMPLES)}"
+        )
+    image = sample(name)
+    height, width, channels = image.shape
+    notes = []
+    if max(height, width) > side:
+        form = InputFormat(
+            height=max(1, round(height * side / max(height, width))),
+            width=max(1, round(width * side / max(height, width))),
+            channels=channels,
+            resize="stretch",
+        )
+        image = data.open_image(image, form)
+        notes.append(f"scaled down from {width} x {height} to {form.width} x {form.height} pixels")
+    return Pixels(
+        height=image.shape[0],
+        width=image.shape[1],
+        channels=_grey_or_colour(channels),
+        values=bytes_of(image),
+        notes=notes,
+    )
+
+
+@router.get("/kernels")
+def kernels() -> list[NamedKernel]:
+    """The named kernels, in the order of the handbook."""
+    return [NamedKernel(name=kernel.name, rows=[list(row) for row in kernel.rows]) for kernel in KERNELS.values()]
+
+
+def _grey_or_colour(channels: int) -> Literal[1, 3]:
+    return 1 if channels == 1 else 3
 
 
 @router.post("/convolve")
 def convolve(chain: Chain) -> ChainResult:
-    """Every step's result, in float64; a step that cannot be done ends the chain and says why."""
+    """The result of every step, in float64. A step that cannot be done ends the chain and gives the reason."""
     maps, work = _image(chain.image), 0
     results: list[StepResult] = []
     for step in chain.steps:
@@ -40,11 +91,11 @@ def convolve(chain: Chain) -> ChainResult:
             if work > _MOST_WORK:
                 raise UsageError(
                     "steps",
-                    f"the steps up to here come to about {work:,} multiply-adds, at most {_MOST_WORK:,} are done at once",
+                    f"the steps so far take about {work:,} multiply-adds; the limit is {_MOST_WORK:,}",
                     code="too-much-work",
                     hint="use a smaller image, a smaller kernel or window, or a larger stride",
                 )
-            maps, size_text = _done(step, maps)
+            maps, size_text = _result(step, maps)
         except UsageError as error:
             refusal = Refusal(code=error.code, message=error.reason, hint=error.hint)
             return ChainResult(steps=results, refusal=refusal)
@@ -56,7 +107,7 @@ def _image(image: Maps) -> Numbers:
     """The numbers of an image, `(H, W, C)`.
 
     Raises:
-        RequestRefused: 422; it is too large, or its text does not hold the numbers it should.
+        RequestRefused: 422; it is too large, or its text does not contain the right numbers.
     """
     height, width, channels = image.height, image.width, image.channels
     sides = 1 <= height <= _LARGEST_SIDE and 1 <= width <= _LARGEST_SIDE
@@ -72,7 +123,7 @@ def _image(image: Maps) -> Numbers:
     try:
         content = base64.b64decode(image.values, validate=True)
     except ValueError:
-        raise RequestRefused(422, "image-encoding", "the image's numbers are no base64 text") from None
+        raise RequestRefused(422, "image-encoding", "the image's numbers are not valid base64") from None
     if len(content) != expected:
         raise RequestRefused(
             422,
@@ -88,7 +139,7 @@ def _short(number: int) -> str:
 
 
 def _work(step: Convolve | Relu | Pool, shape: tuple[int, ...]) -> int:
-    """About how many multiply-adds a step takes; never fewer than it does."""
+    """An upper estimate of the multiply-adds that a step takes."""
     height, width, channels = shape
     if isinstance(step, Relu):
         return height * width * channels
@@ -98,7 +149,7 @@ def _work(step: Convolve | Relu | Pool, shape: tuple[int, ...]) -> int:
         if max(rows, columns) > _LARGEST_KERNEL:
             raise UsageError(
                 "kernel",
-                f"expected a kernel of up to {_LARGEST_KERNEL}x{_LARGEST_KERNEL}, got {rows}x{columns}",
+                f"expected a kernel of at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL}; received {rows}x{columns}",
                 code="kernel-over-limit",
             )
         return places * rows * columns
@@ -108,11 +159,11 @@ def _work(step: Convolve | Relu | Pool, shape: tuple[int, ...]) -> int:
     return down * across * channels * step.size * step.size * _POOL_WORK
 
 
-def _done(step: Convolve | Relu | Pool, maps: Numbers) -> tuple[Numbers, list[str]]:
-    """What a step makes, `(H, W, C)`, and the formula of its size.
+def _result(step: Convolve | Relu | Pool, maps: Numbers) -> tuple[Numbers, list[str]]:
+    """The result of a step, `(H, W, C)`, and the formula of its size.
 
     Raises:
-        UsageError: it cannot be done.
+        UsageError: the step cannot be done.
     """
     from ... import explain  # imports torch
 
@@ -140,7 +191,7 @@ def _done(step: Convolve | Relu | Pool, maps: Numbers) -> tuple[Numbers, list[st
     if not np.isfinite(made).all():
         raise UsageError(
             "steps",
-            "a result of this step is larger than the largest number there is (1.8e308)",
+            "a result of this step is larger than the largest float64 number (1.8e308)",
             code="numbers-too-large",
             hint="use smaller numbers",
         )

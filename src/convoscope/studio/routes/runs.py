@@ -1,4 +1,4 @@
-"""The runs in the studio's folder, and their filters. Students see none of them."""
+"""The runs in the studio's folder, and their filters. Students see no runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from ...data import pad_form
 from ...errors import ConvoscopeError, UsageError
 from ...evaluation import read_scores
 from ...training import Run, best_epoch, read_summary
-from ..messages.common import Filter, FilterLayer, FilterLayers, Maps, Runs, RunSummary
+from ..errors import RequestRefused
+from ..messages.common import Maps
+from ..messages.runs import Filter, FilterLayer, FilterLayers, Runs, RunSummary
 from ..run_folders import FIGURES, WEIGHTS, Stamps, find_run, read_runs, stamps
-from ..state import RequestRefused, Studio
+from ..state import Studio
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-router = APIRouter()
+router = APIRouter(prefix="/api")
 
 
 @router.get("/runs")
 def runs(request: Request) -> Runs:
-    """What lies in the studio's folder of runs, by name; what cannot be read is named."""
+    """The runs in the studio's folder, sorted by name, and the names of the folders that cannot be read."""
     studio: Studio = request.app.state.studio
     if request.state.role != "owner":
         return Runs(runs=[], unreadable=[])
     found, unreadable = read_runs(studio.runs, lambda folder: _summary(folder, stamps(folder, (*WEIGHTS, *FIGURES))))
-    return Runs(runs=found, unreadable=studio.passed_over(unreadable))
+    return Runs(runs=found, unreadable=studio.skipped(unreadable))
 
 
 @router.get("/runs/{name}/filters")
@@ -47,7 +49,7 @@ def filter_layers(request: Request, name: str) -> FilterLayers:
 
 @router.get("/runs/{name}/filters/{layer}/{index}")
 def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
-    """One filter, as the step `convolve` takes it: `(h, w, C)`."""
+    """One filter as a kernel of the step `convolve`: `(h, w, C)`."""
     layers = _filters_of(request, name)
     weights = layers.get(layer)
     if weights is None:
@@ -56,14 +58,14 @@ def one_filter(request: Request, name: str, layer: str, index: int) -> Filter:
         )
     if not 0 <= index < len(weights):
         raise RequestRefused(
-            404, "filter-unknown", f"{layer} has {len(weights)} filters, from number 0; received {index}"
+            404, "filter-unknown", f"{layer} has {len(weights)} filters, counted from 0; received {index}"
         )
     return Filter(maps=Maps.of(weights[index].transpose(1, 2, 0)))
 
 
 @lru_cache(maxsize=1000)
 def _summary(folder: Path, _: Stamps) -> RunSummary:
-    """What is said of a run; read again only when its files have changed."""
+    """The summary of a run; read again only when its files have changed."""
     settings, history = read_summary(folder)
     form = settings.input
     scores = read_scores(folder)
@@ -86,11 +88,11 @@ def _summary(folder: Path, _: Stamps) -> RunSummary:
 
 
 def _filters_of(request: Request, name: str) -> dict[str, NDArray[np.float32]]:
-    """Of each convolution of a run its filters, `(filters, channels, height, width)`.
+    """The filters of each convolution of a run, `(filters, channels, height, width)`.
 
     Raises:
-        RequestRefused: 404; there is no such run, or not any more.
-        ConvoscopeError: it cannot be opened.
+        RequestRefused: 404; there is no such run, or no longer.
+        ConvoscopeError: the run cannot be opened.
     """
     studio: Studio = request.app.state.studio
     folder = find_run(studio.runs, name) if request.state.role == "owner" else None
@@ -114,5 +116,5 @@ def _read_filters(folder: Path, _: Stamps) -> dict[str, NDArray[np.float32]]:
         try:
             found[layer] = filters(network, layer)
         except UsageError:
-            continue  # no convolution
+            continue  # not a convolution
     return found

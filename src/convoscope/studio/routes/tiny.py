@@ -1,8 +1,8 @@
-"""Images and kernels for the pages Tiny and Convolve; the routes of convolution and of runs are included here."""
+"""The images of the page Tiny."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query
@@ -10,26 +10,23 @@ from numpy.typing import NDArray
 
 from ... import data
 from ...data import InputFormat
-from ...models import KERNELS
-from ..messages.common import NamedKernel, Pixels, Sample, TinyImage, TinySet, bytes_of
-from ..samples import SAMPLES, sample
-from ..state import RequestRefused
-from . import convolve, runs
+from ..errors import RequestRefused
+from ..messages.tiny import TinyImage, TinySet
 
 router = APIRouter(prefix="/api")
-router.include_router(convolve.router)
-router.include_router(runs.router)
 
 _TINY_SETS = ("lines", "shapes", "fruits")
 _TINY_TRAIN, _TINY_TEST = 20, 10  # images of each class
-_LARGEST_EXACT = 2**53 - 1  # the largest whole number a page counts with exactly
+_LARGEST_EXACT = 2**53 - 1  # the largest whole number that a page's script represents exactly
 
 
 @router.get("/tiny/{name}")
 def tiny(name: str, seed: Annotated[int, Query(ge=0, le=_LARGEST_EXACT)] = 0) -> TinySet:
-    """A set of 5x5 images, the classes taking turns; another seed draws other images and another split."""
+    """A set of 5x5 images with alternating classes; another seed gives other images and another split."""
     if name not in _TINY_SETS:
-        raise RequestRefused(404, "unknown-set", "there is no such set of tiny images", _one_of(_TINY_SETS))
+        raise RequestRefused(
+            404, "unknown-set", "there is no such set of images", f"choose one of {', '.join(_TINY_SETS)}"
+        )
     dataset = data.load(f"builtin:{name}", seed=seed)
 
     def images(rows: NDArray[np.int64], each: int) -> list[TinyImage]:
@@ -46,53 +43,3 @@ def tiny(name: str, seed: Annotated[int, Query(ge=0, le=_LARGEST_EXACT)] = 0) ->
     train = images(dataset.indices("train"), _TINY_TRAIN)
     test = images(dataset.indices("test"), _TINY_TEST)
     return TinySet(name=name, classes=list(dataset.classes), train=train, test=test)
-
-
-@router.get("/samples")
-def samples() -> list[Sample]:
-    """The images that come with the package, with their full size."""
-    found = []
-    for name in SAMPLES:
-        height, width, channels = sample(name).shape
-        found.append(Sample(id=name, height=height, width=width, channels=_grey_or_colour(channels)))
-    return found
-
-
-@router.get("/samples/{name}")
-def sample_pixels(name: str, side: Annotated[int, Query(ge=8, le=512)] = 128) -> Pixels:
-    """One of them, its longer side scaled down to `side`, never up."""
-    if name not in SAMPLES:
-        raise RequestRefused(404, "unknown-sample", "there is no such sample image", _one_of(SAMPLES))
-    image = sample(name)
-    height, width, channels = image.shape
-    notes = []
-    if max(height, width) > side:
-        form = InputFormat(
-            height=max(1, round(height * side / max(height, width))),
-            width=max(1, round(width * side / max(height, width))),
-            channels=channels,
-            resize="stretch",
-        )
-        image = data.open_image(image, form)
-        notes.append(f"scaled down from {width} x {height} to {form.width} x {form.height} pixels")
-    return Pixels(
-        height=image.shape[0],
-        width=image.shape[1],
-        channels=_grey_or_colour(channels),
-        values=bytes_of(image),
-        notes=notes,
-    )
-
-
-@router.get("/kernels")
-def kernels() -> list[NamedKernel]:
-    """The kernels that have a name, in the order of the handbook."""
-    return [NamedKernel(name=kernel.name, rows=[list(row) for row in kernel.rows]) for kernel in KERNELS.values()]
-
-
-def _grey_or_colour(channels: int) -> Literal[1, 3]:
-    return 1 if channels == 1 else 3
-
-
-def _one_of(names: tuple[str, ...]) -> str:
-    return f"choose one of {', '.join(names)}"

@@ -1,0 +1,70 @@
+"""Notes of which studio of this user has which port, for the message that a port is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ..parsing import parse_json
+
+
+def _note(port: int) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the folder may be a shared one: see `_is_ours`
+        return Path(platformdirs.user_runtime_dir("convoscope", appauthor=False)) / f"studio-{port}.json"
+
+
+@contextlib.contextmanager
+def noted(port: int, runs: Path) -> Iterator[None]:
+    """Inside, a file says which studio uses this port. A lock on the file ends with the process, however that ends.
+
+    The file contains no token, and only its user may read it. If it cannot be written, the studio runs without it.
+    """
+    path = _note(port)
+    with contextlib.ExitStack() as cleanup:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if _is_ours(path.parent):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                file = cleanup.enter_context(open(descriptor, "w", encoding="utf-8"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.truncate(0)
+                url = f"http://127.0.0.1:{port}/"
+                json.dump({"pid": os.getpid(), "runs": str(runs.absolute()), "url": url}, file)
+                file.flush()
+                cleanup.callback(path.unlink, missing_ok=True)
+        yield
+
+
+def running(port: int) -> dict[str, Any] | None:
+    """The pid, folder of runs and address of this user's studio on a port; None if no studio is known there."""
+    path = _note(port)
+    try:
+        if not _is_ours(path.parent):
+            return None
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note = parse_json(file.read(10_000).encode())
+                return {key: note[key] for key in ("pid", "runs", "url")}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can write in it: without a folder of the user's own it is in a shared one, where another user
+    may have created it first.
+    """
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
