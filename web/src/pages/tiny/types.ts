@@ -95,3 +95,13 @@ export interface Frame {
   /** Numbers known by now; the others are not shown yet. */
   known: ReadonlySet<Place>;
 }
+
+/** What a panel is given that asks the network as it is shown. */
+export interface NetworkView {
+  shape: Shape;
+  parameters: Parameters;
+  /** Counts up whenever `parameters` has changed in place. */
+  version: number;
+  /** The two classes, as shown. */
+  classes: readonly [string, string];
+}
