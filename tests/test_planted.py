@@ -176,17 +176,18 @@ def test_a_report_replaces_only_a_plain_file(
 def test_a_report_shows_no_pictures_from_elsewhere(run: Path, victim: Victim) -> None:
     from convoscope import Run
     from convoscope.evaluation import read_scores
-    from convoscope.evaluation.report import _stored, write_report
+    from convoscope.evaluation.report import write_report
+    from convoscope.evaluation.report_on_test import stored_image
 
     scores = read_scores(run)
     assert scores is not None
     picture = run / "test" / "worst" / "01.png"
     clear(picture)
     Image.new("L", (4, 4)).save(picture)
-    assert _stored(scores, "worst/01.png") is not None
+    assert stored_image(scores, "worst/01.png") is not None
     picture.rename(victim.folder / "own.png")
     picture.symlink_to(victim.folder / "own.png")
-    assert _stored(scores, "worst/01.png") is None
+    assert stored_image(scores, "worst/01.png") is None
     clear(run / "test" / "worst")
     folder_link(run / "test" / "worst", victim)
     with pytest.raises(MachineError, match="worst: is a symbolic link; expected a plain folder"):

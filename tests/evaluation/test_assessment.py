@@ -6,71 +6,41 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from convoscope import evaluation
-from convoscope.data import from_arrays
+from convoscope.data import Dataset, from_arrays, prepare
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.evaluation import read_scores
 from convoscope.files import FolderLock
-from tests.support.standin import StandInRun, pictures_run
+from tests.support.standin import StandInRun, labels_run, numbers_run, pictures_run
 
 
-def table(path):
+def table(path: Path) -> list[list[str]]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
 
-def labels_run(folder, **values):
-    """Three labels, read from three pixels; the third one's answer is never sure."""
-    generator = np.random.default_rng(1)
-    targets = generator.integers(0, 2, (40, 3)).astype(np.uint8)
-    pixels = np.zeros((40, 8, 8, 1), np.uint8)
-    pixels[:, 4, 2:5, 0] = targets * 200
-
-    def answer(batch):
-        scores = np.where(batch[:, 4, 2:5, 0] > 100, 0.9, 0.2)
-        scores[:, 2] = 0.45
-        return scores
-
-    return StandInRun(
-        folder=folder, task="multi-label", classes=("=cmd", "b", "c"), pixels=pixels, targets=targets,
-        splits=np.full(40, 2, np.int8), answer=answer, **values,
-    )  # fmt: skip
-
-
-def numbers_run(folder, **values):
-    generator = np.random.default_rng(2)
-    targets = generator.normal(0, 3, (50, 2)).astype(np.float32)
-    pixels = np.clip(128 + targets[:, None, :1, None] * 10 + np.zeros((50, 6, 6, 1)), 0, 255).astype(np.uint8)
-
-    def answer(batch):
-        value = (batch[:, 3, 3, 0].astype(np.float32) - 128) / 10
-        return np.stack([value, np.zeros_like(value)], 1)
-
-    return StandInRun(
-        folder=folder, task="regression", classes=("x", "y"), pixels=pixels, targets=targets, splits=np.full(50, 2, np.int8),
-        answer=answer, **values,
-    )  # fmt: skip
-
-
 def test_scores_of_classes(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
-    ticks = []
+    ticks: list[tuple[int, int]] = []
     scores = evaluation.test(run, progress=lambda done, total: ticks.append((done, total)))
     rows = np.flatnonzero(run.splits == 2)
     wanted = (run.scores(run.pixels[rows]).argmax(1) == run.targets[rows]).mean()
     assert scores.accuracy == pytest.approx(wanted) and 0.8 < wanted < 0.95
     assert (scores.images, scores.split, scores.notes) == (40, "test", ())
     assert scores.chance == 0.5
+    assert scores.interval is not None and scores.gap is not None and scores.invariance is not None
     assert scores.interval[0] < scores.accuracy < scores.interval[1]
-    assert scores.gap["turned"] == 2 and scores.gap["epoch"] == 3 and scores.gap["test_accuracy"] == scores.accuracy
+    assert (scores.gap.turned, scores.gap.epoch, scores.gap.test_accuracy) == (2, 3, scores.accuracy)
     assert ticks[-1][0] == ticks[-1][1] and ticks == sorted(ticks)
-    untouched = next(row for row in scores.invariance["shift"] if row["pixels"] == 0)
-    assert untouched["accuracy"] == scores.accuracy == scores.invariance["untouched"]
+    untouched = next(point for point in scores.invariance.shift if point.pixels == 0)
+    assert untouched.accuracy == scores.accuracy == scores.invariance.untouched
     stored = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert {"accuracy", "loss", "classes", "per_class", "confusion", "invariance"} <= stored.keys()
     assert set(stored["invariance"]) >= {"shift", "turn", "scale", "chance", "images"}
@@ -91,13 +61,13 @@ def test_files_of_classes(tmp_path: Path) -> None:
     assert [[int(cell) for cell in row[1:]] for row in confusion[1:]] == scores.confusion
     wrong = [line for line in lines if line[4] == "no"]
     assert len(scores.worst) == len(wrong)
-    assert {mistake["path"] for mistake in scores.worst} == {line[0] for line in wrong}
-    confidences = [mistake["confidence"] for mistake in scores.worst]
+    assert {mistake.path for mistake in scores.worst} == {line[0] for line in wrong}
+    confidences = [mistake.confidence or 0.0 for mistake in scores.worst]
     assert confidences == sorted(confidences, reverse=True)
     names = run.dataset().names
     for mistake in scores.worst:
-        with Image.open(folder / mistake["image"]) as image:
-            assert np.array_equal(np.asarray(image), run.pixels[names.index(mistake["path"])])
+        with Image.open(folder / mistake.image) as image:
+            assert np.array_equal(np.asarray(image), run.pixels[names.index(mistake.path)])
     for name in ("confusion.png", "calibration.png", "invariance.png", "worst/sheet.png"):
         with Image.open(folder / name) as image:
             image.verify()
@@ -141,7 +111,7 @@ def test_scores_of_labels(tmp_path: Path) -> None:
     assert scores.accuracy == pytest.approx(((run.scores(run.pixels) >= 0.5) == truth).mean())
     assert scores.exact_match == pytest.approx((truth[:, 2] == 0).mean())
     assert scores.per_class["b"]["f1"] == 1.0 and scores.per_class["c"]["precision"] is None
-    assert scores.interval[0] <= scores.accuracy <= scores.interval[1]
+    assert scores.interval is not None and scores.interval[0] <= scores.accuracy <= scores.interval[1]
     line = next(line for line in table(tmp_path / "test" / "predictions.csv") if line[4] == "no")
     assert line[1].endswith("c") and not line[2].endswith("c")
     assert table(tmp_path / "test" / "confusion.csv")[0][1:] == [
@@ -150,7 +120,7 @@ def test_scores_of_labels(tmp_path: Path) -> None:
         "false negative",
         "true positive",
     ]
-    assert all(mistake["confidence"] == pytest.approx(0.55) for mistake in scores.worst)
+    assert all(mistake.confidence == pytest.approx(0.55) for mistake in scores.worst)
 
 
 def test_scores_of_numbers(tmp_path: Path) -> None:
@@ -160,8 +130,8 @@ def test_scores_of_numbers(tmp_path: Path) -> None:
     assert scores.accuracy == pytest.approx(np.mean([scores.per_class[name]["r2"] for name in "xy"]))
     assert scores.mae == pytest.approx(np.abs(run.scores(run.pixels) - run.targets).mean(), rel=1e-5)
     assert scores.interval is None and scores.confusion == [] and scores.chance == 0
-    assert scores.invariance["measure"] == "R2"
-    assert len(scores.pairs["x"]) == 50
+    assert scores.invariance is not None and scores.invariance.measure == "R2"
+    assert scores.pairs is not None and len(scores.pairs["x"]) == 50
     assert not (tmp_path / "test" / "confusion.csv").exists()
     header, *lines = table(tmp_path / "test" / "predictions.csv")
     assert header[5:] == ["predicted x", "predicted y"] and lines[0][3:5] == ["", ""]
@@ -171,7 +141,7 @@ def test_scores_of_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@x", "a\nb", "\x1b[31mred", "\tx", "a\udcffb", "<img src=x onerror=alert(1)>"]
 )
-def test_hostile_names_reach_no_spreadsheet(tmp_path: Path, text) -> None:
+def test_hostile_names_reach_no_spreadsheet(tmp_path: Path, text: str) -> None:
     names = [f"{text}{row}" for row in range(60)]
     run = pictures_run(tmp_path, classes=("dark", text), names=names)
     evaluation.test(run, invariance=False)
@@ -197,7 +167,7 @@ def test_training_images_say_little(tmp_path: Path) -> None:
     assert evaluation.test(pictures_run(tmp_path), split="all", invariance=False).images == 60
 
 
-def other(run, classes, targets):
+def other(run: StandInRun, classes: tuple[str, ...], targets: NDArray[Any]) -> Dataset:
     """Another source: the run's images under other names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -227,8 +197,6 @@ def test_another_source_with_fewer_classes(tmp_path: Path) -> None:
 
 
 def test_images_seen_in_training_are_counted(tmp_path: Path) -> None:
-    from convoscope.data import prepare
-
     run = pictures_run(tmp_path)
     dataset = other(run, run.classes, run.targets)
     digests = prepare(dataset, run.settings.input).digests
@@ -250,7 +218,7 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected train, validation, test or all; received 'tests'") as caught:
-        evaluation.test(pictures_run(tmp_path), split="tests")
+        evaluation.test(pictures_run(tmp_path), split="tests")  # type: ignore[arg-type] # that is the fault
     assert caught.value.code == "split-unknown"
 
 
@@ -274,7 +242,7 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     for content in ("", "[1]", '{"accuracy": 1}', '{"acc', "\xff"):
         (tmp_path / "test" / "scores.json").write_text(content, "latin-1")
-        with pytest.raises(DataError, match="no result of a test, or a damaged one") as caught:
+        with pytest.raises(DataError, match="not a test result, or a damaged one") as caught:
             read_scores(tmp_path)
         assert caught.value.code == "scores-unreadable" and "convoscope test" in caught.value.hint
 
@@ -287,7 +255,7 @@ def test_a_full_disk_keeps_the_earlier_test(tmp_path: Path, monkeypatch: pytest.
     for fail_at in range(100):
         calls = 0
 
-        def fsync(descriptor, limit=fail_at) -> None:
+        def fsync(descriptor: int, limit: int = fail_at) -> None:
             nonlocal calls
             calls += 1
             if calls > limit:

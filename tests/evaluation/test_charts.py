@@ -15,7 +15,7 @@ span = st.floats(1e-6, 1e6)
 
 
 @given(st.floats(-1e6, 1e6), span, st.integers(2, 8))
-def test_ticks_are_round_and_inside(low, width, about) -> None:
+def test_ticks_are_round_and_inside(low: float, width: float, about: int) -> None:
     high = low + width
     places = charts.ticks(low, high, about)
     slack = 1e-6 * max(abs(low), abs(high), 1)
@@ -26,12 +26,14 @@ def test_ticks_are_round_and_inside(low, width, about) -> None:
 
 
 @pytest.mark.parametrize("text", ["ASCII", "Ω Ж 猫 🐈", "<script>", "a\nb\x1b[0m", "x" * 300, ""])
-def test_any_text_is_well_formed(text) -> None:
+def test_any_text_is_well_formed(text: str) -> None:
     names = [text or "a", "b"]
     drawings = [
         charts.confusion_chart([[3, 1], [0, 2]], names),
         charts.pairs_chart(text, [[0.0, 1.0], [2.0, 1.5]]),
-        charts.line_chart([charts.Curve(name=text, points=[(1, 2)], colour="blue")], title=text, x_label=text),
+        charts.line_chart(
+            [charts.Curve(name=text, points=[(1, 2)], colour="blue")], title=text, x=charts.Axis(label=text)
+        ),
     ]
     for drawing in drawings:
         ElementTree.fromstring(drawing.svg())
@@ -40,9 +42,10 @@ def test_any_text_is_well_formed(text) -> None:
 
 
 def test_degenerate_curves() -> None:
-    for points in ([], [(1.0, 0.0)], [(1.0, 0.5), (2.0, 0.5)], [(1.0, -3.0), (2.0, 1e9)]):
+    cases: list[list[tuple[float, float]]] = [[], [(1.0, 0.0)], [(1.0, 0.5), (2.0, 0.5)], [(1.0, -3.0), (2.0, 1e9)]]
+    for points in cases:
         curve = charts.Curve(name="c", points=points, colour="blue")
-        ElementTree.fromstring(charts.line_chart([curve], title="t", x_label="x").svg())
+        ElementTree.fromstring(charts.line_chart([curve], title="t", x=charts.Axis(label="x")).svg())
 
 
 def test_confusion_picture() -> None:
@@ -59,7 +62,7 @@ def test_confused_pairs_come_by_number() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 5, 1), (300, 20, 3), (28, 28, 2), (1, 1, 4)])
-def test_sheets_of_any_image(shape) -> None:
+def test_sheets_of_any_image(shape: tuple[int, int, int]) -> None:
     image = np.zeros(shape, np.uint8)
     assert to_image(image).size == (shape[1], shape[0])
     sheet = mistakes_sheet([image] * 8, [("is a", "b" * 90)] * 8)

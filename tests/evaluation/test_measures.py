@@ -1,19 +1,21 @@
 """The measures against scikit-learn, SciPy and plain loops."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import sklearn.metrics as oracle
-from convoscope.evaluation.measures import Scores, read_gap
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from convoscope.evaluation import Scores
 from convoscope.evaluation import measures as room
 
 
-def drawn(seed, images, count):
+def drawn(seed: int, images: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Probabilities of at least 1e-6 and targets; small counts leave classes without images or answers."""
     generator = np.random.default_rng(seed)
     shares = np.maximum(generator.dirichlet(np.full(count, 0.4), images), 1e-6)
@@ -22,7 +24,7 @@ def drawn(seed, images, count):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 9))
-def test_classification_agrees_with_scikit_learn(seed, images, count) -> None:
+def test_classification_agrees_with_scikit_learn(seed: int, images: int, count: int) -> None:
     probabilities, targets = drawn(seed, images, count)
     classes = [f"c{k}" for k in range(count)]
     found = room.classification(probabilities, targets, classes)
@@ -50,7 +52,7 @@ def test_classification_agrees_with_scikit_learn(seed, images, count) -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5))
-def test_labelling_agrees_with_scikit_learn(seed, images, count) -> None:
+def test_labelling_agrees_with_scikit_learn(seed: int, images: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     probabilities = generator.random((images, count)).round(2).astype(np.float32)
     targets = generator.integers(0, 2, (images, count)).astype(np.uint8)
@@ -85,7 +87,7 @@ def test_a_label_without_images_has_no_average_precision() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 4))
-def test_regression_agrees_with_scikit_learn(seed, images, count) -> None:
+def test_regression_agrees_with_scikit_learn(seed: int, images: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     targets = generator.normal(3, 5, (images, count)).astype(np.float32)
     predicted = targets + generator.normal(0, 2, targets.shape).astype(np.float32)
@@ -102,19 +104,19 @@ def test_regression_agrees_with_scikit_learn(seed, images, count) -> None:
 
 
 @pytest.mark.parametrize(("predicted", "wanted"), [([2.0, 2.0], 1.0), ([2.0, 3.0], 0.0)])
-def test_r_squared_of_equal_targets(predicted, wanted) -> None:
+def test_r_squared_of_equal_targets(predicted: list[float], wanted: float) -> None:
     assert room.r_squared(np.array(predicted)[:, None], np.array([[2.0], [2.0]])).tolist() == [wanted]
 
 
 @given(st.integers(1, 400), st.data())
-def test_wilson_agrees_with_scipy(total, data) -> None:
+def test_wilson_agrees_with_scipy(total: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, total))
     wanted = binomtest(right, total).proportion_ci(0.95, "wilson")
     assert room.wilson(right, total) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 20))
-def test_calibration_agrees_with_a_plain_loop(seed, images, bins) -> None:
+def test_calibration_agrees_with_a_plain_loop(seed: int, images: int, bins: int) -> None:
     generator = np.random.default_rng(seed)
     confidence = generator.integers(0, 41, images) / 40  # on bin edges, 0 and 1 too
     correct = generator.random(images) < confidence
@@ -124,17 +126,17 @@ def test_calibration_agrees_with_a_plain_loop(seed, images, bins) -> None:
         members = [
             i for i in range(images) if (k == 0 and confidence[i] == 0) or k < math.ceil(confidence[i] * bins) <= k + 1
         ]
-        entry = found["bins"][k]
-        assert entry["images"] == len(members)
+        entry = found.bins[k]
+        assert entry.images == len(members)
         seen += len(members)
         if members:
             right, sure = np.mean(correct[members]), np.mean(confidence[members])
-            assert (entry["accuracy"], entry["confidence"]) == pytest.approx((right, sure))
-            error += len(members) / images * abs(right - sure)
+            assert (entry.accuracy, entry.confidence) == pytest.approx((right, sure))
+            error += float(len(members) / images * abs(right - sure))
         else:
-            assert entry["accuracy"] is None
+            assert entry.accuracy is None
     assert seen == images
-    assert found["ece"] == pytest.approx(error)
+    assert found.ece == pytest.approx(error)
 
 
 def test_one_sure_mistake_costs_at_most_27_6() -> None:
@@ -149,8 +151,6 @@ def test_chance_is_the_best_constant_answer() -> None:
 
 
 def test_scores_survive_json() -> None:
-    import json
-
     probabilities, targets = drawn(0, 30, 7)
     classes = tuple("abcdefg")
     found = Scores(
@@ -162,57 +162,6 @@ def test_scores_survive_json() -> None:
     header, rows = found.rows()
     assert len(rows) == 7 and all(len(row) == len(header) for row in rows)
     assert "<table>" in found._repr_html_()
-
-
-def rows(train, validation):
-    """Epochs from pairs of (loss, accuracy)."""
-    return [
-        {"epoch": k + 1, "train_loss": t[0], "train_accuracy": t[1], "val_loss": v[0], "val_accuracy": v[1]}
-        for k, (t, v) in enumerate(zip(train, validation, strict=True))
-    ]
-
-
-@pytest.mark.parametrize(
-    ("train", "validation", "turned", "words"),
-    [
-        (
-            [(1, 0.5), (0.5, 0.8), (0.1, 0.99), (0.05, 1.0)],
-            [(1, 0.5), (0.6, 0.7), (0.8, 0.7), (0.9, 0.71)],
-            2,
-            "It overfits: at the best epoch",
-        ),
-        ([(1, 0.5), (0.5, 0.8), (0.4, 0.85)], [(1, 0.5), (0.6, 0.79), (0.5, 0.84)], None, "No overfitting to speak of"),
-        (
-            [(1, 0.5), (0.5, 0.7), (0.4, 0.75)],
-            [(1, 0.5), (0.6, 0.79), (0.5, 0.84)],
-            None,
-            "validation is 9.0 percentage points ahead",
-        ),
-        ([(1, 0.5), (0.5, 0.8), (0.4, 0.9)], [(1, 0.5), (0.6, 0.79), (0.5, 0.84)], None, "It overfits a little"),
-    ],
-)
-def test_overfitting_is_named(train, validation, turned, words) -> None:
-    gap = read_gap(rows(train, validation), len(train))
-    assert gap["turned"] == turned
-    assert words in gap["sentence"]
-    assert gap["difference"] == pytest.approx(train[-1][1] - validation[-1][1])
-    assert ("rose from" in gap["sentence"]) == (turned is not None)
-
-
-def test_no_gap_without_validation() -> None:
-    assert read_gap([], 0) is None
-    assert (
-        read_gap([{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": None}], 1)
-        is None
-    )
-
-
-def test_a_gap_that_chance_can_make_is_not_called_overfitting() -> None:
-    curves = rows([(1, 0.5), (0.5, 0.85)], [(1, 0.5), (0.6, 0.8)])
-    assert "It overfits a little" in read_gap(curves, 2)["sentence"]
-    assert "It overfits a little" in read_gap(curves, 2, 10_000)["sentence"]
-    sentence = read_gap(curves, 2, 100)["sentence"]
-    assert "may be chance: 100 validation images tell accuracies apart to about 8 points" in sentence
 
 
 def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_1() -> None:
@@ -229,15 +178,3 @@ def test_the_interval_of_shares_is_that_of_agresti_and_coull_where_each_is_0_or_
     many = np.random.default_rng(0).choice([0.5, 0.75, 1.0], 40_000)
     low, high = room.mean_interval(many)
     assert high - low == pytest.approx(2 * z * many.std() / 200, rel=1e-3)
-
-
-def test_the_gaps_sentence_says_how_figures_came_about() -> None:
-    ahead = rows([(1, 0.5), (0.5, 0.7)], [(1, 0.5), (0.6, 0.79)])
-    assert read_gap(ahead, 2)["sentence"].endswith(
-        "ahead of training, which is a mean over the epoch, while the network learns."
-    )
-    assert (
-        read_gap(ahead, 2, remark=None)["sentence"]
-        == "No overfitting: validation is 9.0 percentage points ahead of training."
-    )
-    assert "0.090 of R² ahead" in read_gap(ahead, 2, numbers=True)["sentence"]

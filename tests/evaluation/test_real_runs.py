@@ -3,22 +3,23 @@
 import csv
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from convoscope.evaluation.assessment import varies
 from PIL import Image
 
 from convoscope import data, evaluation, training
 from convoscope.errors import DataError
+from convoscope.evaluation.overfitting import augments
 from convoscope.training import Run
-from tests.evaluation.test_report import read
+from tests.support.html_pages import read
 
 MODEL = "conv(4) relu maxpool flatten dense"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory):
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bright squares in three places, as class folders and as a manifest with labels and with numbers."""
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize(
     ("source", "task"), [("classes", "classification"), ("labels.csv", "multi-label"), ("numbers.csv", "regression")]
 )
-def test_train_test_report_compare(pictures, tmp_path: Path, source, task) -> None:
+def test_train_test_report_compare(pictures: Path, tmp_path: Path, source: str, task: str) -> None:
     run = training.train(pictures / source, MODEL, output=tmp_path / "run", epochs=4, batch_size=16, learning_rate=0.01)
     assert run.task == task
     opened = Run.open(tmp_path / "run")
@@ -61,7 +62,7 @@ def test_train_test_report_compare(pictures, tmp_path: Path, source, task) -> No
     assert "3 × 3 × 1 × 4 + 4" in page.text
     assert "has not been tested" not in page.text
     comparison = evaluation.compare([opened, opened])
-    assert comparison.runs[0]["accuracy"] == scores.accuracy
+    assert comparison.runs[0].accuracy == scores.accuracy
     read(evaluation.write_comparison(comparison, tmp_path / "compare.html"))
     elsewhere = evaluation.test(opened, pictures / source, invariance=False)
     assert elsewhere.images == 90 and elsewhere.split == "all"
@@ -110,8 +111,8 @@ def test_a_run_of_what_lay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("changes", "varied"), [({}, False), ({"flip": True}, True), ({"crop": 0.5}, True), ({"mixup": 0.5}, True)]
+    ("changes", "augmented"), [({}, False), ({"flip": True}, True), ({"crop": 0.5}, True), ({"mixup": 0.5}, True)]
 )
-def test_whether_images_are_varied(changes, varied) -> None:
-    run = SimpleNamespace(settings=SimpleNamespace(recipe=training.Recipe.read(changes)))
-    assert varies(run) is varied
+def test_whether_images_are_augmented(changes: dict[str, Any], augmented: bool) -> None:
+    run: Any = SimpleNamespace(settings=SimpleNamespace(recipe=training.Recipe.read(changes)))
+    assert augments(run) is augmented

@@ -1,77 +1,21 @@
 """The report: all of it there, nothing fetched, nothing run, nothing from outside taken as markup."""
 
-import base64
-import io
-import re
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from tests.evaluation.test_assessment import labels_run, numbers_run
+from torch import nn
 
 from convoscope import evaluation
 from convoscope.errors import DataError
 from convoscope.evaluation import write_report
-from convoscope.evaluation.report import seconds_text
-from tests.support.standin import pictures_run
-
-HOSTILE = "<img src=x onerror=alert(1)>"
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Reads a page strictly: every element closed in order; collects tags, attributes, texts and images."""
-
-    def __init__(self, path) -> None:
-        super().__init__()
-        self.source = path.read_text("utf-8")
-        self.open, self.tags, self.attributes, self.images, self.words = [], set(), [], [], []
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes) -> None:
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value) for name, value in attributes]
-        if tag == "img":
-            self.images.append(dict(attributes))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes) -> None:
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words).replace("\xa0", " "))
-
-
-def read(path):
-    page = Page(path)
-    assert not page.tags & {"script", "iframe", "object", "embed", "link", "form", "base", "foreignobject", "use"}
-    for tag, name, value in page.attributes:
-        assert not name.startswith("on"), (tag, name)
-        if name in ("src", "href", "xlink:href", "action", "srcset", "data"):
-            assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")), value
-    style = re.search(r"<style>(.*?)</style>", page.source, re.S)[1]
-    assert "url(" not in style and "@import" not in style
-    assert "prefers-color-scheme:dark" in style and "@media print" in style and "max-width: 560px" in style
-    for image in page.images:
-        assert image["alt"]
-        with Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))) as decoded:
-            assert decoded.size == (int(image["width"]), int(image["height"]))
-    return page
+from convoscope.evaluation.pictures import first_filters
+from convoscope.evaluation.text import seconds_text
+from tests.support.html_pages import HOSTILE, read
+from tests.support.standin import StandInRun, labels_run, numbers_run, pictures_run
 
 
 def test_a_run_that_was_not_tested(tmp_path: Path) -> None:
@@ -89,13 +33,14 @@ def test_a_tested_run(tmp_path: Path) -> None:
     assert path == tmp_path / "report.html"
     page = read(path)
     assert (
-        f"correctly answers {100 * scores.accuracy:.1f} % of 40 images that it has not seen (95 % interval" in page.text
+        f"classifies {100 * scores.accuracy:.1f} % of 40 images that it has not seen correctly (95 % interval"
+        in page.text
     )
-    assert "Always giving the commonest answer would reach" in page.text
+    assert "Always giving the most frequent answer would reach" in page.text
     for heading in (
-        "What is taken for what",
+        "What is mistaken for what",
         "Class by class",
-        "Can its confidence be believed?",
+        "Can its confidence be trusted?",
         "Worst mistakes",
         "Shifted, turned, scaled",
     ):
@@ -108,7 +53,7 @@ def test_a_tested_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [labels_run, numbers_run])
-def test_other_tasks(tmp_path: Path, make) -> None:
+def test_other_tasks(tmp_path: Path, make: Callable[[Path], StandInRun]) -> None:
     run = make(tmp_path)
     evaluation.test(run)
     page = read(write_report(run))
@@ -134,7 +79,7 @@ def test_images_that_are_gone(tmp_path: Path) -> None:
     evaluation.test(run)
     gone = run.changed(missing=DataError("photos", "no such folder", code="data-missing"))
     page = read(write_report(gone))
-    assert "The images are not where they were" in page.text and "photos: no such folder" in page.text
+    assert "The images are no longer where they were" in page.text and "photos: no such folder" in page.text
     assert "Worst mistakes" in page.words
 
 
@@ -168,8 +113,6 @@ def test_a_path_out_of_the_test_folder_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_first_filters_in_colour(tmp_path: Path) -> None:
-    from torch import nn
-
     run = pictures_run(tmp_path, module=nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU()))
     page = read(write_report(run))
     assert "5 filters of 3 × 3, each of 3 kernels" in page.text
@@ -180,16 +123,14 @@ def test_first_filters_in_colour(tmp_path: Path) -> None:
 
 
 def test_filters_blue_is_negative_red_is_positive() -> None:
-    import torch
-    from torch import nn
-
-    from convoscope.evaluation.pictures import first_filters
     from convoscope.render import filter_image
 
     layer = nn.Conv2d(2, 1, 2)
     with torch.no_grad():
         layer.weight[:] = torch.tensor([[[[-1.0, 0.0], [0.5, 1.0]], [[0.0, 0.0], [0.0, -0.5]]]])
-    kind, weights = first_filters(nn.Sequential(layer), (8, 8, 2))
+    found = first_filters(nn.Sequential(layer), (8, 8, 2))
+    assert found is not None
+    kind, weights = found
     assert kind == "convolution" and weights.shape == (1, 2, 2, 2)
     pixels = np.asarray(filter_image(weights[0], 1.0)).astype(int)
     assert pixels.shape == (2, 5, 4)  # two kernels and a clear column between
@@ -203,11 +144,11 @@ def test_a_layer_table_for_a_text(tmp_path: Path) -> None:
     run = pictures_run(tmp_path, model="conv(4) relu flatten dense")
     page = read(write_report(run))
     assert "3 × 3 × 3 × 4 + 4" in page.text and "conv" in page.text
-    assert "no table of layers" in read(write_report(pictures_run(tmp_path))).text
+    assert "There is no table of layers" in read(write_report(pictures_run(tmp_path))).text
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.004, "0.00 s"), (3.14, "3.1 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7510, "2 h 5 min")]
 )
-def test_durations(seconds, words) -> None:
+def test_durations(seconds: float, words: str) -> None:
     assert seconds_text(seconds) == words

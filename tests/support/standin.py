@@ -2,96 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
-from convoscope.data.dataset import SPLITS, Dataset, InputFormat, Task
+from convoscope.data import SPLITS, Dataset, InputFormat, Prepared, Task
+from convoscope.data.dataset import Task
+from convoscope.training import EpochMetrics, Recipe, Run, Settings
+
+Pixels = NDArray[np.uint8]
+Answer = Callable[[Pixels], NDArray[Any]]
 
 
-@dataclass
 class Rows:
     """Images in memory, as a dataset's source of pixels."""
 
-    pixels: np.ndarray
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def select(self, rows):
+    def select(self, rows: NDArray[np.int64]) -> Rows:
         return Rows(self.pixels[rows])
 
-    def digest(self, row: int) -> str:
-        return str(hash(self.pixels[row].tobytes()))
 
-    def decode(self, row: int, form: InputFormat):
-        return self.pixels[row]
+class StandInRun(Run):
+    """A run whose scores `answer` gives from the pixels. It counts in `scored` how many images it was asked about."""
 
-
-@dataclass
-class StandInRun:
-    """What the evaluation room asks of a run. `answer` maps pixels to scores."""
-
-    folder: Path
-    task: Task
-    classes: tuple[str, ...]
-    pixels: np.ndarray
-    targets: np.ndarray
-    splits: np.ndarray
-    answer: Any
-    model: str = "custom:Nothing"
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    parameters: int = 1234
-    seconds: float = 12.3
-    source: str = "somewhere/pictures"
-    names: list[str] | None = None
-    module: Any = None
-    missing: Exception | None = None
-    scored: int = 0
-
-    def __post_init__(self) -> None:
-        _, height, width, channels = self.pixels.shape
-        self.settings = SimpleNamespace(
-            source=self.source, sources=self.source, added=(), solved=False, backbone_learns=False, in_memory=False, layout="class-folders", task=self.task, classes=self.classes, model=self.model,
-            outputs=len(self.classes), parameters=self.parameters,
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        task: Task,
+        classes: tuple[str, ...],
+        pixels: Pixels,
+        targets: NDArray[Any],
+        splits: NDArray[np.int8],
+        answer: Answer,
+        **more: Any,
+    ) -> None:
+        self._given = {"task": task, "classes": classes, "pixels": pixels, "targets": targets, "splits": splits, "answer": answer, **more}  # fmt: skip
+        _, height, width, channels = pixels.shape
+        settings = Settings.model_construct(
+            source=more.get("source", "somewhere/pictures"), layout="class-folders", added=(), task=task, classes=classes,
+            model=more.get("model", "custom:Nothing"), outputs=len(classes), parameters=1234,
             input=InputFormat(height=height, width=width, channels=channels), mean=(0.5,) * channels, std=(0.25,) * channels,
-            recipe=SimpleNamespace(model_dump=lambda: {"epochs": 2, "learning_rate": 0.002, "flip": False}), seed=0, engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},
-            images={name: int((self.splits == k).sum()) for k, name in enumerate(SPLITS)}, notes=("a note",),
+            recipe=Recipe.read({"epochs": 2, "learning_rate": 0.002}), seed=0,
+            engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},
+            images={name: int((splits == k).sum()) for k, name in enumerate(SPLITS)}, notes=("a note",),
             versions={"convoscope": "0.1.0", "torch": "2"}, started="2026-01-02 03:04:05", relearned=None,
         )  # fmt: skip
+        super().__init__(folder, settings, more.get("history", []), folder / "best.safetensors")
+        self.pixels, self.targets, self.splits = pixels, targets, splits
+        self.names: Sequence[str] = more.get("names") or [f"{classes[0]}/{row}.png" for row in range(len(pixels))]
+        self.answer = answer
+        self.module: nn.Module = more.get("module") or nn.Identity()
+        self.missing: Exception | None = more.get("missing")
+        self.scored = 0
+
+    @property
+    def best_epoch(self) -> int:
+        return int(self._given.get("best_epoch", 0))
+
+    @property
+    def seconds(self) -> float:
+        return float(self._given.get("seconds", 12.3))
+
+    def network(self) -> nn.Module:
+        return self.module
 
     def dataset(self) -> Dataset:
-        names = self.names or [f"{self.classes[0]}/{row}.png" for row in range(len(self.pixels))]
         return Dataset(
-            source=self.source, layout="class-folders", task=self.task, classes=self.classes, names=names, targets=self.targets,
-            splits=self.splits, images=Rows(self.pixels), notes=(),
+            source=self.settings.source, layout="class-folders", task=self.task, classes=self.classes, names=self.names,
+            targets=self.targets, splits=self.splits, images=Rows(self.pixels),  # type: ignore[arg-type] # nothing is decoded
         )  # fmt: skip
 
-    def prepared(self):
+    def prepared(self) -> Prepared:
         if self.missing is not None:
             raise self.missing
         digests = [str(hash(image.tobytes())) for image in self.pixels]
-        return SimpleNamespace(dataset=self.dataset(), pixels=self.pixels, digests=digests)
+        return Prepared(self.dataset(), self.pixels, digests, self.settings.input)
 
-    def scores(self, pixels):
+    def scores(self, pixels: Pixels, *, batch_size: int = 256) -> NDArray[np.float32]:
         self.scored += len(pixels)
         assert pixels.dtype == np.uint8
         return np.asarray(self.answer(pixels), dtype=np.float32)
 
-    def scores_and_distances(self, pixels, rows=None):
+    def scores_and_distances(
+        self, pixels: Pixels, rows: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         return self.scores(pixels if rows is None else pixels[rows]), None
 
-    def network(self):
-        import torch
-
-        return self.module if self.module is not None else torch.nn.Identity()
-
     def changed(self, **values: Any) -> StandInRun:
-        return replace(self, **values)
+        """The same run with other values."""
+        return StandInRun(self.folder, **{**self._given, **values})
 
 
 def pictures_run(
@@ -110,7 +119,7 @@ def pictures_run(
     pixels[::7, 5, 5] = 0
     splits = np.array([0, 2, 2], np.int8)[np.arange(images) % 3]
 
-    def answer(batch: np.ndarray) -> np.ndarray:
+    def answer(batch: Pixels) -> NDArray[Any]:
         bright = np.median(batch.reshape(len(batch), -1), axis=1)
         guess = np.abs(bright[:, None] - levels).argmin(axis=1)
         guess = np.where((batch == 0).any(axis=(1, 2, 3)), (guess + 1) % count, guess)
@@ -120,16 +129,50 @@ def pictures_run(
 
     given = {"answer": answer, "history": history(4), "best_epoch": 3, **values}
     return StandInRun(
-        folder=folder, task="classification", classes=classes, pixels=pixels, targets=targets, splits=splits, **given
+        folder, task="classification", classes=classes, pixels=pixels, targets=targets, splits=splits, **given
     )
 
 
-def history(epochs: int) -> list[dict[str, Any]]:
+def labels_run(folder: Path, **values: Any) -> StandInRun:
+    """Three labels, read from three pixels; the third one's answer is never sure."""
+    generator = np.random.default_rng(1)
+    targets = generator.integers(0, 2, (40, 3)).astype(np.uint8)
+    pixels = np.zeros((40, 8, 8, 1), np.uint8)
+    pixels[:, 4, 2:5, 0] = targets * 200
+
+    def answer(batch: Pixels) -> NDArray[Any]:
+        scores = np.where(batch[:, 4, 2:5, 0] > 100, 0.9, 0.2)
+        scores[:, 2] = 0.45
+        return scores
+
+    return StandInRun(
+        folder, task="multi-label", classes=("=cmd", "b", "c"), pixels=pixels, targets=targets,
+        splits=np.full(40, 2, np.int8), answer=answer, **values,
+    )  # fmt: skip
+
+
+def numbers_run(folder: Path, **values: Any) -> StandInRun:
+    """Two numbers, the first read from the brightness, the second always answered with 0."""
+    generator = np.random.default_rng(2)
+    targets = generator.normal(0, 3, (50, 2)).astype(np.float32)
+    pixels = np.clip(128 + targets[:, None, :1, None] * 10 + np.zeros((50, 6, 6, 1)), 0, 255).astype(np.uint8)
+
+    def answer(batch: Pixels) -> NDArray[Any]:
+        value = (batch[:, 3, 3, 0].astype(np.float32) - 128) / 10
+        return np.stack([value, np.zeros_like(value)], 1)
+
+    return StandInRun(
+        folder, task="regression", classes=("x", "y"), pixels=pixels, targets=targets, splits=np.full(50, 2, np.int8),
+        answer=answer, **values,
+    )  # fmt: skip
+
+
+def history(epochs: int) -> list[EpochMetrics]:
     """Curves that learn and then overfit a little."""
     return [
-        {
-            "epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 1 - 0.3 / epoch, "val_loss": 0.5 + 0.1 * abs(epoch - 2),
-            "val_accuracy": 0.8, "seconds": 1.5, "learning_rate": 0.001,
-        }
+        EpochMetrics(
+            epoch=epoch, train_loss=1 / epoch, train_accuracy=1 - 0.3 / epoch, val_loss=0.5 + 0.1 * abs(epoch - 2),
+            val_accuracy=0.8, seconds=1.5, learning_rate=0.001, size=12,
+        )
         for epoch in range(1, epochs + 1)
     ]  # fmt: skip

@@ -155,10 +155,10 @@ def print_scores(console: Console, scores: Scores) -> None:
 
 def unknown_line(scores: Scores) -> str:
     """What it costs to call far images unknown, in one line."""
-    from ..evaluation.measures import percent
+    from ..evaluation import percent
 
     assert scores.unknown is not None
-    refused, right = scores.unknown["refused"], scores.unknown["refused_right"]
+    refused, right = scores.unknown.refused, scores.unknown.refused_right
     share = percent(refused / max(scores.images, 1))
     chosen = ", which these images have set themselves" if scores.split == "validation" else ""
     return (
@@ -177,7 +177,7 @@ def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence
 
 def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:
     """Labels of images, with the two next most likely."""
-    from ..evaluation.measures import percent
+    from ..evaluation import percent
 
     detector = any(each.distance is not None for each in predictions)
     table = _table(

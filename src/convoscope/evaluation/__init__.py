@@ -1,14 +1,24 @@
 """Run + images -> scores, curves of invariance, a report, a comparison. See docs/testing.md."""
 
-from .assessment import read_scores, test
-from .comparison import Comparison, compare, write_comparison
-from .measures import Scores
+from .assessment import test
+from .comparison import ComparedRun, Comparison, compare
+from .comparison_page import write_comparison
 from .report import write_report
+from .result_files import read_scores
+from .results import Calibration, Gap, Invariance, Mistake, Scores, Unknown
+from .text import percent
 
 __all__ = [
+    "Calibration",
+    "ComparedRun",
     "Comparison",
+    "Gap",
+    "Invariance",
+    "Mistake",
     "Scores",
+    "Unknown",
     "compare",
+    "percent",
     "read_scores",
     "test",
     "write_comparison",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..render import COLOURS, Drawing, shorten, text_width
-from .measures import number_text, percent
+from .results import KINDS, Calibration, Invariance, Kind, Unknown
+from .text import number_text, percent
 
 LARGEST_NUMBERED = 25
 """Confusion matrices with more classes than this are shown as a picture, without numbers."""
@@ -26,6 +26,38 @@ class Curve:
     colour: str
     dash: str = ""
     dots: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis of a chart: its label, where it begins and ends, where its ticks are and how they are written.
+
+    What is None follows from the curves.
+    """
+
+    label: str = ""
+    text: Callable[[float], str] = number_text
+    ticks: Sequence[float] | None = None
+    range: tuple[float, float] | None = None
+
+
+DEFAULT = Axis()
+
+
+def epoch_axis(last: float) -> Axis:
+    """The axis of epochs, with whole numbers only."""
+    if last <= 12:
+        return Axis(label="epoch", ticks=[float(epoch) for epoch in range(1, int(last) + 1)])
+    return Axis(label="epoch", ticks=[tick for tick in ticks(1, last, 6) if tick == int(tick)])
+
+
+def share_axis(values: Sequence[float]) -> Axis:
+    """The axis of accuracies: percent, from a round tenth below the lowest of `values` to 100 %."""
+    return Axis(text=_whole_percent, range=(accuracy_floor(values), 1.0) if values else None)
+
+
+def _whole_percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -44,48 +76,45 @@ def line_chart(
     curves: Sequence[Curve],
     *,
     title: str,
-    x_label: str,
-    y_text: Callable[[float], str] = number_text,
-    x_text: Callable[[float], str] = number_text,
-    x_ticks: Sequence[float] | None = None,
-    y_range: tuple[float, float] | None = None,
+    x: Axis,
+    y: Axis = DEFAULT,
     level: tuple[float, str] | None = None,
     marker: tuple[float, str] | None = None,
-    width: float = 420,
-    height: float = 270,
+    size: tuple[float, float] = (420, 270),
     legend: bool = True,
 ) -> Drawing:
     """Curves over one x axis, with a legend above.
 
     `level` is a horizontal line and its name, such as chance; `marker` a vertical one, such as the best epoch.
     """
+    width, height = size
     sheet = Drawing(width, height, title)
     left, right, top, bottom = 52.0, width - 18, 48.0, height - 40
     if not legend:
         top = 30.0
-    every = [(x, y) for curve in curves for x, y in curve.points]
-    xs, ys = [x for x, _ in every] or [0.0], [y for _, y in every] or [0.0]
+    every = [point for curve in curves for point in curve.points]
+    xs, ys = [place for place, _ in every] or [0.0], [value for _, value in every] or [0.0]
     x0, x1 = min(xs), max(xs)
     if x0 == x1:
         x0, x1 = x0 - 0.5, x1 + 0.5
-    y0, y1 = y_range if y_range is not None else _padded(min(ys), max(ys))
+    y0, y1 = y.range if y.range is not None else _padded(min(ys), max(ys))
 
-    def across(x: float) -> float:
-        return left + (x - x0) / (x1 - x0) * (right - left)
+    def across(place: float) -> float:
+        return left + (place - x0) / (x1 - x0) * (right - left)
 
-    def up(y: float) -> float:
-        return bottom - (min(max(y, y0), y1) - y0) / (y1 - y0) * (bottom - top)
+    def up(value: float) -> float:
+        return bottom - (min(max(value, y0), y1) - y0) / (y1 - y0) * (bottom - top)
 
     sheet.words(left, 14, title, colour="ink", size=13, bold=True)
-    for y in ticks(y0, y1):
-        sheet.line([(left, up(y)), (right, up(y))], "faint")
-        sheet.words(left - 8, up(y) + 4, y_text(y), anchor="end")
-    for x in x_ticks if x_ticks is not None else ticks(x0, x1, 6):
-        if x0 <= x <= x1:
-            sheet.line([(across(x), bottom), (across(x), bottom + 4)], "soft")
-            sheet.words(across(x), bottom + 18, x_text(x), anchor="middle")
+    for tick in y.ticks if y.ticks is not None else ticks(y0, y1):
+        sheet.line([(left, up(tick)), (right, up(tick))], "faint")
+        sheet.words(left - 8, up(tick) + 4, y.text(tick), anchor="end")
+    for tick in x.ticks if x.ticks is not None else ticks(x0, x1, 6):
+        if x0 <= tick <= x1:
+            sheet.line([(across(tick), bottom), (across(tick), bottom + 4)], "soft")
+            sheet.words(across(tick), bottom + 18, x.text(tick), anchor="middle")
     sheet.line([(left, bottom), (right, bottom)], "soft")
-    sheet.words((left + right) / 2, height - 6, x_label, anchor="middle")
+    sheet.words((left + right) / 2, height - 6, x.label, anchor="middle")
     if marker is not None:
         place = across(marker[0])
         sheet.line([(place, top), (place, bottom)], "soft", dash="2 3")
@@ -97,12 +126,12 @@ def line_chart(
         start = right - text_width(level[1], 11) - 24
         sheet.line([(start, 10), (start + 18, 10)], "muted", dash="5 4")
     for curve in curves:
-        places = [(across(x), up(y)) for x, y in curve.points]
+        places = [(across(place), up(value)) for place, value in curve.points]
         if len(places) > 1:
             sheet.line(places, curve.colour, width=2, dash=curve.dash)
         if curve.dots or len(places) == 1:
-            for (x, y), (a, b) in zip(curve.points, places, strict=True):
-                sheet.dot(a, b, 2.6, curve.colour, hint=f"{curve.name} {x_text(x)}: {y_text(y)}")
+            for (place, value), dot in zip(curve.points, places, strict=True):
+                sheet.dot(*dot, 2.6, curve.colour, hint=f"{curve.name} {x.text(place)}: {y.text(value)}")
     if legend:
         start = left
         for curve in curves:
@@ -197,16 +226,16 @@ def confused_pairs(
     return pairs
 
 
-def calibration_chart(calibration: Mapping[str, Any], *, labels: bool = False) -> Drawing:
-    """Accuracy in each bin of confidence, beside the diagonal where confidence is honest; below, where the images are."""
+def calibration_chart(calibration: Calibration, *, labels: bool = False) -> Drawing:
+    """Accuracy in each bin of confidence, beside the diagonal on which both agree; below, how many images are in it."""
     width, height = 420.0, 345.0
-    sheet = Drawing(width, height, "Calibration: how often is it right when it is how sure?")
+    sheet = Drawing(width, height, "Calibration: how confidence and accuracy agree")
     left, right, top, bottom = 52.0, width - 18, 30.0, 240.0
     floor, under = 304.0, 256.0
-    bins = [entry for entry in calibration["bins"] if entry["images"]]
-    total = sum(entry["images"] for entry in bins)
+    bins = calibration.filled()
+    total = sum(entry.images for entry, _, _ in bins)
     sheet.words(left, 14, "Calibration", colour="ink", size=13, bold=True)
-    sheet.words(right, 14, f"expected error {percent(calibration['ece'])}", anchor="end")
+    sheet.words(right, 14, f"expected error {percent(calibration.ece)}", anchor="end")
 
     def across(x: float) -> float:
         return left + x * (right - left)
@@ -219,31 +248,29 @@ def calibration_chart(calibration: Mapping[str, Any], *, labels: bool = False) -
         sheet.words(left - 8, up(tick) + 4, f"{100 * tick:.0f} %", anchor="end")
         sheet.words(across(tick), floor + 15, f"{100 * tick:.0f} %", anchor="middle" if tick < 1 else "end")
     sheet.line([(left, bottom), (right, top)], "muted", dash="5 4")
-    most = max((entry["images"] for entry in bins), default=1)
-    for entry in bins:
-        x, wide = across(entry["from"]) + 1, (right - left) * (entry["to"] - entry["from"]) - 2
-        tall = max(1.0, (floor - under) * entry["images"] / most)
-        sheet.box(x, floor - tall, wide, tall, "soft", hint=f"{entry['images']:,} of {total:,}")
-    places = [(across(entry["confidence"]), up(entry["accuracy"])) for entry in bins]
+    most = max((entry.images for entry, _, _ in bins), default=1)
+    for entry, _, _ in bins:
+        x, wide = across(entry.start) + 1, (right - left) * (entry.to - entry.start) - 2
+        tall = max(1.0, (floor - under) * entry.images / most)
+        sheet.box(x, floor - tall, wide, tall, "soft", hint=f"{entry.images:,} of {total:,}")
+    places = [(across(confidence), up(accuracy)) for _, confidence, accuracy in bins]
     if len(places) > 1:
         sheet.line(places, "blue", width=2)
-    for entry, (x, y) in zip(bins, places, strict=True):
-        sheet.dot(
-            x, y, 2.5 + 3 * math.sqrt(entry["images"] / most), "blue",
-            hint=f"sure to {percent(entry['confidence'])}, right {percent(entry['accuracy'])}, {entry['images']:,}",
-        )  # fmt: skip
+    for (entry, confidence, accuracy), (x, y) in zip(bins, places, strict=True):
+        hint = f"confidence {percent(confidence)}, accuracy {percent(accuracy)}, {entry.images:,} images"
+        sheet.dot(x, y, 2.5 + 3 * math.sqrt(entry.images / most), "blue", hint=hint)
     sheet.line([(left, floor), (right, floor)], "soft")
     sheet.words((left + right) / 2, height - 6, "probability of the label" if labels else "confidence", anchor="middle")
     return sheet
 
 
-def distances_chart(unknown: Mapping[str, Any]) -> Drawing:
-    """How far the images lie from the training images, those answered rightly and wrongly, and the threshold."""
+def distances_chart(unknown: Unknown) -> Drawing:
+    """How far the images are from the training images, those with right and wrong answers, and the threshold."""
     width, height = 520.0, 250.0
-    sheet = Drawing(width, height, "How far the images lie from the training images")
+    sheet = Drawing(width, height, "How far the images are from the training images")
     left, right, top, floor = 44.0, width - 18, 40.0, 204.0
-    edges: list[float] = unknown["edges"]
-    counts: list[tuple[int, int]] = list(zip(unknown["right"], unknown["wrong"], strict=True))
+    edges = unknown.edges
+    counts = list(zip(unknown.right, unknown.wrong, strict=True))
     most = max((sum(pair) for pair in counts), default=1) or 1
     sheet.words(left, 14, "Distance to the training images", colour="ink", size=13, bold=True)
     sheet.words(left, 30, "right", colour="blue")
@@ -265,7 +292,7 @@ def distances_chart(unknown: Mapping[str, Any]) -> Drawing:
             sheet.box(x, floor - tall, wide, tall, "blue", hint=hint)
         if bad:
             sheet.box(x, floor - tall - more, wide, more, "red", hint=hint)
-    limit = across(unknown["threshold"])
+    limit = across(unknown.threshold)
     sheet.line([(limit, top - 8), (limit, floor)], "ink", dash="5 4")
     late = limit > (left + right) / 2
     sheet.words(limit + (-6 if late else 6), top - 4, "unknown from here on", anchor="end" if late else "start")
@@ -277,53 +304,45 @@ def distances_chart(unknown: Mapping[str, Any]) -> Drawing:
 
 
 def invariance_charts(
-    named: Sequence[tuple[str, Mapping[str, Any]]], colours: Sequence[str], dashes: Sequence[str], *, legend: bool
+    named: Sequence[tuple[str, Invariance]], styles: Sequence[tuple[str, str]] = (("blue", ""),)
 ) -> list[Drawing]:
-    """The curves of shift, turn and scale of one or several runs: name and the `invariance` of its scores."""
-    chance = max(float(entry["chance"]) for _, entry in named)
-    regression = any(entry.get("measure") == "R2" for _, entry in named)
-    lowest = min(
-        float(row["accuracy"]) for _, entry in named for kind in ("shift", "turn", "scale") for row in entry[kind]
-    )
-    y_range = (min(0.0, max(lowest, -1.0)), 1.0)
-    kinds = (
-        ("shift", "pixels", "shift in pixels, sideways and up or down", None, number_text),
-        (
-            "turn",
-            "degrees",
-            "turn in degrees, positive against the clock",
-            (-180, -90, 0, 90, 180),
-            _degrees,
-        ),
-        ("scale", "factor", "size, 1 as it is", (0.5, 0.75, 1.0, 1.25, 1.5), lambda v: f"{v:g}×"),
-    )
+    """The curves of shift, turn and scale of one or several runs: name and invariance of each, colour and dash."""
+    chance = max(float(entry.chance) for _, entry in named)
+    regression = any(entry.measure == "R2" for _, entry in named)
+    lowest = min(point.accuracy for _, entry in named for kind in KINDS for point in entry.curve(kind))
+    axes: dict[Kind, Axis] = {
+        "shift": Axis(label="shift in pixels, sideways and up or down"),
+        "turn": Axis(label="turn in degrees, positive is anticlockwise", ticks=(-180, -90, 0, 90, 180), text=_degrees),
+        "scale": Axis(label="size, 1 is unchanged", ticks=(0.5, 0.75, 1.0, 1.25, 1.5), text=_times),
+    }
+    y = Axis(text=number_text if regression else _whole_percent, range=(min(0.0, max(lowest, -1.0)), 1.0))
     level = "mean" if regression else f"chance {100 * chance:.0f} %"
     return [
         line_chart(
             [
                 Curve(
                     name=name,
-                    points=[(float(row[key]), float(row["accuracy"])) for row in entry[kind]],
-                    colour=colours[position],
-                    dash=dashes[position],
+                    points=[(point.place, point.accuracy) for point in entry.curve(kind)],
+                    colour=colour,
+                    dash=dash,
                     dots=True,
                 )
-                for position, (name, entry) in enumerate(named)
+                for (name, entry), (colour, dash) in zip(named, styles, strict=True)
             ],
             title=kind.capitalize(),
-            x_label=label,
-            x_ticks=places,
-            x_text=write,
-            y_text=number_text if regression else (lambda v: f"{100 * v:.0f} %"),
-            y_range=y_range,
+            x=axes[kind],
+            y=y,
             level=(chance, level),
             marker=((1.0 if kind == "scale" else 0.0), ""),
-            width=360,
-            height=250,
-            legend=legend,
+            size=(360, 250),
+            legend=False,
         )
-        for kind, key, label, places, write in kinds
+        for kind in KINDS
     ]
+
+
+def _times(value: float) -> str:
+    return f"{value:g}×"
 
 
 def _degrees(value: float) -> str:

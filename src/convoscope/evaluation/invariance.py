@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Grid, Pixels, grid, scale, shift, turn
+from .results import Invariance, Range, Ranges, ScalePoint, ShiftPoint, TurnPoint
 
 Move = Callable[[Pixels], Pixels]
 """Moves images; each one by itself, so that it may be given some at a time."""
@@ -48,64 +49,57 @@ def curves(
     points: Grid,
     *,
     chance: float,
-) -> dict[str, Any]:
+    name: str = "accuracy",
+) -> Invariance:
     """The three curves of one network.
 
     Args:
         measure: the accuracy (or R2) on the images after a change; called `points.passes` times.
         images: how many they are.
         points: where to measure.
-        chance: what guessing would reach, to be drawn beside the curves.
-
-    Returns:
-        `shift`: list of `pixels` (positive to the right and down), `accuracy` (mean of the two axes), `horizontal`,
-            `vertical`;
-        `turn`: list of `degrees` (positive against the clock) and `accuracy`; `scale`: list of `factor` (above 1
-        is larger) and `accuracy`; `ranges`: of each curve `from` and `to`, or None where it does not rise above chance;
-        `kept`, `chance`, `images`.
+        chance: what guessing would reach, to be drawn beside the curves. A network that does no better has no ranges.
+        name: what `measure` gives, `accuracy` or `R2`.
     """
     untouched = measure(lambda pixels: pixels)
     shifts = []
     for step in points.shifts:
         sideways = measure(partial(shift, right=step)) if step else untouched
         updown = measure(partial(shift, down=step)) if step else untouched
-        shifts.append({"pixels": step, "accuracy": (sideways + updown) / 2, "horizontal": sideways, "vertical": updown})
+        mean = (sideways + updown) / 2
+        shifts.append(ShiftPoint(pixels=step, accuracy=mean, horizontal=sideways, vertical=updown))
     turned: dict[int, float] = {0: untouched}
     for degrees in points.turns:
         if degrees == 180 and -180 in turned:
             turned[180] = turned[-180]
         elif degrees not in turned:
             turned[degrees] = measure(partial(turn, degrees=degrees))
-    turns = [{"degrees": degrees, "accuracy": turned[degrees]} for degrees in points.turns]
+    turns = [TurnPoint(degrees=degrees, accuracy=turned[degrees]) for degrees in points.turns]
     scales = [
-        {"factor": factor, "accuracy": untouched if factor == 1 else measure(partial(scale, factor=factor))}
+        ScalePoint(factor=factor, accuracy=untouched if factor == 1 else measure(partial(scale, factor=factor)))
         for factor in points.scales
     ]
-    threshold = KEPT * untouched
-    useful = untouched > chance
-    return {
-        "shift": shifts,
-        "turn": turns,
-        "scale": scales,
-        "ranges": {
-            "shift": kept_range(points.shifts, [row["accuracy"] for row in shifts], 0, threshold) if useful else None,
-            "turn": kept_range(points.turns, [row["accuracy"] for row in turns], 0, threshold) if useful else None,
-            "scale": kept_range(points.scales, [row["accuracy"] for row in scales], 1, threshold) if useful else None,
-        },
-        "untouched": untouched,
-        "kept": KEPT,
-        "chance": chance,
-        "images": images,
-    }
+
+    def kept(curve: Sequence[ShiftPoint | TurnPoint | ScalePoint], origin: float) -> Range | None:
+        if untouched <= chance:
+            return None
+        places, values = [point.place for point in curve], [point.accuracy for point in curve]
+        return kept_range(places, values, origin, KEPT * untouched)
+
+    return Invariance(
+        measure=name,
+        shift=shifts,
+        turn=turns,
+        scale=scales,
+        ranges=Ranges(shift=kept(shifts, 0), turn=kept(turns, 0), scale=kept(scales, 1)),
+        untouched=untouched,
+        kept=KEPT,
+        chance=chance,
+        images=images,
+    )
 
 
-def kept_range(
-    places: Sequence[float], values: Sequence[float], origin: float, threshold: float
-) -> dict[str, float | bool]:
-    """How far from `origin`, each way, the curve stays at or above `threshold`, between the points by straight lines.
-
-    Returns `from`, `to`, and for each whether the curve ends there without having fallen (`open_below`, `open_above`).
-    """
+def kept_range(places: Sequence[float], values: Sequence[float], origin: float, threshold: float) -> Range:
+    """How far from `origin`, each way, the curve stays at or above `threshold`; straight lines join its points."""
     start = list(places).index(origin)
 
     def walk(direction: int) -> tuple[float, bool]:
@@ -120,11 +114,11 @@ def kept_range(
 
     low, open_below = walk(-1)
     high, open_above = walk(1)
-    return {"from": float(low), "to": float(high), "open_below": open_below, "open_above": open_above}
+    return Range(start=float(low), to=float(high), open_below=open_below, open_above=open_above)
 
 
 def stratified(targets: NDArray[Any], count: int, seed: int) -> NDArray[np.int64]:
-    """`count` rows in ascending order, each class by its share; drawn evenly at random where targets are no class
+    """`count` rows in ascending order, each class by its share; drawn evenly at random where targets are not class
     indices.
     """
     total = len(targets)

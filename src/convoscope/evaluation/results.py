@@ -1,19 +1,22 @@
-"""What a scores.json may say. Anybody can write one, and a report draws from every number in it."""
+"""What a test finds: one frozen dataclass for `RUN/test/scores.json` and one for each of its parts.
+
+Anybody can write a scores.json, and a report draws from every number in it. `Scores.from_json` therefore checks it
+against the types written here. A test that fills them itself needs no check.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
+from pydantic import AfterValidator, FailFast, Field, Strict, TypeAdapter, ValidationError, model_validator
 
 from ..data import TARGET_NOUNS, Task
 from ..parsing import faults_of
-
-Number = Annotated[float, Field(ge=-1e39, le=1e39)]
-Share = Annotated[float, Field(ge=-1e-9, le=1 + 1e-9)]
-"""A mean of shares may come out a hair above 1."""
-Count = Annotated[int, Field(ge=0, le=10**12)]
+from .text import notebook_table, number_text, percent
 
 
 def _writable(text: str) -> str:
@@ -21,15 +24,24 @@ def _writable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_writable)]
+# Strict: nothing is converted, so what is checked here is what is used.
+Number = Annotated[float, Field(strict=True, ge=-1e39, le=1e39, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=-1e-9, le=1 + 1e-9, allow_inf_nan=False)]
+"""A mean of shares may come out a hair above 1."""
+Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+Images = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+Text = Annotated[str, Strict(), AfterValidator(_writable)]
+Flag = Annotated[bool, Strict()]
+
+LARGEST_WRITTEN = 1000
+"""The confusion of at most this many classes is written into scores.json."""
+
+Kind = Literal["shift", "turn", "scale"]
+KINDS: tuple[Kind, ...] = ("shift", "turn", "scale")
 
 
-class _Saved(BaseModel):
-    # Keys of later versions are passed over. Nothing is converted: what is checked here is what is used.
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Class(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
     precision: Share | None = None
     recall: Share | None = None
     f1: Share | None = None
@@ -47,8 +59,25 @@ _KEYS = {
 }
 
 
-class _Bin(_Saved):
-    start: Share = Field(alias="from")
+def _checked(kind: Any) -> AfterValidator:
+    """Check a value against `kind` and keep it as it is."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def check(value: Any) -> Any:
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            raise ValueError(faults_of(error)) from None
+        return value
+
+    return AfterValidator(check)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """The images whose confidence is in one bin: their mean `confidence` and `accuracy`, both None when it is empty."""
+
+    start: Annotated[Share, Field(alias="from")]
     to: Share
     images: Count
     confidence: Share | None
@@ -61,66 +90,171 @@ class _Bin(_Saved):
         return self
 
 
-class _Calibration(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How far confidence agrees with accuracy: the expected calibration error `ece` and its bins."""
+
     ece: Share
-    bins: list[_Bin] = Field(min_length=1, max_length=1000)
+    bins: Annotated[list[CalibrationBin], Field(min_length=1, max_length=1000)]
 
     @model_validator(mode="after")
     def _of_images(self) -> Self:
-        if not any(entry.images for entry in self.bins):
+        if not self.filled():
             raise ValueError("no bin holds an image")
         return self
 
+    def filled(self) -> list[tuple[CalibrationBin, float, float]]:
+        """The bins with images in them, each with its confidence and accuracy."""
+        return [
+            (entry, entry.confidence, entry.accuracy)
+            for entry in self.bins
+            if entry.images and entry.confidence is not None and entry.accuracy is not None
+        ]
 
-class _Shift(_Saved):
-    pixels: int = Field(ge=-10_000, le=10_000)
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How training and validation compare at the best epoch, see `overfitting.read_gap`.
+
+    Attributes:
+        epoch: the epoch compared.
+        train_accuracy, validation_accuracy, difference: the accuracies, and training minus validation.
+        turned: the epoch after which the validation loss rose for good, or None.
+        sentence: what this says, in words.
+        test_accuracy: beside them the accuracy on the test part, if that was tested.
+    """
+
+    epoch: Count
+    train_accuracy: Number
+    validation_accuracy: Number
+    difference: Number
+    turned: Count | None
+    sentence: Text
+    test_accuracy: Number | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftPoint:
+    """The accuracy after a shift; positive is to the right or down. `accuracy` is the mean of both directions."""
+
+    pixels: Annotated[int, Field(strict=True, ge=-10_000, le=10_000)]
+    accuracy: Number
+    horizontal: Number
+    vertical: Number
+
+    @property
+    def place(self) -> float:
+        """Where on the curve the point is."""
+        return self.pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnPoint:
+    """The accuracy after a turn; positive is anticlockwise."""
+
+    degrees: Annotated[float, Field(strict=True, ge=-1000, le=1000)]
     accuracy: Number
 
+    @property
+    def place(self) -> float:
+        """Where on the curve the point is."""
+        return self.degrees
 
-class _Turn(_Saved):
-    degrees: float = Field(ge=-1000, le=1000)
+
+@dataclass(frozen=True, kw_only=True)
+class ScalePoint:
+    """The accuracy at another size; a factor above 1 is larger."""
+
+    factor: Annotated[float, Field(strict=True, gt=0, le=1000)]
     accuracy: Number
 
+    @property
+    def place(self) -> float:
+        """Where on the curve the point is."""
+        return self.factor
 
-class _Scale(_Saved):
-    factor: float = Field(gt=0, le=1000)
-    accuracy: Number
 
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """How far a curve stays high; `open_below` and `open_above`: it ends there without having fallen."""
 
-class _Range(_Saved):
-    start: Number = Field(alias="from")
+    start: Annotated[Number, Field(alias="from")]
     to: Number
-    open_below: bool
-    open_above: bool
+    open_below: Flag
+    open_above: Flag
 
 
-class _Ranges(_Saved):
-    shift: _Range | None = None
-    turn: _Range | None = None
-    scale: _Range | None = None
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """The range of each curve; None where the network is no better than chance."""
+
+    shift: Range | None
+    turn: Range | None
+    scale: Range | None
+
+    def text(self, kind: Kind) -> str:
+        """A range in words: `−2.1 to 2.4 pixels`; `≥` where the curve ends before falling."""
+        found: Range | None = getattr(self, kind)
+        if found is None:
+            return "–"
+        unit, digits = {"shift": (" pixels", 1), "turn": ("°", 0), "scale": ("×", 2)}[kind]
+        if found.open_below and found.open_above:
+            return f"all of {number_text(found.start)} to {number_text(found.to)}{unit}"
+        low = ("≤ " if found.open_below else "") + number_text(round(found.start, digits))
+        high = ("≥ " if found.open_above else "") + number_text(round(found.to, digits))
+        return f"{low} to {high}{unit}"
 
 
-class _Invariance(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class Invariance:
+    """How the accuracy falls when images are shifted, turned and scaled.
+
+    Attributes:
+        measure: `accuracy` or, for regression, `R2`.
+        shift, turn, scale: the curves.
+        ranges: how far each curve stays above `kept` times the accuracy on untouched images.
+        untouched: that accuracy.
+        kept: the share of it that has to be kept.
+        chance: what the best constant answer would reach.
+        images: how many images were measured.
+    """
+
     measure: Text = "accuracy"
-    shift: Annotated[list[_Shift], Field(min_length=1, max_length=10_000), FailFast()]
-    turn: Annotated[list[_Turn], Field(min_length=1, max_length=10_000), FailFast()]
-    scale: Annotated[list[_Scale], Field(min_length=1, max_length=10_000), FailFast()]
-    ranges: _Ranges
+    shift: Annotated[list[ShiftPoint], Field(min_length=1, max_length=10_000), FailFast()]
+    turn: Annotated[list[TurnPoint], Field(min_length=1, max_length=10_000), FailFast()]
+    scale: Annotated[list[ScalePoint], Field(min_length=1, max_length=10_000), FailFast()]
+    ranges: Ranges
     untouched: Number
     kept: Share
     chance: Share
-    images: int = Field(ge=1, le=10**12)
+    images: Images
+
+    def curve(self, kind: Kind) -> Sequence[ShiftPoint | TurnPoint | ScalePoint]:
+        """The points of one curve."""
+        points: Sequence[ShiftPoint | TurnPoint | ScalePoint] = getattr(self, kind)
+        return points
 
 
-class _Unknown(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """What it costs, on images of known classes, to call far images unknown.
+
+    Attributes:
+        coverage: the share of known images that were to stay known.
+        threshold: images farther away than this are called unknown.
+        refused, refused_right: how many images are, and how many of those had the right label.
+        accuracy_accepted: the accuracy on the others.
+        edges, right, wrong: a histogram of distances, of the images with the right and with the wrong answer.
+    """
+
     coverage: Share
-    threshold: float = Field(ge=-1, le=3)
+    threshold: Annotated[float, Field(strict=True, ge=-1, le=3, allow_inf_nan=False)]
     refused: Count
     refused_right: Count
     accuracy_accepted: Share | None
-    edges: list[Number] = Field(min_length=2, max_length=10_000)
-    right: list[Count] = Field(max_length=10_000)
-    wrong: list[Count] = Field(max_length=10_000)
+    edges: Annotated[list[Number], Field(min_length=2, max_length=10_000)]
+    right: Annotated[list[Count], Field(max_length=10_000)]
+    wrong: Annotated[list[Count], Field(max_length=10_000)]
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
@@ -131,51 +265,105 @@ class _Unknown(_Saved):
         return self
 
 
-class _Mistake(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One of the worst mistakes. `image` is its picture in the test's folder; `unknown`: `predict` calls it unknown."""
+
     path: Text
     label: Text
     predicted: Text
     confidence: Share | None
     image: Text
-    unknown: bool = False
+    unknown: Flag | None = None
+
+    def caption(self, task: Task) -> tuple[str, str]:
+        """Two lines under the picture: the true label, and what it was taken for and how surely."""
+        if task == "regression":
+            truth, answer = (
+                "; ".join(number_text(float(value)) for value in text.split(";"))
+                for text in (self.label, self.predicted)
+            )
+            return f"true {truth}", f"predicted {answer}"
+        unknown = ", but unknown" if self.unknown else ""
+        return (
+            f"is {self.label or '(no label)'}",
+            f"{self.predicted or '(no label)'}, {percent(self.confidence, 0)}{unknown}",
+        )
 
 
-class _Scores(_Saved):
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a test found; `RUN/test/scores.json` holds the same as `to_json`.
+
+    Attributes:
+        task: `classes` (classification), `labels` (multi-label) or `numbers` (regression).
+        source: what was tested, as the user wrote it.
+        split: `train`, `validation`, `test` or `all`.
+        images: how many.
+        classes: K class names, label names or names of number columns.
+        accuracy: share of right answers; for labels the share of right yes-or-no decisions; for numbers the mean R2.
+        interval: 95 % interval of the accuracy: Wilson's for classes, for labels that of a mean over images; None for
+            numbers.
+        chance: what the best constant answer would reach: the commonest class, each label's commoner answer; 0 for
+            numbers.
+        loss: mean cross-entropy in nats, without label smoothing or class weights; for numbers the mean squared error.
+        per_class: class name to `precision`, `recall`, `f1`, `support` (labels: also `average_precision`);
+            for numbers `mae`, `rmse`, `r2`, `support`. None where a measure has no value.
+        confusion: `(K, K)` counts, rows the true class, columns the predicted one; for labels K times
+            `[[true negative, false positive], [false negative, true positive]]`; empty for numbers.
+        top5: share of images whose class is among the five surest; None with five classes or fewer.
+        macro_f1: mean F1 of the classes that occur or were predicted.
+        micro_f1: F1 over all labels of all images; for classes it equals the accuracy and is left out.
+        exact_match: share of images whose labels are all right; for labels only.
+        mae, rmse: means over the columns of numbers, in the columns' own units.
+        calibration: how far confidence agrees with accuracy; None for numbers.
+        gap: accuracies of training and validation at the best epoch and their difference.
+        invariance: curves of accuracy against shift, turn and scale; None when not asked for.
+        unknown: of a run with an out-of-distribution detector, what it costs to call far images unknown.
+        worst: the surest mistakes, worst first.
+        pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
+        notes: what was decided on the way, one plain sentence each.
+        seconds: how long the test took.
+    """
+
     task: Task
     source: Text
     split: Text
-    images: int = Field(ge=1, le=10**12)
-    classes: Annotated[list[Text], Field(min_length=1), FailFast()]
+    images: Images
+    classes: Annotated[tuple[Text, ...], Field(min_length=1), FailFast()]
     accuracy: Number
     loss: Number
     chance: Share
-    per_class: dict[Text, _Class]
-    confusion: Annotated[list[list[Count | list[Count]]], FailFast()] = []
-    interval: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    per_class: dict[Text, Annotated[dict[str, Any], _checked(_Figures)]]
+    confusion: Annotated[list[Any], _checked(Annotated[list[list[Count | list[Count]]], FailFast()])] = field(
+        default_factory=list
+    )
+    interval: tuple[Share, Share] | None = None
     top5: Share | None = None
     macro_f1: Share | None = None
     micro_f1: Share | None = None
     exact_match: Share | None = None
     mae: Number | None = None
     rmse: Number | None = None
-    calibration: _Calibration | None = None
-    gap: dict[str, Any] | None = None
-    invariance: _Invariance | None = None
-    unknown: _Unknown | None = None
-    worst: list[_Mistake] = Field([], max_length=1000)
+    calibration: Calibration | None = None
+    gap: Gap | None = None
+    invariance: Invariance | None = None
+    unknown: Unknown | None = None
+    worst: Annotated[list[Mistake], Field(max_length=1000)] = field(default_factory=list)
     pairs: (
         dict[Text, Annotated[list[Annotated[list[Number], Field(min_length=2, max_length=2)]], Field(min_length=1)]]
         | None
     ) = None
-    notes: Annotated[list[Text], FailFast()] = []
-    seconds: float = Field(0.0, ge=0, le=1e10)
+    notes: Annotated[tuple[Text, ...], FailFast()] = ()
+    seconds: Annotated[float, Field(strict=True, ge=0, le=1e10, allow_inf_nan=False)] = 0.0
+    folder: Path | None = field(default=None, compare=False)
 
     @model_validator(mode="after")
     def _all_goes_together(self) -> Self:
-        if len(set(self.classes)) < len(self.classes) or list(self.per_class) != self.classes:
+        if len(set(self.classes)) < len(self.classes) or tuple(self.per_class) != self.classes:
             raise ValueError("the figures of classes are not those of the classes")
-        if not all(_KEYS[self.task] <= figures.model_fields_set for figures in self.per_class.values()):
-            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {TARGET_NOUNS[self.task]}")
+        if not all(_KEYS[self.task] <= figures.keys() for figures in self.per_class.values()):
+            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {self.task}")
         shares = [self.accuracy, *([self.invariance.untouched] if self.invariance is not None else [])]
         if self.task != "regression" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")
@@ -191,6 +379,68 @@ class _Scores(_Saved):
                 raise ValueError("a mistake without its confidence")
         return self
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts and numbers; finite, ready for `json.dumps`.
+
+        With more than 1,000 classes without the confusion, which is in `confusion.csv`: millions of counts are slow to
+        read.
+        """
+        left_out = {"folder", "confusion"} if len(self.confusion) > LARGEST_WRITTEN else {"folder"}
+        return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self) if entry.name not in left_out}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], folder: Path | None = None) -> Scores:
+        """The object back from `to_json`; keys of later versions are ignored.
+
+        Raises:
+            ValueError: no test gives this; the message says what is wrong, in one line.
+        """
+        if not isinstance(content, Mapping):
+            raise ValueError("should be a valid dictionary")
+        try:
+            found = _reader().validate_python({key: content[key] for key in content if key != "folder"})
+        except ValidationError as error:
+            raise ValueError(faults_of(error)) from None
+        return replace(found, folder=folder)
+
+    @property
+    def headline(self) -> str:
+        """The result in one plain sentence."""
+        images = f"{self.images:,} image{'s' if self.images != 1 else ''}"
+        if self.task == "regression":
+            return f"R² {self.accuracy:.3f}, mean absolute error {number_text(self.mae)} on {images}"
+        interval = f" (95 % interval {self.interval_text})" if self.interval else ""
+        chance = f"; chance is {percent(self.chance)}"
+        if self.task == "multi-label":
+            whole = f"all labels of an image on {percent(self.exact_match)} of {images}"
+            return f"{percent(self.accuracy)} of the labels right{interval}, {whole}{chance}"
+        return f"right on {percent(self.accuracy)} of {images}{interval}{chance}"
+
+    @property
+    def interval_text(self) -> str:
+        """The 95 % interval in words: `90.1 % to 93.4 %`."""
+        return f"{percent(self.interval[0])} to {percent(self.interval[1])}" if self.interval else ""
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """The table of classes as text: column names, then one row a class. A dash where a measure has no value."""
+        columns = {
+            "classification": {"class": "", "precision": "precision", "recall": "recall", "F1": "f1"},
+            "multi-label": {"label": "", "precision": "precision", "recall": "recall", "F1": "f1",
+                       "average precision": "average_precision"},
+            "regression": {"number": "", "MAE": "mae", "RMSE": "rmse", "R²": "r2"},
+        }[self.task]  # fmt: skip
+        write: Callable[[float | None], str] = number_text if self.task == "regression" else percent
+        rows = [
+            (name, *(write(figures[key]) for key in columns.values() if key), f"{figures['support']:,}")
+            for name, figures in self.per_class.items()
+        ]
+        return (*columns, "images"), rows
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p><b>{escape(self.headline)}</b></p>{notebook_table(*self.rows())}"
+
 
 def _suits(confusion: Sequence[Sequence[Any]], count: int, task: Task) -> bool:
     """Whether it is `(K, K)` counts, or for labels `(K, 2, 2)`."""
@@ -205,13 +455,19 @@ def _suits(confusion: Sequence[Sequence[Any]], count: int, task: Task) -> bool:
     )
 
 
-def check_scores(content: Any) -> None:
-    """Refuse what no test writes.
+@cache
+def _reader() -> TypeAdapter[Scores]:
+    return TypeAdapter(Scores)
 
-    Raises:
-        ValueError: with what is wrong, in one line.
-    """
-    try:
-        _Scores.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(faults_of(error)) from None
+
+def plain(value: Any) -> Any:
+    """A result as JSON has it. What is optional in a part is left out where it is None."""
+    if is_dataclass(value):
+        return {
+            "from" if entry.name == "start" else entry.name: plain(held)
+            for entry in fields(value)
+            if (held := getattr(value, entry.name)) is not None or entry.default is not None
+        }
+    if isinstance(value, tuple) or (isinstance(value, list) and value and is_dataclass(value[0])):
+        return [plain(entry) for entry in value]
+    return value

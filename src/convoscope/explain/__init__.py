@@ -1,16 +1,38 @@
 """What happens inside a network, and by hand: every number, and where it comes from."""
 
-from .methods.kernels import Numbers, border_cells, convolve, filters, output_size, output_size_text, pool
 from typing import TYPE_CHECKING
+
+from .methods.kernels import Numbers, border_cells, convolve, filters, output_size, output_size_text, pool
 
 if TYPE_CHECKING:
     from .arithmetic.gradients import Backward, GradientWhy, TrainingStep, backward, training_step
     from .arithmetic.solve import Term, Unit, Why, read_unit
     from .capture.recorder import Step, Trace, trace
-    from .drawings.maps import attribution_sheet, filter_sheet, image_sheet, map_sheet, overview, patches_sheet, scatter, scores_bars, why_figure
+    from .drawings.maps import (
+        attribution_sheet,
+        filter_sheet,
+        image_sheet,
+        map_sheet,
+        overview,
+        patches_sheet,
+        scatter,
+        scores_bars,
+        why_figure,
+    )
     from .inspection import Look, RunInspection, chapters, filter_sheets, look
     from .methods.activation import Example, Grown, maximise_activation, top_activating_examples
-    from .methods.attribution import Attribution, METHODS, attribute, grad_cam, integrated_gradients, occlusion, pixel_flips, saliency, shuffled, similarity
+    from .methods.attribution import (
+        METHODS,
+        Attribution,
+        attribute,
+        grad_cam,
+        integrated_gradients,
+        occlusion,
+        pixel_flips,
+        saliency,
+        shuffled,
+        similarity,
+    )
     from .methods.embeddings import Features, Projection, embeddings, pca, umap
     from .methods.map_statistics import MapStatistics, map_statistics
     from .methods.transforms import MovedScores, transform_sensitivity

@@ -61,10 +61,10 @@ def test_the_answers_are_those_of_the_invariance_curves() -> None:
     curves = invariance.curves(
         lambda move: float((answers(model)(move(image[None])).argmax(1) == truth).mean()), 1, found.points, chance=0.2
     )
-    assert [row["horizontal"] for row in curves["shift"]] == (found.right.argmax(1) == truth).tolist()
-    assert [row["vertical"] for row in curves["shift"]] == (found.down.argmax(1) == truth).tolist()
-    assert [row["accuracy"] for row in curves["turn"]] == (found.turned.argmax(1) == truth).tolist()
-    assert [row["accuracy"] for row in curves["scale"]] == (found.scaled.argmax(1) == truth).tolist()
+    assert [point.horizontal for point in curves.shift] == (found.right.argmax(1) == truth).tolist()
+    assert [point.vertical for point in curves.shift] == (found.down.argmax(1) == truth).tolist()
+    assert [point.accuracy for point in curves.turn] == (found.turned.argmax(1) == truth).tolist()
+    assert [point.accuracy for point in curves.scale] == (found.scaled.argmax(1) == truth).tolist()
 
 
 def test_the_untouched_image_is_among_the_points() -> None:

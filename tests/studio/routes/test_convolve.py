@@ -1,8 +1,17 @@
 """Sample images, kernels and chains of steps over HTTP, against the rooms that do the work."""
 
 import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
 from convoscope import data
 from convoscope.data import InputFormat
 from convoscope.errors import UsageError
@@ -11,13 +20,7 @@ from convoscope.models import KERNELS
 from convoscope.studio.messages.common import Maps
 from convoscope.studio.messages.convolve import Chain
 from convoscope.studio.samples import SAMPLES, sample
-from fastapi.testclient import TestClient
-from hypothesis import given, strategies as st
-from hypothesis.extra import numpy as arrays
-from numpy.typing import NDArray
-from pathlib import Path
 from tests.support.routes import chain_result, numbers
-from typing import Any
 
 EXAMPLES = Path(__file__).parents[3] / "web" / "src" / "pages" / "convolve" / "examples.json"
 

@@ -81,7 +81,7 @@ def test_a_broken_run_does_not_hide_the_others(tmp_path: Path, studio: Path) -> 
     broken("foreign", "run.toml", b'size = 3\nchannels = "x"')
     broken("scores", "test/scores.json", b"[1]")
     broken("scores of another kind", "test/scores.json", b"{}")
-    broken("not a number", "test/scores.json", json.dumps({"task": "classes", "source": "", "split": "test", "images": 1, "classes": [], "accuracy": float("nan"), "loss": 1, "chance": 0, "per_class": {}}).encode())  # fmt: skip
+    broken("not a number", "test/scores.json", json.dumps({"task": "classification", "source": "", "split": "test", "images": 1, "classes": [], "accuracy": float("nan"), "loss": 1, "chance": 0, "per_class": {}}).encode())  # fmt: skip
     (copied(studio / "fruit", tmp_path / "gone") / "run.toml").unlink()
     os.mkfifo(copied(tmp_path / "gone", tmp_path / "pipe") / "run.toml")
     (tmp_path / "empty").mkdir()

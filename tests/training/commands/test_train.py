@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from convoscope.training.runs.saved import read_history
 from PIL import Image
 from torch import nn
 
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.training import EpochMetrics, Recipe, Reporter, Run, read_summary, resume, train
 from convoscope.training.core.event_log import read_events
+from convoscope.training.runs.saved import read_history
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dropout(0.1) dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 8, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}

@@ -303,13 +303,13 @@ def test_a_finished_run_can_be_resumed_and_trained_on(relearned: Run, backbone: 
 def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     scores = evaluation.test(relearned, invariance=False)
     assert scores.unknown is not None
-    assert scores.unknown["refused"] == sum(
-        far > scores.unknown["threshold"]
+    assert scores.unknown.refused == sum(
+        far > scores.unknown.threshold
         for far in relearned.scores_and_distances(
             relearned.prepared().pixels, relearned.prepared().dataset.indices("test")
         )[1]
     )
-    assert sum(scores.unknown["right"]) == round(scores.accuracy * scores.images)
+    assert sum(scores.unknown.right) == round(scores.accuracy * scores.images)
     page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
     assert "None of these" in page and "would be refused" in page
     assert "taken over from" in page

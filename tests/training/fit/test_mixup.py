@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convoscope.training.core.normalisation import Normalisation
-from convoscope.training.fit.schedule import blend_share
-from convoscope.training.fit.split import Split
 from torch import nn
 
 from convoscope.data import Task
 from convoscope.training import Recipe
 from convoscope.training.core.engine import Engine
+from convoscope.training.core.normalisation import Normalisation
 from convoscope.training.core.objective import Objective
 from convoscope.training.core.optimizer import Optimizer
 from convoscope.training.fit import loop
 from convoscope.training.fit.loop import train_step
+from convoscope.training.fit.schedule import blend_share
+from convoscope.training.fit.split import Split
 
 
 def job_of(**recipe: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convoscope.training.runs.saved import read_history
 from torch import nn
 
 from convoscope import models
@@ -20,6 +19,7 @@ from convoscope.training import Recipe, Run, read_summary, resume, train
 from convoscope.training.core import checkpoint
 from convoscope.training.core.optimizer import Optimizer
 from convoscope.training.fit.state import read_progress
+from convoscope.training.runs.saved import read_history
 
 PLAIN: dict[str, Any] = {"epochs": 2, "threads": 1, "precision": "float32", "memory_format": "contiguous"}
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
+
 from ... import data
 from ...data import Prepared
 from ...errors import DataError, MachineError, ModelFileError
-from .backbone import Backbone
-from .features import Features
-from .sources import open_backbone
 from ..fit.defaults import small, view_recipe
 from ..heads.whitening import Whitening, fit_whitening
 from ..runs.run import Run
-from pathlib import Path
+from .backbone import Backbone
+from .features import Features
+from .sources import open_backbone
 
 IMAGES = 1_000
 """The most of the backbone's own images that are used, each class in proportion."""

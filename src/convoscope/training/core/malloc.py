@@ -12,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ...models import memory as footprint
-
 if TYPE_CHECKING:
     pass
 

@@ -13,13 +13,16 @@ of what is right.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ...data import Task
-from dataclasses import dataclass
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ...data import Task
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:

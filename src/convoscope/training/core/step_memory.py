@@ -10,7 +10,7 @@ from torch import nn
 
 from ...errors import MachineError
 from ...free_memory import free_memory, out_of_memory
-from ...models.footprint import footprint
+from ...models import footprint
 
 if TYPE_CHECKING:
     from .recipe import Recipe

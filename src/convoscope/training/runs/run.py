@@ -27,7 +27,7 @@ from .settings import Settings, read_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ...models.memory import Footprint
+    from ...models import Footprint
     from ..core.objective import Objective
     from ..heads.ood import OodDetector
 
@@ -166,14 +166,14 @@ class Run:
         That number depends on the network alone, so the same images get the same answers to the last digit; but where
         the machine has little memory left, it is smaller.
         """
-        from ...models.footprint import BUDGET
+        from ...models import BUDGET
 
         free = free_memory()
         return self._weighed().at_once(budget=BUDGET if free is None else min(BUDGET, free // 2))
 
     def _weighed(self) -> Footprint:
         if self._footprint is None:
-            from ...models.footprint import footprint
+            from ...models import footprint
 
             form = self.settings.input
             with self._memory_for(1, None):

@@ -189,12 +189,12 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _all_goes_together(self) -> Self:
         names, channels = len(self.classes), self.input.channels
-        scale = names if self.task == "numbers" else 0
+        scale = names if self.task == "regression" else 0
         conditions = [
             ("one class or number has another's name", len(set(self.classes)) == names),
             (
                 f"{self.outputs} outputs do not suit {names} {self.task}",
-                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classes"),
+                self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classification"),
             ),
             (
                 f"expected a mean and a standard deviation for each of {channels} channels",
@@ -204,7 +204,7 @@ class Settings(BaseModel):
                 f"expected a mean and a standard deviation for each of {scale} numbers to predict",
                 len(self.target_mean) == len(self.target_std) == scale,
             ),
-            ("only a run of classes has a new head", self.relearned is None or self.task == "classes"),
+            ("only a run of classes has a new head", self.relearned is None or self.task == "classification"),
             ("no such device", re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", self.recipe.device) is not None),
         ]
         for fault, holds in conditions:

@@ -1,0 +1,253 @@
+"""The report's sections on the run's last test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .. import geometry
+from ..errors import MachineError, printable
+from ..files import check_plain, open_plain
+from ..render.html import Section, beside, code, figure, figures, paragraph, picture, table, text
+from ..render.pixels import enlarge
+from . import charts
+from .measures import wilson
+from .report_on_run import thumbnail
+from .results import KINDS, Invariance, Scores
+from .run_facts import image_count, test_command
+from .text import part_name, percent
+
+if TYPE_CHECKING:
+    from ..data import Prepared
+    from ..training import Run
+
+
+def untested(run: Run) -> Section:
+    """What is there instead, as long as nothing was tested."""
+    return Section("test", "Test", paragraph("This run has not been tested yet. To test it:") + code(test_command(run)))
+
+
+def tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]:
+    """All sections on the test."""
+    what = paragraph(f"{scores.images:,} images, {part_name(scores.split)} of {printable(scores.source)}.", "quiet")
+    sections = []
+    if scores.task == "classification" and scores.confusion:
+        sections.append(Section("confusion", "What is mistaken for what", what + _confusion(scores)))
+    elif scores.pairs is not None:
+        drawings = [figure(charts.pairs_chart(name, entries)) for name, entries in scores.pairs.items()]
+        sections.append(Section("numbers", "Predicted against true", what + figures(drawings)))
+    each = {"classification": "Class by class", "multi-label": "Label by label", "regression": "Number by number"}[
+        scores.task
+    ]
+    sections.append(Section("classes", each, _per_class(scores)))
+    if scores.calibration is not None:
+        sections.append(Section("calibration", "Can its confidence be trusted?", _calibration(scores)))
+    if scores.unknown is not None:
+        sections.append(Section("unknown", "None of these", _unknown(run, scores)))
+    sections.append(Section("mistakes", "Worst mistakes", _mistakes(scores)))
+    if scores.invariance is not None:
+        sections.append(Section("invariance", "Shifted, turned, scaled", _invariance(scores, prepared)))
+    return sections
+
+
+def _confusion(scores: Scores) -> str:
+    count = len(scores.classes)
+    named = charts.confused_pairs(scores.confusion, scores.classes)
+    if count <= charts.LARGEST_NUMBERED:
+        drawing = charts.confusion_chart(scores.confusion, scores.classes)
+        under = (
+            "Rows are the true class, columns the answer. The darker a cell, the larger its share of the row. "
+            "Blue is right, red is wrong."
+        )
+        result = figure(drawing, under, scroll=True)
+    else:
+        heat = picture(
+            charts.confusion_image(scores.confusion), f"Confusion matrix of {count} classes as a picture", sharp=True
+        )
+        under = (
+            f"{count} classes, one cell for each pair: rows are the true class, columns the answer, in the order of "
+            "the table below. Blue is right, red is wrong; the shade is the square root of the share of the row."
+        )
+        result = f'<div class="heat">{heat}</div>' + paragraph(under, "quiet")
+    if named and count > 2:
+        rows = [[true, answer, f"{number:,}", percent(share)] for true, answer, number, share in named]
+        grid = table(["true class", "mistaken for", "images", "of the class"], rows, texts=[0, 1], wrapped=[0, 1])
+        return beside([result, f"<h3>The most frequent confusions</h3>{grid}"])
+    return result
+
+
+_MEASURES = {
+    "classification": "Precision: how many of its answers for the class are right. Recall: how many of the class's images it "
+    "finds. F1: their harmonic mean; the last row has its mean over the classes. A dash: the class never occurs or is "
+    "never given as an answer.",
+    "multi-label": "Precision: how many of the images given the label have it. Recall: how many of those that have it are "
+    "found. F1: their harmonic mean; the last row has its mean over the labels. Average precision: over all "
+    "thresholds.",
+    "regression": "MAE and RMSE: mean absolute error and root of the mean squared error, in the number's own unit. "
+    "R²: share of the variance explained.",
+}
+
+
+def _per_class(scores: Scores) -> str:
+    header, rows = scores.rows()
+    words = ""
+    if scores.task != "regression" and len(rows) > 2:
+        f1 = [figures["f1"] for figures in scores.per_class.values()]
+        rows = [rows[k] for k in sorted(range(len(rows)), key=lambda k: (f1[k] is None, f1[k] or 0.0))]
+        words += "The weakest class comes first. "
+    total = None
+    if scores.task == "classification":
+        total = ["all", "", "", percent(scores.macro_f1), f"{scores.images:,}"]
+    elif scores.task == "multi-label":
+        total = ["all", "", "", percent(scores.macro_f1), "", f"{scores.images:,}"]
+        words += (
+            "A label counts as given if its probability is at least 0.5. "
+            f"Micro F1, over all labels of all images, is {percent(scores.micro_f1)}. "
+        )
+    if scores.top5 is not None:
+        words += f"Top-5 accuracy {percent(scores.top5)}. "
+    return paragraph(words + _MEASURES[scores.task]) + table(header, rows, wrapped=[0], total=total)
+
+
+def _calibration(scores: Scores) -> str:
+    assert scores.calibration is not None
+    bins = scores.calibration.filled()
+    lean = sum(entry.images * (confidence - accuracy) for entry, confidence, accuracy in bins)
+    error = scores.calibration.ece
+    off = f"off by {100 * error:.1f} percentage points on average"
+    if scores.task == "multi-label":
+        words = f"The probabilities of labels are {off}."
+    elif error < 0.02:
+        words = f"Yes: its confidence is {off}."
+    else:
+        words = f"Not quite: its confidence is {off}, and mostly too {'high' if lean > 0 else 'low'}."
+    what = "the share of images that have the label" if scores.task == "multi-label" else "how often it is right"
+    chart = figure(
+        charts.calibration_chart(scores.calibration, labels=scores.task == "multi-label"),
+        f"Across: its confidence. Up: {what} at that confidence. On the dashed line both agree. "
+        "Below: how many images have that confidence.",
+    )
+    return paragraph(words) + f'<div style="max-width:480px">{chart}</div>'
+
+
+def _unknown(run: Run, scores: Scores) -> str:
+    found = scores.unknown
+    assert found is not None
+    count = image_count(run, "validation")
+    asked, most = found.coverage, count / (count + 1)
+    promise = f"on average {100 * asked:.4g} % of new images of the classes stay known"
+    if asked > most:
+        promise = (
+            f"on average at most {percent(most)} of new images of the classes stay known; {count:,} images are too few "
+            f"for the {100 * asked:.4g} % asked for"
+        )
+    words = (
+        f"Images farther than {found.threshold:.3f} from the training images get the answer <b>unknown</b>. "
+        f"The threshold was set on the validation images so that {promise}. What this costs here: of {scores.images:,} "
+        f"images, all of known classes, {found.refused:,} would be called unknown; for {found.refused_right:,} of these "
+        "the label was right."
+    )
+    if scores.split == "validation":
+        words += " These are the images that set the threshold, so new ones may be called unknown more often."
+    if found.accuracy_accepted is not None:
+        words += (
+            f" The accuracy on the other {scores.images - found.refused:,} is {percent(found.accuracy_accepted)}, "
+            f"on all {percent(scores.accuracy)}."
+        )
+    chart = figure(
+        charts.distances_chart(found),
+        "Across: an image's distance, 1 - cosine similarity of its features to those of the nearest training images. "
+        "Images of unknown things are usually on the right.",
+    )
+    return f'<p>{words}</p><div style="max-width:620px">{chart}</div>'
+
+
+def _mistakes(scores: Scores) -> str:
+    if not scores.worst:
+        return paragraph("It made none.")
+    tiles = []
+    for mistake in scores.worst:
+        image = stored_image(scores, mistake.image)
+        if image is None:
+            continue
+        truth, answer = mistake.caption(scores.task)
+        small = image if max(image.size) <= 240 else enlarge(image, 240)
+        shown = picture(small, f"{truth}; {answer}", sharp=max(image.size) <= 64)
+        under = f"<figcaption>{text(truth)}<br><b>{text(answer)}</b></figcaption>"
+        tiles.append(f'<figure title="{text(mistake.path)}">{shown}{under}</figure>')
+    words = {
+        "classification": "The wrong answers with the highest confidence. Some of the labels may be wrong: have a look.",
+        "multi-label": "The most confident wrong answers about a label. Some of the labels may be wrong: have a look.",
+        "regression": "The largest errors.",
+    }[scores.task]
+    return paragraph(words) + f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def stored_image(scores: Scores, name: str) -> Image.Image | None:
+    """An image of the test's folder, decoded here: whatever the file holds, only its pixels reach the page."""
+    if scores.folder is None or ".." in name or name.startswith("/"):
+        return None
+    try:
+        check_plain(scores.folder / name)
+        with (
+            open(scores.folder / name, "rb", opener=open_plain) as file,
+            Image.open(file, formats=["PNG"]) as image,
+        ):
+            image.load()
+            return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MachineError):
+        return None
+
+
+def _invariance(scores: Scores, prepared: Prepared | None) -> str:
+    found = scores.invariance
+    assert found is not None
+    regression = scores.task == "regression"
+    measure = "R²" if regression else "accuracy"
+    drawings = charts.invariance_charts([(measure, found)])
+    strips = _moved(found, prepared)
+    parts = [figure(drawing) + (strips[position] if strips else "") for position, drawing in enumerate(drawings)]
+    names = {"shift": "shift", "turn": "turn", "scale": "size"}
+    rows = [[names[kind], found.ranges.text(kind)] for kind in KINDS]
+    untouched = f"{found.untouched:.3f}" if regression else percent(found.untouched)
+    doubt = ""
+    if min(point.accuracy for kind in KINDS for point in found.curve(kind)) < -1:
+        doubt = " R² below −1 is drawn at −1."
+    if scores.task == "classification":
+        low, high = wilson(round(found.untouched * found.images), found.images)
+        doubt = f" With this many images each point is uncertain by about {50 * (high - low):.1f} percentage points."
+    words = (
+        f"The same {found.images:,} images, moved before they reach the network. Unmoved, its {measure} on them is "
+        f"{untouched}. Shifts are the mean of sideways and up or down. What moves in from outside is filled with the "
+        f"image's own background, the median of its edge.{doubt}"
+    )
+    return (
+        paragraph(words)
+        + figures([f"<div>{part}</div>" for part in parts])
+        + f"<h3>How far it keeps {percent(found.kept, 0)} of its {measure}</h3>"
+        + table(["", "from … to"], rows, texts=[1])
+    )
+
+
+def _moved(found: Invariance, prepared: Prepared | None) -> list[str] | None:
+    """One test image as it looks under each curve."""
+    if prepared is None:
+        return None
+    rows = prepared.dataset.indices("test")
+    if not len(rows):
+        rows = prepared.dataset.indices("validation")
+    if not len(rows):
+        return None
+    image = np.array(prepared.pixels[rows[:1]])
+    reach = max(point.pixels for point in found.shift)
+    moved = (
+        [geometry.shift(image, right=step) for step in (-reach, -(reach // 2), 0, reach // 2, reach)],
+        [geometry.turn(image, degrees) for degrees in (-180, -90, 0, 90, 180)],
+        [geometry.scale(image, factor) for factor in (0.5, 0.75, 1.0, 1.25, 1.5)],
+    )
+    return [
+        '<div class="moved">' + "".join(thumbnail(step[0], "a test image, moved", 96) for step in steps) + "</div>"
+        for steps in moved
+    ]

@@ -1,0 +1,152 @@
+"""What is tested: the run's own images or others of the same classes, and what makes the result doubtful."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import data
+from ..data import SPLITS, Dataset, Prepared, changed, read_split
+from ..errors import DataError, UsageError, printable
+
+if TYPE_CHECKING:
+    from ..training import Run
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+@dataclass(frozen=True)
+class TestedImages:
+    """The images that are tested are the `rows` of `pixels`, `names` and `targets`; `notes` say what is doubtful."""
+
+    pixels: NDArray[np.uint8]
+    names: Sequence[str]
+    targets: NDArray[Any]
+    rows: NDArray[np.int64]
+    source: str
+    split: str
+    notes: tuple[str, ...]
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """The targets of the tested rows."""
+        return self.targets[self.rows]
+
+    def name(self, position: int) -> str:
+        """The name of one of the tested rows."""
+        return self.names[int(self.rows[position])]
+
+
+def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: str, split: Part) -> TestedImages:
+    if split not in (*SPLITS, "all"):
+        raise UsageError(
+            "split", f"expected train, validation, test or all; received {printable(split)!r}", code="split-unknown"
+        )
+    if source is None:
+        prepared = run.prepared()
+        dataset = prepared.dataset
+        rows, part, notes = _own_part(run, dataset, split)
+        notes += _drift(run, prepared)
+        if part in ("test", "validation"):
+            notes += _seen(run, prepared, rows)
+        return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
+
+    # Shares of 0: a source without parts of its own stays whole.
+    dataset = source if isinstance(source, Dataset) else data.load(source, layout=layout, validation=0.0, test=0.0)
+    columns = _columns(run, dataset)
+    prepared = data.prepare(dataset, run.settings.input)
+    dataset = prepared.dataset
+    targets = columns[dataset.targets] if run.task == "classification" else dataset.targets[:, columns]
+    notes = tuple(note for note in dataset.notes if note not in dataset.split_notes)
+    if run.task == "classification" and len(dataset.classes) < len(run.classes):
+        notes = (*notes, f"the source has {len(dataset.classes)} of the run's {len(run.classes)} classes")
+    rows, part = (np.arange(len(dataset)), "all") if split == "all" else (dataset.indices(split), str(split))
+    if not len(rows) and len(dataset.indices("validation")):
+        rows, part = dataset.indices("validation"), "validation"
+        notes = (*notes, f"the source has no {split} part: its validation part is tested")
+    elif not len(rows):
+        rows, part = np.arange(len(dataset)), "all"
+        notes = (*notes, f"the source has no {split} part: all its {len(rows):,} images are tested")
+    if not len(rows):
+        raise DataError(dataset.source, "no images to test", hint="choose another source", code="test-empty")
+    notes += _seen(run, prepared, rows)
+    return TestedImages(prepared.pixels, dataset.names, targets, rows, dataset.source, part, notes)
+
+
+def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64], str, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    part: str = split
+    rows = np.arange(len(dataset)) if split == "all" else dataset.indices(split)
+    if split == "test" and not len(rows):
+        rows, part = dataset.indices("validation"), "validation"
+        notes = ("the run has no test part: its validation part is tested instead",)
+    if not len(rows):
+        raise DataError(
+            run.settings.sources,
+            f"the run has no {part} part to test on",
+            hint=f"name other images: convoscope test {printable(run.folder)} SOURCE",
+            code="test-empty",
+        )
+    if part == "validation":
+        chosen = "head" if run.settings.solved else "best epoch"
+        notes = (*notes, f"the validation images chose the {chosen}, so this result is slightly too good")
+    elif part in ("train", "all"):
+        notes = (*notes, "these images were used in training: the result says little about new ones")
+    return rows, part, notes
+
+
+def _columns(run: Run, dataset: Dataset) -> NDArray[np.int64]:
+    """The place of each of the source's classes among the run's; for labels and numbers the other way round."""
+    ours, theirs = list(run.classes), list(dataset.classes)
+    alike = set(theirs) <= set(ours) if run.task == "classification" else set(theirs) == set(ours)
+    if dataset.task != run.task or not alike:
+        kinds = {"classification": "classes", "multi-label": "labels", "regression": "columns of numbers"}
+        raise DataError(
+            dataset.source,
+            f"the run knows the {kinds[run.task]} {_listed(ours)}; "
+            f"the source has the {kinds[dataset.task]} {_listed(theirs)}",
+            hint="test on images of the same classes, under the same names",
+            code="test-classes-differ",
+        )
+    if run.task == "classification":
+        return np.array([ours.index(name) for name in theirs], dtype=np.int64)
+    return np.array([theirs.index(name) for name in ours], dtype=np.int64)
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    text = ", ".join(printable(name) for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
+    """How many of these images are in the run's training part, by content."""
+    manifest = Path(run.folder) / "split.csv"
+    if not manifest.exists():
+        return 0
+    hashes = {row.digest for row in read_split(manifest) if row.split == "train"}
+    return sum(str(prepared.digests[row]) in hashes for row in rows)
+
+
+def _seen(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> tuple[str, ...]:
+    seen = _trained_on(run, prepared, rows)
+    return (f"{seen:,} of these {len(rows):,} images were used in training: the result is too good",) if seen else ()
+
+
+def _drift(run: Run, prepared: Prepared) -> tuple[str, ...]:
+    """How the run's images differ from those it was trained and tested on."""
+    manifest = Path(run.folder) / "split.csv"
+    if not manifest.exists():
+        return ()
+    new, missing, altered = changed(prepared, manifest)
+    if not (new or missing or altered):
+        return ()
+    return (
+        f"the run's images have changed: {len(new):,} new, {len(missing):,} missing, {len(altered):,} altered; "
+        "they are tested as they are now",
+    )

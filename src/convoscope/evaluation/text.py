@@ -1,0 +1,57 @@
+"""Numbers as people read them, on the terminal, on pages and in figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is not finite, as in a training that diverged: charts and JSON cannot show it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share 0..1: `93.1 %`; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def number_text(value: float | None) -> str:
+    """A number with four meaningful digits; a dash for none."""
+    if value is None:
+        return "–"
+    value = value + 0.0  # no negative zero
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration: `48 s`, `3 min 12 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 image`, `1,204 images`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def part_name(split: str) -> str:
+    """A part of a dataset in words."""
+    return "all images" if split == "all" else f"the {split} part"
+
+
+def notebook_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as a notebook shows it."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
