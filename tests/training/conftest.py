@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convoscope.training import Run, train
+from tests.support.runs import BACKBONE, OTHERS, taught
+
 
 def draw(label: int, number: int) -> Image.Image:
     """A noisy 12x12 picture: a bar that lies, stands, or a square in the middle."""
@@ -30,3 +33,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(40):
             draw(label, number).save(root / name / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("backbone") / "run"
+    return train(
+        "builtin:drawings/apple,banana,cat,fish,tree",
+        BACKBONE,
+        output=folder,
+        epochs=6,
+        precision="float32",
+        flip=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def relearned(backbone: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return taught(backbone, OTHERS, output=tmp_path_factory.mktemp("relearned") / "run")

@@ -117,7 +117,7 @@ def _head(run: Run, scores: Scores | None) -> str:
 
 def _lead(run: Run, scores: Scores | None) -> str:
     """The run and its result in a sentence or two."""
-    data = f"{image_count(run, 'train'):,} images {'with' if run.task == 'numbers' else 'of'} {_kinds(run)}"
+    data = f"{image_count(run, 'train'):,} images {'with' if run.task == 'regression' else 'of'} {_kinds(run)}"
     duration = seconds_text(run.seconds)
     trained = f"A network of {run.parameters:,} parameters, trained on {data} in {duration},"
     if run.settings.solved:

@@ -1,10 +1,10 @@
 """A training that is stopped, killed or starved ends, once resumed, at the very weights of an undisturbed one."""
 
 import errno
-import hashlib
 import io
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from convoscope.errors import Interrupted, InUseError, MachineError, ModelFileEr
 from convoscope.files import FolderLock
 from convoscope.training import Reporter, Run, resume, train
 from convoscope.training.core import checkpoint
-from convoscope.training.core.event_log import read_events
+from tests.support.runs import At, Listener, events, fingerprint
 
 EPOCHS = 3
 STEPS = 6  # in an epoch: 96 training images in batches of 16
@@ -42,50 +42,6 @@ RECIPE: dict[str, Any] = {
     "mixup": 0.5,
     "precision": "float32",  # a timed choice may differ between two trainings; a resumed one keeps its own
 }
-
-
-def fingerprint(folder: Path) -> dict[str, str]:
-    """A hash of every tensor in both checkpoints, and of the figures of every epoch but their times."""
-    prints = {}
-    for name in ("best", "last"):
-        tensors, state = checkpoint.load(folder / f"{name}.safetensors")
-        for key, value in tensors.items():
-            prints[f"{name} {key}"] = hashlib.sha256(value.numpy().tobytes()).hexdigest()
-        progress = state.get("progress", {})
-        for row in progress.get("history", []):
-            prints[f"epoch {row['epoch']}"] = repr({k: v for k, v in row.items() if k != "seconds"})
-        prints[f"{name} counters"] = repr([progress.get(k) for k in ("epoch", "step", "best_value", "stale")])
-    return prints
-
-
-class At(Reporter):
-    """Does something at the n-th step of this process."""
-
-    def __init__(self, number: int, action: Callable[[], None]) -> None:
-        self.left = number
-        self.action = action
-        self.seen: list[tuple[int, int]] = []
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        assert steps == STEPS
-        self.seen.append((epoch, step))
-        self.left -= 1
-        if self.left == 0:
-            self.action()
-
-
-class Listener(Reporter):
-    """Keeps what is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def send(number: int) -> Callable[[], None]:
@@ -138,7 +94,7 @@ def test_stopped_and_resumed(
     assert fingerprint(folder) == straight(**changes)
     # No step twice, none left out.
     assert seen == [(epoch, step) for epoch in range(1, EPOCHS + 1) for step in range(1, STEPS + 1)]
-    steps = [event["step"] for event in read_events(folder / "events.jsonl") if event["event"] == "step"]
+    steps = [event["step"] for event in events(folder) if event["event"] == "step"]
     assert steps == list(range(1, EPOCHS * STEPS + 1))
     assert len((folder / "metrics.csv").read_text().splitlines()) == EPOCHS + 1
 
@@ -350,7 +306,7 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
 
         def stop_twice() -> None:
             os.kill(os.getpid(), signal.SIGINT)
-            checkpoint.save = lambda *_: time.sleep(100)  # a slow disk  # type: ignore[assignment]
+            checkpoint.save = lambda *_: time.sleep(100)  # a slow disk
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
         reporter = At(left, stop_twice)
@@ -358,7 +314,7 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
         after = bool(int(moment * 10) % 2)
         for name in ("fsync", "replace", "link", "unlink"):
             setattr(os, name, counted(getattr(os, name), after))
-        builtins.open = counted(builtins.open, after)  # type: ignore[assignment]
+        builtins.open = counted(builtins.open, after)
     elif kind == "clock":
         threading.Timer(moment, _die).start()
     recipe = RECIPE | changes | {"save_every": 0.0}
@@ -366,9 +322,10 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
         resume(folder, reporter=reporter)
     else:
         for leftover in folder.iterdir() if folder.is_dir() else []:
-            leftover.unlink() if leftover.is_file() else [
-                part.unlink() for part in leftover.iterdir()
-            ] and leftover.rmdir()
+            if leftover.is_file():
+                leftover.unlink()
+            else:
+                shutil.rmtree(leftover)
         train(source, output=folder, reporter=reporter, **recipe)
 
 
@@ -464,7 +421,7 @@ def test_a_write_that_fails(
 def test_no_room_is_told_before_training(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
     with pytest.raises(MachineError) as caught:
         train(pictures, output=tmp_path / "run", **RECIPE)
     assert caught.value.code == "disk-full"
@@ -533,7 +490,7 @@ def test_a_disk_that_fills_up_ends_tensorboards_view_with_a_warning_and_the_run_
             journal.step(2, 1, 0.5, 0.1)
             journal.step(3, 1, 0.5, 0.1)
         assert len(warned) == 1
-        assert [event["step"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2, 3]
+        assert [event["step"] for event in events(tmp_path)] == [1, 2, 3]
         journal._events.close()
         journal._events = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 - the journal closes it
         with pytest.raises(MachineError) as caught:

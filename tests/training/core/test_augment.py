@@ -49,7 +49,8 @@ def bilinear(image: np.ndarray, y: float, x: float) -> np.ndarray:
     fy, fx = y - y0, x - x0
     top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
     bottom = image[y1, x0] * (1 - fx) + image[y1, x1] * fx
-    return top * (1 - fy) + bottom * fy
+    value: np.ndarray = top * (1 - fy) + bottom * fy
+    return value
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from convoscope.errors import MachineError, ModelFileError
-from convoscope.training.core.event_log import EventLog, read_events
+from convoscope.training.core.event_log import EventLog
 from tests.support.planting import CHANGED, FOLDERS, Plant, Victim, clear
+from tests.support.runs import events
 
 
 def row(epoch: int) -> Any:
@@ -19,7 +20,7 @@ def row(epoch: int) -> Any:
 
 
 def kinds(folder: Path) -> list[tuple[str, int]]:
-    return [(event["event"], event["epoch"]) for event in read_events(folder / "events.jsonl")]
+    return [(event["event"], event["epoch"]) for event in events(folder)]
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_tensorboards_folder_is_no_link(tmp_path: Path, plant: Plant) -> None:
     ):
         journal.step(1, 1, 0.5, 0.1)
         journal.step(2, 1, 0.5, 0.1)
-    assert len(read_events(tmp_path / "run" / "events.jsonl")) == 2
+    assert len(events(tmp_path / "run")) == 2
     assert victim.untouched()
 
 

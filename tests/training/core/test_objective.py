@@ -15,7 +15,8 @@ def batch(outputs: int, seed: int = 0, count: int = 9) -> torch.Tensor:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     powers = np.exp(scores - scores.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    shares: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

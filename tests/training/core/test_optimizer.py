@@ -63,7 +63,7 @@ def test_muon_moves_convolutions_by_orthogonal_matrices() -> None:
         net = network().to(memory_format=order)
         before = [p.detach().clone() for p in net.parameters()]
         learn(net, Optimizer(net, Recipe(optimizer="muon", weight_decay=0.0, muon_learning_rate=0.01)), 1)
-        change = (net[3].weight - before[3]).detach().flatten(1)
+        change = (list(net.parameters())[3].detach() - before[3]).flatten(1)
         singular = torch.linalg.svdvals(change) / (0.01 * 0.2 * math.sqrt(54))
         assert float(singular.min()) > 0.4
         assert float(singular.max()) < 1.3

@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import threading
@@ -275,7 +276,7 @@ def test_the_unpacking_process_may_do_nothing_else(tmp_path: Path) -> None:
 
 def test_unpacking_in_this_process(pth: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code without the limits, which would hold for all tests that follow."""
-    monkeypatch.setattr(unpacking.resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     monkeypatch.setattr(sys, "addaudithook", lambda _: None)
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pth)))
@@ -409,6 +410,7 @@ def test_the_imagenet_backbone(own_cache: Path) -> None:
     import timm
 
     config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
+    assert config is not None
     assert (backbone.normalisation.mean, backbone.normalisation.std) == (config.mean, config.std)
     assert backbone.head == config.classifier and config.input_size == (3, 224, 224)
 

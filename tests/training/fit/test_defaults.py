@@ -100,7 +100,8 @@ def test_a_training_step_is_the_chosen_size(tmp_path: Path) -> None:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             seen.append((self.training, images.shape[2]))
-            return self.inside(images).mean((2, 3))
+            scores: torch.Tensor = self.inside(images).mean((2, 3))
+            return scores
 
     run = train(
         tmp_path / "images",

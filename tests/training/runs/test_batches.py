@@ -14,9 +14,10 @@ import torch
 from convoscope.errors import MachineError
 from convoscope.models import memory
 from convoscope.models import memory as footprint
-from convoscope.training import Reporter, Run, relearn, resume, train
+from convoscope.training import Run, relearn, resume, train
 from convoscope.training.core.normalisation import Normalisation
 from convoscope.training.core.step_memory import StepMemory
+from tests.support.runs import Listener
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 2, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
@@ -148,14 +149,6 @@ def test_mean_and_spread_do_not_depend_on_how_many_go_at_once(count: int, side: 
 # --- what is said where memory does not suffice ---
 
 
-class Listener(Reporter):
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-
 def step(image: int = 50_000_000, batch: int = 64) -> StepMemory:
     return StepMemory(batch=batch, size=(224, 224), image=image, weights=0, device="cpu")
 
@@ -193,11 +186,12 @@ def test_a_training_that_cannot_fit_leaves_nothing(
 ) -> None:
     longer = train(pictures, output=tmp_path / "longer", **QUICK)
     monkeypatch.setattr("convoscope.training.core.step_memory.free_memory", lambda swap=False: 100_000)
-    for begin in (
+    begins: tuple[Callable[[], Run], ...] = (
         lambda: train(pictures, output=tmp_path / "new", **QUICK),
         lambda: relearn(run, pictures, output=tmp_path / "new", unfreeze="all", batch_size=16),
         lambda: resume(longer.folder, epochs=3),
-    ):
+    )
+    for begin in begins:
         with pytest.raises(MachineError, match=r"a batch of 16 at 12x12 needs about .*, 100 kB are free") as caught:
             begin()
         assert caught.value.code == "out-of-memory"

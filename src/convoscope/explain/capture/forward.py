@@ -13,8 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models import eval_mode
-from ...models import memory as footprint
+from ...models import eval_mode, footprint
 from ...suggestions import the_nearest
 
 

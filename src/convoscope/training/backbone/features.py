@@ -16,8 +16,7 @@ from ... import models
 from ...data import Prepared
 from ...errors import MachineError, ModelFileError
 from ...free_memory import memory_for, out_of_memory, ran_out
-from ...models import Footprint
-from ...models import memory as footprint
+from ...models import Footprint, footprint
 from ..core.augment import augment
 from ..core.recipe import Recipe
 from .backbone import Backbone
