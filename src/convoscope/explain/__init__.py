@@ -5,22 +5,19 @@ from typing import TYPE_CHECKING
 from .methods.kernels import Numbers, border_cells, convolve, filters, output_size, output_size_text, pool
 
 if TYPE_CHECKING:
-    from .arithmetic.gradients import Backward, GradientWhy, TrainingStep, backward, training_step
-    from .arithmetic.solve import Term, Unit, Why, read_unit
-    from .capture.recorder import Step, Trace, trace
-    from .drawings.maps import (
-        attribution_sheet,
-        filter_sheet,
-        image_sheet,
-        map_sheet,
-        overview,
-        patches_sheet,
-        scatter,
-        scores_bars,
-        why_figure,
-    )
-    from .inspection import Look, RunInspection, chapters, filter_sheets, look
-    from .methods.activation import Example, Grown, maximise_activation, top_activating_examples
+    from .arithmetic.terms import Term, Unit, read_unit
+    from .capture.records import Normalisation, Step
+    from .drawings.arithmetic_figure import why_figure
+    from .drawings.attributions import attribution_sheet
+    from .drawings.filters import filter_sheet
+    from .drawings.image import image_sheet
+    from .drawings.maps import map_sheet
+    from .drawings.overview import overview
+    from .drawings.patches import patches_sheet
+    from .drawings.scatter import scatter
+    from .drawings.scores import scores_bars
+    from .inspection import Look, RunInspection, filter_sheets, look
+    from .methods.activation import Ascent, Example, Grown, maximise_activation, top_activating_examples
     from .methods.attribution import (
         METHODS,
         Attribution,
@@ -36,9 +33,12 @@ if TYPE_CHECKING:
     from .methods.embeddings import Features, Projection, embeddings, pca, umap
     from .methods.map_statistics import MapStatistics, map_statistics
     from .methods.transforms import MovedScores, transform_sensitivity
+    from .report_chapter import chapters
+    from .views import Backward, GradientWhy, Trace, TrainingStep, Why, backward, trace, training_step
 
 __all__ = [
     "METHODS",
+    "Ascent",
     "Attribution",
     "Backward",
     "Example",
@@ -48,6 +48,7 @@ __all__ = [
     "Look",
     "MapStatistics",
     "MovedScores",
+    "Normalisation",
     "Numbers",
     "Projection",
     "RunInspection",
@@ -97,57 +98,39 @@ __all__ = [
 ]
 
 # torch takes seconds to import; convolution and pooling by hand do not need it.
-_LATER = {
-    "METHODS": "methods.attribution",
-    "Attribution": "methods.attribution",
-    "attribute": "methods.attribution",
-    "grad_cam": "methods.attribution",
-    "integrated_gradients": "methods.attribution",
-    "occlusion": "methods.attribution",
-    "pixel_flips": "methods.attribution",
-    "saliency": "methods.attribution",
-    "shuffled": "methods.attribution",
-    "similarity": "methods.attribution",
-    "Features": "methods.embeddings",
-    "Projection": "methods.embeddings",
-    "embeddings": "methods.embeddings",
-    "pca": "methods.embeddings",
-    "umap": "methods.embeddings",
-    "attribution_sheet": "drawings.maps",
-    "filter_sheet": "drawings.maps",
-    "image_sheet": "drawings.maps",
-    "map_sheet": "drawings.maps",
-    "overview": "drawings.maps",
-    "patches_sheet": "drawings.maps",
-    "scatter": "drawings.maps",
-    "scores_bars": "drawings.maps",
-    "why_figure": "drawings.maps",
-    "Backward": "arithmetic.gradients",
-    "GradientWhy": "arithmetic.gradients",
-    "TrainingStep": "arithmetic.gradients",
-    "backward": "arithmetic.gradients",
-    "training_step": "arithmetic.gradients",
-    "RunInspection": "inspection",
-    "Look": "inspection",
-    "chapters": "inspection",
-    "filter_sheets": "inspection",
-    "look": "inspection",
-    "MovedScores": "methods.transforms",
-    "transform_sensitivity": "methods.transforms",
-    "Example": "methods.activation",
-    "Grown": "methods.activation",
-    "top_activating_examples": "methods.activation",
-    "maximise_activation": "methods.activation",
-    "MapStatistics": "methods.map_statistics",
-    "map_statistics": "methods.map_statistics",
-    "Step": "capture.recorder",
-    "Trace": "capture.recorder",
-    "trace": "capture.recorder",
-    "Term": "arithmetic.solve",
-    "Unit": "arithmetic.solve",
-    "Why": "arithmetic.solve",
-    "read_unit": "arithmetic.solve",
+_HOMES = {
+    "arithmetic.terms": ("Term", "Unit", "read_unit"),
+    "capture.records": ("Normalisation", "Step"),
+    "drawings.arithmetic_figure": ("why_figure",),
+    "drawings.attributions": ("attribution_sheet",),
+    "drawings.filters": ("filter_sheet",),
+    "drawings.image": ("image_sheet",),
+    "drawings.maps": ("map_sheet",),
+    "drawings.overview": ("overview",),
+    "drawings.patches": ("patches_sheet",),
+    "drawings.scatter": ("scatter",),
+    "drawings.scores": ("scores_bars",),
+    "inspection": ("Look", "RunInspection", "filter_sheets", "look"),
+    "methods.activation": ("Ascent", "Example", "Grown", "maximise_activation", "top_activating_examples"),
+    "methods.attribution": (
+        "Attribution",
+        "METHODS",
+        "attribute",
+        "grad_cam",
+        "integrated_gradients",
+        "occlusion",
+        "pixel_flips",
+        "saliency",
+        "shuffled",
+        "similarity",
+    ),
+    "methods.embeddings": ("Features", "Projection", "embeddings", "pca", "umap"),
+    "methods.map_statistics": ("MapStatistics", "map_statistics"),
+    "methods.transforms": ("MovedScores", "transform_sensitivity"),
+    "report_chapter": ("chapters",),
+    "views": ("Backward", "GradientWhy", "Trace", "TrainingStep", "Why", "backward", "trace", "training_step"),
 }
+_LATER = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,4 @@
-"""A run and an image: everything there is to see, as pictures, tables and numbers. `convoscope look` and the report's
-chapter stand on it.
-"""
+"""A run and an image: everything there is to see, as pictures, tables and numbers, for `convoscope look`."""
 
 from __future__ import annotations
 
@@ -18,28 +16,31 @@ from torch import Tensor, nn
 
 from .. import data
 from ..errors import printable
-from ..render import Section, paragraph, sheet
-from ..training import Normalisation, Prediction, Run
-from .arithmetic.solve import Why
-from .capture.recorder import Step, Trace, trace
-from .drawings import maps as figures
+from ..render import paragraph, sheet
+from ..training import Prediction, Run
+from .capture.records import PASSING, Normalisation, Step
+from .drawings.attributions import attribution_sheet
 from .drawings.blocks import column
+from .drawings.filters import filter_sheet
+from .drawings.image import image_sheet
+from .drawings.maps import map_sheet
+from .drawings.overview import overview
+from .drawings.patches import patches_sheet
+from .drawings.scatter import scatter
+from .drawings.scores import scores_bars
 from .methods.activation import Example, maximise_activation, top_activating_examples
 from .methods.attribution import METHODS, Attribution, attribute, shuffled
 from .methods.embeddings import embeddings, pca
 from .methods.transforms import MovedScores, transform_sensitivity
+from .views import Trace, Why, trace
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
-_PASSING = frozenset({"flatten", "reshape", "dropout", "transpose", "slice", "output"})
-"""Steps that only pass numbers on: no sheet of their own."""
 _MOST_BYTES = 1 << 27
 """What the images of a run take at most where it is looked at by itself; some are kept as floats, too."""
-_CHAPTER_WORK = 4e10
-"""Multiply-adds that a chapter of the report may cost for each of its parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +77,14 @@ class Look:
 
     def methods(self) -> tuple[str, ...]:
         """The attributions that suit this image and task; none for numbers."""
-        if self.run.task == "regression":
+        if self.run.task == "numbers":
             return ()
-        small = max(self.pixels.shape[:2]) <= 28
+        side = max(self.pixels.shape[:2])
         maps = any(
             step.kind != "image" and len(step.shape) == 3 and step.shape[1] * step.shape[2] > 1
             for step in self.trace.steps[2:]
         )
-        return tuple(name for name in METHODS if (name != "pixel_flips" or small) and (name != "grad_cam" or maps))
+        return tuple(name for name, method in METHODS.items() if method.suits(side, maps=maps))
 
     def attribution(self, method: str, target: int | None = None) -> Attribution:
         """Which part decides: one of `METHODS`, and beside it the same from the network with shuffled weights."""
@@ -97,29 +98,29 @@ class Look:
 
     def image_sheet(self) -> Image.Image:
         """The image as the network gets it, its channels and grey."""
-        return figures.image_sheet(self.pixels, title=f"{Path(self.name).name}, as the network gets it")
+        return image_sheet(self.pixels, title=f"{Path(self.name).name}, as the network gets it")
 
     def overview(self) -> Image.Image:
         """Every layer on one sheet."""
-        return figures.overview(self.trace, title=f"{Path(self.name).name}: {self.prediction.label or '(no label)'}")
+        return overview(self.trace, title=f"{Path(self.name).name}: {self.prediction.label or '(no label)'}")
 
     def map_sheet(self, layer: str) -> Image.Image:
         """All feature maps of one layer."""
         step = self.trace[layer]
         names = self.run.classes if step is self.trace.steps[-1] and len(self.run.classes) == step.shape[-1] else ()
-        return figures.map_sheet(step, statistics=len(step.shape) == 3 and step.shape[0] <= 16, names=names)
+        return map_sheet(step, statistics=len(step.shape) == 3 and step.shape[0] <= 16, names=names)
 
     def scores_bars(self) -> Image.Image:
         """The class scores and what becomes of them."""
-        shares = None if self.run.task == "regression" else list(self.prediction.scores.values())
+        shares = None if self.run.task == "numbers" else list(self.prediction.scores.values())
         if shares is not None and self.trace.output.numel() != len(shares):
             shares = None
-        return figures.scores_bars(
+        return scores_bars(
             self.trace.output,
             self.run.classes,
             probabilities=shares,
             title=self.prediction.label or "(no label)",
-            kind={"classification": "class", "multi-label": "label", "regression": "number"}[self.run.task],
+            kind={"classes": "class", "labels": "label", "numbers": "number"}[self.run.task],
         )
 
     def attribution_sheet(self, methods: Sequence[str] | None = None) -> Image.Image:
@@ -131,7 +132,7 @@ class Look:
         ]
         names = [each.method.replace("_", "-") + (f" ({each.layer})" if each.layer else "") for each in found]
         target = self._target_name(found[0].target) if found else ""
-        return figures.attribution_sheet(
+        return attribution_sheet(
             self.pixels,
             list(zip(names, (each.map for each in found), strict=True)),
             controls,
@@ -143,7 +144,7 @@ class Look:
 
     def layers(self) -> list[Step]:
         """The steps that change numbers, in the order of execution."""
-        return [step for step in self.trace.steps if step.kind not in _PASSING and step.shape]
+        return [step for step in self.trace.steps if step.kind not in PASSING and step.shape]
 
     def sheets(
         self, *, layer: str | None = None, cam: bool = False, filters: bool = False
@@ -173,14 +174,21 @@ class Look:
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the table of layers."""
-        header = ["layer", "kind", "shape", "mean", "spread", "range", "at or below 0"]
+        header = ["layer", "kind", "shape", "mean", "std", "range", "at or below 0"]
         lines = []
         for step in self.layers():
             found = _summary(step)
-            lines.append([
-                printable(step.name), step.kind, _shape_text(step.shape), f"{found['mean']:.4g}", f"{found['spread']:.4g}",
-                f"{found['minimum']:.4g} to {found['maximum']:.4g}", f"{100 * found['zero_share']:.0f} %",
-            ])  # fmt: skip
+            lines.append(
+                [
+                    printable(step.name),
+                    step.kind,
+                    _shape_text(step.shape),
+                    f"{found['mean']:.4g}",
+                    f"{found['std']:.4g}",
+                    f"{found['minimum']:.4g} to {found['maximum']:.4g}",
+                    f"{100 * found['zero_share']:.0f} %",
+                ]
+            )
         return header, lines
 
     def to_json(self) -> dict[str, Any]:
@@ -226,23 +234,24 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     if size is not None and size != (form.height, form.width):
         how = {"fit": "fitted in whole", "crop": "cut to fill the frame", "stretch": "stretched"}[form.resize]
         notes.append(
-            f"the image has {size[0]}x{size[1]} pixels; the network gets {form.height}x{form.width}, {how}, as in training"
+            f"the image has {size[0]}x{size[1]} pixels; "
+            f"the network gets {form.height}x{form.width}, {how}, as in training"
         )
     scores, distances = opened.scores_and_distances(pixels[None])
     prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
     settings = opened.settings
-    if opened.task == "regression":
+    if opened.task == "numbers":
         told = (
-            f"{name} = {spread:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
-            for name, mean, spread in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
+            f"{name} = {std:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
+            for name, mean, std in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
         )
         notes.append(f"the network's outputs are numbers scaled by those of the training part: {'; '.join(told)}")
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
-    normalisation = Normalisation(mean=opened.settings.mean, std=opened.settings.std)
-    found = trace(opened.network(), numbers, pixels=plain, normalisation=normalisation, classes=opened.classes)
+    how_normalised = Normalisation(plain, opened.settings.mean, opened.settings.std)
+    found = trace(opened.network(), numbers, normalisation=how_normalised, classes=opened.classes)
     return Look(opened, os.fsdecode(name), pixels, found, prediction, (*notes, *found.notes))
 
 
@@ -262,7 +271,7 @@ def _summary(step: Step) -> dict[str, float]:
         finite = values.new_zeros(1)
     return {
         "mean": float(finite.mean()),
-        "spread": float(finite.std(correction=0)),
+        "std": float(finite.std(correction=0)),
         "minimum": float(finite.min()),
         "maximum": float(finite.max()),
         "zero_share": float((finite <= 0).double().mean()),
@@ -280,7 +289,7 @@ def filter_sheets(network: nn.Module) -> Iterator[tuple[str, Image.Image]]:
             number += 1
             yield (
                 f"filters/{number:02}-{file_name(name or 'conv')}.png",
-                figures.filter_sheet(part.weight, name or "conv"),
+                filter_sheet(part.weight, name or "conv"),
             )
 
 
@@ -290,7 +299,7 @@ class RunInspection:
 
     Attributes:
         run: the run.
-        pixels: uint8 `(N, H, W, C)`: images of its test part, or of validation, spread evenly.
+        pixels: uint8 `(N, H, W, C)`: images of its test part, or of validation, evenly spaced.
         targets: their labels.
     """
 
@@ -300,7 +309,7 @@ class RunInspection:
 
     @classmethod
     def of(cls, run: Run, *, at_most: int = 500) -> RunInspection | None:
-        """With up to so many of the run's own images, fewer of very large ones; None where it has none."""
+        """With at most this many of the run's own images, fewer of very large ones; None where it has none."""
         prepared = run.prepared()
         at_most = max(1, min(at_most, _MOST_BYTES // max(prepared.pixels[:1].nbytes, 1)))
         for split in reversed(data.SPLITS):
@@ -324,7 +333,7 @@ class RunInspection:
         return whole
 
     def depths(self, count: int = 3) -> list[str]:
-        """Convolutions from the first to the last, evenly spread: where levels of abstraction are looked for."""
+        """Convolutions from the first to the last, evenly spaced, to show levels of abstraction."""
         order = [
             step for step in self._trace.steps if step.kind == "conv" and step.shape[0] > 1 and "#" not in step.name
         ]
@@ -357,15 +366,13 @@ class RunInspection:
                     inputs.append((f"{layer} · {channel}", made))
         if not rows:
             return None
-        parts = [
-            figures.patches_sheet(rows, title="What excites these channels most, from the first layer to the last")
-        ]
+        parts = [patches_sheet(rows, title="What excites these channels most, from the first layer to the last")]
         if inputs:
             by_layer: dict[str, list[tuple[Pixels, float]]] = {}
             for name, made in inputs:
                 by_layer.setdefault(name.split(" · ")[0], []).append((self.to_pixels(made.image), made.after))
             parts.append(
-                figures.patches_sheet(
+                patches_sheet(
                     list(by_layer.items()),
                     title="Inputs grown from noise to excite the same channels",
                     about="under each the mean of the channel's map",
@@ -374,12 +381,12 @@ class RunInspection:
         return column(parts, gap=0)
 
     def features_sheet(self) -> Image.Image | None:
-        """The inputs of the last layer in two dimensions, coloured by class; None where an image has no single class."""
-        if self.run.task != "classification" or len(self.pixels) < 3:
+        """The inputs of the last layer in two dimensions, by class; None where an image has no single class."""
+        if self.run.task != "classes" or len(self.pixels) < 3:
             return None
         found = embeddings(self.run.network(), self.batches())
         flat = pca(found.vectors)
-        return figures.scatter(
+        return scatter(
             flat.coordinates,
             self.targets,
             self.run.classes,
@@ -396,61 +403,3 @@ class RunInspection:
         features = self.features_sheet()
         if features is not None:
             yield "features.png", features
-
-
-def chapters(run: Run) -> list[Section]:
-    """The report's part on what happens inside. Empty where the run's images are gone."""
-    from ..errors import ConvoscopeError
-
-    try:
-        inside = RunInspection.of(run, at_most=300)
-        network = run.network()
-    except ConvoscopeError:
-        return []
-    if inside is None:
-        return []
-    found = look(run, np.array(inside.pixels[0]))
-    form = run.settings.input
-    from ..models import table
-
-    work = table(network, (form.height, form.width, form.channels), len(run.classes)).multiply_adds
-    markup = [
-        paragraph(
-            "One image on its way through every layer. Blue is negative, red positive, white zero. Any of these numbers opens into its "
-            "arithmetic with: convoscope look RUN IMAGE --why LAYER:CHANNEL,Y,X"
-        ),
-        sheet(found.overview(), "one image in every layer"),
-    ]
-    names = [name for name in found.methods() if name in ("grad_cam", "saliency", "occlusion")]
-    if names and work * 600 <= _CHAPTER_WORK * 3:
-        markup += [
-            "<h3>Which part decides</h3>",
-            paragraph(
-                "Above each method's answer, below it the same from a network whose weights were shuffled: where both look alike, the map "
-                "says nothing about what was learned."
-            ),
-            *(
-                sheet(look(run, np.array(pixels)).attribution_sheet(names), "which part of an image decides")
-                for pixels in inside.pixels[:: max(1, len(inside.pixels) // 2)][:2]
-            ),
-        ]
-    if work * len(inside.pixels) <= _CHAPTER_WORK * 2:
-        levels = inside.levels_sheet(channels=2, grow=work * 64 * 6 * 3 <= _CHAPTER_WORK)
-        features = inside.features_sheet()
-        if levels is not None:
-            markup += [
-                "<h3>From edges to parts</h3>",
-                paragraph(
-                    f"The patches of {len(inside.pixels):,} images that excite single channels most, from the first convolution to the last."
-                ),
-                sheet(levels, "patches that excite channels"),
-            ]
-        if features is not None:
-            markup += [
-                "<h3>How it tells them apart</h3>",
-                paragraph(
-                    "Each dot is an image, placed by what goes into the last layer, seen from the side of largest variance."
-                ),
-                sheet(features, "feature vectors in two dimensions"),
-            ]
-    return [Section("inside", "Inside", "".join(markup))]

@@ -115,7 +115,7 @@ def test_nothing_is_left_behind(training) -> None:
 @pytest.mark.parametrize(
     ("parameter", "place", "message", "code"),
     [
-        ("conv1.wieght", (0, 0, 0, 0), "this network learns no 'conv1.wieght'", "parameter-unknown"),
+        ("conv1.wieght", (0, 0, 0, 0), "this network has no learned weight 'conv1.wieght'", "parameter-unknown"),
         ("conv1.weight", (0, 0), "conv1.weight needs a place in 0 to 0, 0 to 0, 0 to 2, 0 to 2", "unit-unknown"),
         ("dense1.bias", (2,), "dense1.bias needs a place in 0 to 1; received 2", "unit-unknown"),
     ],

@@ -6,10 +6,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from convoscope import explain as figures
 from convoscope.errors import UsageError
-from convoscope.explain.capture.recorder import Trace, trace
-from convoscope.explain.drawings import blocks
-from convoscope.explain.drawings import maps as figures
+from convoscope.explain import Normalisation, Trace, trace
+from convoscope.explain.drawings import attributions, blocks, cells, numerals
+from convoscope.explain.drawings import scatter as points
 from convoscope.models import build
 from convoscope.render import font
 from convoscope.training import Normalisation
@@ -74,7 +75,7 @@ def test_a_sheet_for_every_shape(shape, statistics, written) -> None:
     sheet = figures.map_sheet(values, title="a layer", statistics=statistics)
     assert is_sheet(sheet) and sheet.width < 2600 and sheet.height < 4000
     assert written[0] == "a layer"
-    assert f"min {blocks.number(values.min())}, max {blocks.number(values.max())}" in written or values.size == 1
+    assert f"min {numerals.number(values.min())}, max {numerals.number(values.max())}" in written or values.size == 1
 
 
 AWKWARD = {
@@ -105,7 +106,7 @@ def test_every_number_has_a_picture(name, written) -> None:
     assert is_sheet(figures.scores_bars(flat[0]))
     assert is_sheet(figures.filter_sheet(flat[:, None, None]))
     assert is_sheet(figures.attribution_sheet(np.zeros((6, 6), np.uint8), [("a", flat)], [(flat, float("nan"))]))
-    assert max(len(text) for text in blocks.cell_texts(values)) <= 8
+    assert max(len(text) for text in numerals.cell_texts(values)) <= 8
 
 
 @pytest.mark.parametrize(
@@ -151,12 +152,12 @@ def test_filter_sheets(shape, written) -> None:
 
 def test_blue_is_negative_red_is_positive_white_is_zero() -> None:
     values = np.array([[-1.0, 0.0, 0.5, 1.0, np.nan]])
-    for block in (blocks.coloured(values, 1.0), blocks.tile(values, 1.0, 50)):
+    for block in (cells.coloured(values, 1.0), cells.tile(values, 1.0, 50)):
         negative, zero, half, positive, missing = (colour_of(block, x, 0.5) for x in (0.1, 0.3, 0.5, 0.7, 0.9))
         assert negative == BLUE and positive == RED and zero == WHITE
         assert half[0] > half[2] and RED[1] < half[1] < 255
         assert missing[0] == pytest.approx(missing[1], abs=12) and missing != WHITE
-    numbered = blocks.cells(blocks.coloured(values, 1.0), ["", "", "", "", ""])
+    numbered = cells.cells(cells.coloured(values, 1.0), ["", "", "", "", ""])
     assert [numbered.getpixel((x * 34 + 5, 5)) for x in (0, 1, 3)] == [BLUE, WHITE, RED]
 
 
@@ -166,17 +167,17 @@ def test_the_sheets_keep_the_colours(side) -> None:
     values[1], values[2] = -1, 1
     for sheet in (figures.map_sheet(values), figures.filter_sheet(values[None])):
         assert has(sheet, BLUE) and has(sheet, RED)
-    legend = blocks.scale_bar(np.ones(1), 1.0).height  # the scale itself has both colours
+    legend = cells.scale_bar(np.ones(1), 1.0).height  # the scale itself has both colours
     only_zero = np.asarray(figures.map_sheet(np.zeros((2, side, side))))
     assert legend and not (only_zero[160:] == RED).all(2).any() and not (only_zero[160:] == BLUE).all(2).any()
 
 
 def test_reducing_keeps_means() -> None:
     values = random.normal(size=(224, 224))
-    small = blocks.resampled(values, (56, 56))
+    small = cells.resampled(values, (56, 56))
     assert small == pytest.approx(values.reshape(56, 4, 56, 4).mean((1, 3)), abs=1e-5)
     values[100, 100] = np.inf
-    assert np.flatnonzero(~np.isfinite(blocks.resampled(values, (56, 56)))).tolist() == [25 * 56 + 25]
+    assert np.flatnonzero(~np.isfinite(cells.resampled(values, (56, 56)))).tolist() == [25 * 56 + 25]
 
 
 def test_pixels_are_grey(written) -> None:
@@ -196,7 +197,7 @@ def test_channels_have_their_own_colour() -> None:
     ("colour", "dark"), [("white", False), ("black", True), ("#c22a35", True), ("#1f5fbf", True), ("#e5a9ae", False)]
 )
 def test_type_reads_on_every_cell(colour, dark) -> None:
-    assert blocks._dark(Image.new("RGB", (1, 1), colour))[0, 0] == dark
+    assert cells._dark(Image.new("RGB", (1, 1), colour))[0, 0] == dark
 
 
 # --- what is written ---------------------------------------------------------------------------------------------------
@@ -210,15 +211,15 @@ def test_type_reads_on_every_cell(colour, dark) -> None:
     ],
 )  # fmt: skip
 def test_numbers(value, text) -> None:
-    assert blocks.number(value) == text
+    assert numerals.number(value) == text
 
 
 def test_numbers_in_cells_are_short_and_alike() -> None:
-    assert blocks.cell_texts(np.array([0.0, 1.23456, -0.5, 0.0001])) == ["0", "1.23", "−0.50", "0.00"]
-    assert blocks.cell_texts(np.array([12.0, -255.0])) == ["12", "−255"]
-    assert blocks.cell_texts(np.array([0.00123, 0.0])) == ["1.2e−3", "0"]
-    assert blocks.cell_texts(np.array([123.4, np.nan])) == ["123", "NaN"]
-    assert blocks.aligned_texts([1.5, -0.25], 4) == ["1.500", "−0.250"]
+    assert numerals.cell_texts(np.array([0.0, 1.23456, -0.5, 0.0001])) == ["0", "1.23", "−0.50", "0.00"]
+    assert numerals.cell_texts(np.array([12.0, -255.0])) == ["12", "−255"]
+    assert numerals.cell_texts(np.array([0.00123, 0.0])) == ["1.2e−3", "0"]
+    assert numerals.cell_texts(np.array([123.4, np.nan])) == ["123", "NaN"]
+    assert numerals.aligned_texts([1.5, -0.25], 4) == ["1.500", "−0.250"]
 
 
 def test_figures_stand_below_one_another() -> None:
@@ -301,7 +302,7 @@ def test_overview(model, size, outputs, written) -> None:
     assert all(step.name in written for step in shown)
     assert any(text.startswith("Not shown: ") and "flatten" in text for text in written) or model == "resnet-small"
     values = shown[1].output.numpy()
-    assert f"min {blocks.number(values.min())}, max {blocks.number(values.max())}" in written
+    assert f"min {numerals.number(values.min())}, max {numerals.number(values.max())}" in written
 
 
 def test_overview_of_a_deep_network(written) -> None:
@@ -347,7 +348,7 @@ CASES = [
     ("log softmax", (nn.Flatten(), nn.LogSoftmax(1)), "1", (3,), "and the logarithm of that"),
     ("layer norm", (nn.LayerNorm([1, 6, 6]),), "0", (0, 1, 1), "+ shift 0"),
     ("up", (nn.Upsample(scale_factor=2, mode="bilinear"),), "0", (0, 3, 3), "weight"),
-    ("normalise", (nn.ReLU(),), "image", (0, 1, 1), "÷ spread 63.75"),
+    ("normalise", (nn.ReLU(),), "image", (0, 1, 1), "÷ standard deviation 63.75"),
     ("the pixels", (nn.ReLU(),), "pixels", (0, 1, 1), "value"),
 ]  # fmt: skip
 
@@ -430,21 +431,21 @@ def test_a_map_without_negative_numbers_is_red_over_the_image() -> None:
     values = np.zeros((64, 64))
     values[:, 32:] = 1
     left, right = (
-        np.array(colour_of(figures._overlay(image[..., None], values, 128), x, 0.5), int) for x in (0.25, 0.75)
+        np.array(colour_of(attributions._overlay(image[..., None], values, 128), x, 0.5), int) for x in (0.25, 0.75)
     )
     assert np.ptp(left) == 0  # zero: the image alone, in grey
     assert right[0] > right[1] + 60 and right[0] > right[2] + 60
-    blue = np.array(colour_of(figures._overlay(image[..., None], -values, 128), 0.75, 0.5), int)
+    blue = np.array(colour_of(attributions._overlay(image[..., None], -values, 128), 0.75, 0.5), int)
     assert blue[2] > blue[0] + 60
 
 
 def test_full_colour_of_large_maps_leaves_out_the_very_largest() -> None:
     values = np.concatenate([np.linspace(0, 1, 9999), [1000.0]]).reshape(100, 100)
-    assert figures._full_from(values) == pytest.approx(0.995, abs=0.001)
-    assert figures._full_from(np.zeros((100, 100))) == 0
+    assert attributions._full_from(values) == pytest.approx(0.995, abs=0.001)
+    assert attributions._full_from(np.zeros((100, 100))) == 0
     spike = np.zeros((100, 100))
     spike[0, 0] = 5
-    assert figures._full_from(spike) == 5
+    assert attributions._full_from(spike) == 5
 
 
 def test_patches(written) -> None:
@@ -465,7 +466,7 @@ def test_scatter(classes, written) -> None:
 
 
 def test_marks_of_classes_differ() -> None:
-    marks = {figures._legend_mark(kind).tobytes() for kind in range(28)}
+    marks = {points._legend_mark(kind).tobytes() for kind in range(28)}
     assert len(marks) == 28
 
 

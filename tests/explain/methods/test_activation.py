@@ -3,6 +3,7 @@
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.methods.activation import maximise_activation, top_activating_examples
+from convoscope.explain.methods.activation import Ascent, maximise_activation, top_activating_examples
 from convoscope.explain.methods.embeddings import embeddings
 from convoscope.models import Footprint
 from convoscope.models import memory as footprint
@@ -303,7 +304,9 @@ def test_without_steps_it_is_the_seeded_noise() -> None:
 def test_one_step_by_hand() -> None:
     """Without blur and jitter: (1 - decay) noise + rate * gradient / its root mean square."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3))
-    found = maximise_activation(model, "0", 1, (2, 6, 5), steps=1, rate=0.3, blur=0, jitter=0, decay=0.25)
+    found = maximise_activation(
+        model, "0", 1, (2, 6, 5), steps=1, settings=Ascent(rate=0.3, blur=0, jitter=0, decay=0.25)
+    )
     noise = (torch.randn(1, 2, 6, 5, generator=torch.Generator().manual_seed(0)) * 0.1).requires_grad_()
     gradient = torch.autograd.grad(model(noise)[0, 1].mean(), noise)[0]
     wanted = 0.75 * noise + 0.3 * gradient / gradient.square().mean().sqrt()
@@ -312,7 +315,9 @@ def test_one_step_by_hand() -> None:
 
 def test_one_unit_grows_only_what_it_sees() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3))
-    found = maximise_activation(model, "0", 1, (1, 9, 9), unit=(4, 2), steps=60, jitter=2, blur=0, decay=0.2)
+    found = maximise_activation(
+        model, "0", 1, (1, 9, 9), unit=(4, 2), steps=60, settings=Ascent(jitter=2, blur=0, decay=0.2)
+    )
     outside = found.image[0].abs()
     outside[4:7, 2:5] = 0
     assert outside.max() < 1e-4 < found.image.abs().max()
@@ -322,7 +327,10 @@ def test_jitter_is_taken_back() -> None:
     """On a torus it makes no difference where the image is rolled to."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.ReLU()).double()
-    still, rolled = (maximise_activation(model, "1", 0, (1, 8, 8), steps=9, jitter=jitter, blur=0) for jitter in (0, 3))
+    still, rolled = (
+        maximise_activation(model, "1", 0, (1, 8, 8), steps=9, settings=Ascent(jitter=jitter, blur=0))
+        for jitter in (0, 3)
+    )
     torch.testing.assert_close(still.image, rolled.image)
     assert still.image.std() > 0.2
 
@@ -330,12 +338,12 @@ def test_jitter_is_taken_back() -> None:
 def test_blur_and_limit() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 1, 3))
-    rough = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=0, decay=0)
-    smooth = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, rate=0, blur=1.5, decay=0)
+    rough = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, settings=Ascent(rate=0, blur=0, decay=0))
+    smooth = maximise_activation(model, "0", 0, (1, 12, 12), steps=1, settings=Ascent(rate=0, blur=1.5, decay=0))
     assert smooth.image.std() < 0.4 * rough.image.std()
     # A Gaussian keeps the sum; the repeated border moves it a little.
     assert smooth.image.mean() == pytest.approx(rough.image.mean().item(), abs=0.02)
-    assert maximise_activation(model, "0", 0, (1, 12, 12), limit=0.5).image.abs().max() == 0.5
+    assert maximise_activation(model, "0", 0, (1, 12, 12), settings=Ascent(limit=0.5)).image.abs().max() == 0.5
 
 
 def test_the_same_seed_gives_the_same_image() -> None:
@@ -463,17 +471,28 @@ def test_layers_that_give_no_maps() -> None:
         ({"shape": (1, 0, 28)}, "image-shape", "shape: expected a whole number from 1"),
         ({"steps": -1}, "steps-range", "steps: expected a whole number from 0"),
         ({"unit": (28, 0)}, "unit-range", r"unit: expected y below 28 and x below 28, got \(28, 0\)"),
-        ({"jitter": -1}, "option-value", "jitter: expected a whole number from 0"),
-        ({"decay": 1.5}, "option-value", "decay: expected a number from 0 to 1, got 1.5"),
-        ({"limit": 0}, "option-value", "limit: expected a number above 0, got 0"),
-        ({"rate": math.nan}, "option-value", "rate: expected 0 or more, got nan"),
     ],
 )
-def test_options_that_do_not_fit(options, code, match) -> None:
+def test_options_that_do_not_fit(options: dict[str, Any], code: str, match: str) -> None:
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         maximise_activation(model, "conv1", 0, **{"shape": (1, 28, 28)} | options)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"jitter": -1}, "jitter: expected a whole number from 0"),
+        ({"decay": 1.5}, "decay: expected a number from 0 to 1, got 1.5"),
+        ({"limit": 0}, "limit: expected a number above 0, got 0"),
+        ({"rate": math.nan}, "rate: expected 0 or more, got nan"),
+    ],
+)
+def test_settings_of_the_ascent_that_do_not_fit(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        Ascent(**settings)
+    assert caught.value.code == "option-value"
 
 
 def test_top_and_batch_size_are_numbers() -> None:

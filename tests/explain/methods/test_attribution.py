@@ -15,7 +15,7 @@ from torch import nn
 from convoscope import data, models
 from convoscope.errors import UsageError
 from convoscope.explain.methods import attribution as room
-from convoscope.explain.methods.attribution import METHODS, attribute, shuffled, similarity
+from convoscope.explain.methods.attribution import METHODS, attribute, question, shuffled, similarity
 from tests.support.preserved import NETWORKS, awkward, network, preserve_state
 
 # In float64 both sides do the same sums in another order: 1e-10 of the largest value is thousands of roundings.
@@ -376,7 +376,7 @@ OPTIONS = {"occlusion": {"window": 3, "stride": 2}, "integrated_gradients": {"st
 @pytest.mark.parametrize("method", METHODS)
 def test_everything_is_left_as_found(method, fails_at, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a run fails in the middle: the first, or one of the later batches."""
-    monkeypatch.setattr(room, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(question, "_MOST_AT_ONCE", 2)
     model = awkward(fails_at)
     image = torch.randn(2, 8, 8)
     with preserve_state(model, image):
@@ -426,7 +426,7 @@ def test_the_size_of_a_batch_changes_nothing(method, monkeypatch: pytest.MonkeyP
     model, image = network("text")
     model, image = model.double(), image.double()
     wanted = attribute(method, model, image, control=False)
-    monkeypatch.setattr(room, "_NUMBERS_AT_ONCE", 7 * image.numel())
+    monkeypatch.setattr(question, "_NUMBERS_AT_ONCE", 7 * image.numel())
     sizes = []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     found = attribute(method, model, image, control=False)
@@ -575,7 +575,7 @@ def test_where_the_network_takes_much_memory_fewer_copies_go_at_once(method, mon
     whole = METHODS[method].function(model, image)
     most = max(seen)
     # One image makes 2 KiB in each of the layers, and some more on the way.
-    monkeypatch.setattr(room, "BUDGET", 5 * 5_000)
+    monkeypatch.setattr(question, "BUDGET", 5 * 5_000)
     seen.clear()
     found = METHODS[method].function(model, image)
     assert max(seen) <= 8 < most

@@ -326,7 +326,7 @@ NAN = np.array([[0, np.nan], [0, 0]])
     [
         ((IMAGE, "sobelx"), {}, "kernel: expected identity or blur or gaussian", "kernel-unknown"),
         ((IMAGE, np.zeros((5, 5))), {}, "a kernel of 5x5 does not fit into an image of 4x5", "kernel-too-large"),
-        ((IMAGE, "blur"), {"dilation": 2}, "3x3, spread over 5x5, does not fit into an image of 4x5", "kernel-too-large"),
+        ((IMAGE, "blur"), {"dilation": 2}, "3x3, dilated to 5x5, does not fit into an image of 4x5", "kernel-too-large"),
         ((IMAGE, np.zeros((3, 3, 3))), {}, "each channel of the image (1), got 3", "kernel-channels"),
         ((np.zeros((4, 4, 4)), np.zeros((3, 3, 3))), {}, "each channel of the image (4), got 3", "kernel-channels"),
         ((IMAGE, np.zeros(9)), {}, "kernel: expected shape (h, w) or (h, w, C), none of them 0, got (9,)", "kernel-shape"),

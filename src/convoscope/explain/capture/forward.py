@@ -1,8 +1,9 @@
-"""Running a network without leaving anything behind, and checking what it is given. What the files of this room share."""
+"""Running a network without leaving anything behind, and checking what it is given."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,15 +14,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models import eval_mode, footprint
-from ...suggestions import the_nearest
+from ...models.footprint import footprint
 
 
 @contextlib.contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """Eval mode and plain attention inside; on the way out modes, buffers, the state of chance and torch's switches as
-    before.
+    """Evaluation mode inside, with plain attention, and with gradients whatever the caller has switched off.
+
+    On the way out modes, buffers, random state and torch's switches are as before.
     """
+    modes = {part: part.training for part in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     before = [
         (part, name, buffer, buffer.detach().clone())
@@ -31,23 +33,24 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     ]
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
-        with eval_mode(model), torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
+        model.eval()
+        with (
+            torch.random.fork_rng(),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for part, training in modes.items():
+            part.training = training
         for part, name, buffer, value in before:
             part._buffers[name] = buffer
             # Only what did change: writing would spoil a graph that the caller has not yet gone back through.
             if not torch.equal(buffer, value):
                 with torch.no_grad():
                     buffer.copy_(value)
-
-
-@contextlib.contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
-    """`preserve_state`, with gradients inside, whatever the caller has switched off."""
-    with preserve_state(model), torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @contextlib.contextmanager
@@ -77,7 +80,7 @@ def find(model: nn.Module, layer: str) -> nn.Module:
         "layer",
         f"this network has no layer {printable(layer)[:200]!r}",
         code="layer-unknown",
-        hint=the_nearest(layer, paths) or "it has " + (", ".join(paths[:5]) or "no parts with a name"),
+        hint=nearest(layer, paths) or "it has " + (", ".join(paths[:5]) or "no parts with a name"),
     )
 
 
@@ -97,7 +100,7 @@ def normalised(model: nn.Module, images: Tensor, name: str) -> Tensor:
     """A copy of images `(N, C, H, W)`, with the type and in the place of the model's weights.
 
     Raises:
-        UsageError: `image-shape`: empty; `image-values`: no floats, or not finite.
+        UsageError: `image-shape`: empty; `image-values`: not floats, or not finite.
     """
     if not images.numel():
         raise UsageError(name, f"expected pixels; received shape {tuple(images.shape)}", code="image-shape")
@@ -174,7 +177,10 @@ def scores_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def probabilities(scores: Tensor) -> Tensor:
-    """Raw scores `(N, outputs)` as class probabilities `(N, K)`: softmax; for one output `(sigmoid(-s), sigmoid(s))`."""
+    """Raw scores `(N, outputs)` as class probabilities `(N, K)`: softmax, or sigmoid for a single output s.
+
+    A single output becomes `(sigmoid(-s), sigmoid(s))`.
+    """
     if scores.shape[1] == 1:
         return torch.sigmoid(torch.cat([-scores, scores], 1))
     return torch.softmax(scores, 1)
@@ -191,6 +197,13 @@ def whole_number(name: str, value: Any, least: int, most: int, code: str) -> int
         if least <= number <= most and not isinstance(value, bool):
             return number
     raise UsageError(name, f"expected a whole number from {least} to {most}, got {printable(value)[:80]}", code=code)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`the nearest: ...`, the known names that a misspelt one may mean, or an empty text."""
+    folded = {name.casefold(): name for name in known}
+    near = [folded[match] for match in difflib.get_close_matches(str(word).casefold()[:200], folded, 5, 0.4)]
+    return f"the nearest: {', '.join(near)}" if near else ""
 
 
 def first_line(error: Exception) -> str:

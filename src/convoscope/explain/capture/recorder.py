@@ -1,10 +1,9 @@
 """What happened when one image went through a network: every operation's inputs and output, in the order of execution.
 
-The operations are watched from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing
-depends on the
-names or the classes of layers: functional calls, additions, concatenations, modules used twice and in-place operations
-    are
-seen as they run. The modules only give the names. What the arithmetic of one number is stands in `why.py`.
+The operations are recorded from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing
+depends on the names or the classes of layers: functional calls, additions, concatenations, modules used twice and
+in-place operations are seen as they run. The modules only give the names. The rules in `arithmetic` say what the
+arithmetic of one number is.
 """
 
 from __future__ import annotations
@@ -14,26 +13,17 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ...errors import UsageError, printable
-from ...models import Parallel, Residual
-from ...suggestions import the_nearest
-from ...training import Normalisation
+from ...errors import UsageError
+from ...models.network import Parallel, Residual
 from .forward import preserve_state, run
-
-if TYPE_CHECKING:
-    from ..arithmetic.solve import Why
-
-IMAGE = "image"
-"""The name of what goes into the network."""
-PIXELS = "pixels"
-"""The name of the image's pixels, 0..255, where the trace knows how they were normalised."""
+from .records import IMAGE, PIXELS, Normalisation, Recording, Ref, Step
 
 _SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
 """Operations that give the same numbers in the same places: no steps of their own."""
@@ -81,154 +71,10 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Ref:
-    """In a step's arguments: the output of an earlier step."""
-
-    step: int
-
-
-@dataclass(eq=False)
-class Step:
-    """One operation on one image.
-
-    Attributes:
-        name: unique; a module's path (`layer1.0.conv2`) where the module does just this, else the path and the kind
-            (`layer1.0.add`), with `#2` and so on where it comes again.
-        kind: `conv`, `dense`, `norm`, `maxpool`, `avgpool`, `sumpool`, `relu`, `add`, `concat`, ...; torch's own name
-            of the operation where the catalogue has none.
-        module: the path of the innermost module that was running; empty for the network itself.
-        output: what came out, as it was computed, batch axis included.
-        inputs: the names of the steps whose outputs went in.
-        opaque: why its arithmetic cannot be opened, or an empty text.
-    """
-
-    number: int
-    kind: str
-    module: str
-    output: Tensor
-    operation: str
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    name: str = ""
-    inputs: tuple[str, ...] = ()
-    opaque: str = ""
-    piece: int = 0
-    """Which of several outputs this is."""
-    function: Any = None
-    """The operation itself, to be run again on other numbers."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch
-        axis is left out.
-        """
-        return unit_axes(self.output)
-
-    def value(self, index: Sequence[int]) -> float:
-        """The recorded number of one unit."""
-        return float(self.output.reshape(self.shape)[tuple(index)])
-
-    def references(self) -> list[int]:
-        """The numbers of the steps that went in, in the order of the arguments."""
-        return [leaf.step for leaf in tree_leaves((self.arguments, self.keywords)) if isinstance(leaf, Ref)]
-
-
-def unit_axes(tensor: Tensor) -> tuple[int, ...]:
-    """A tensor's shape without a leading batch axis of one."""
-    return tuple(tensor.shape[1:]) if tensor.ndim > 1 and tensor.shape[0] == 1 else tuple(tensor.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """All steps of one image through one network.
-
-    Attributes:
-        steps: in the order of execution; the first is the image (`image`; before it `pixels`, where the run's
-            normalisation is known).
-        notes: what could not be followed, one plain sentence each.
-        classes: names of the scores, if known.
-    """
-
-    steps: tuple[Step, ...]
-    notes: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    _numbers: dict[str, int] = field(default_factory=dict, repr=False)
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        self._numbers.update({step.name: step.number for step in self.steps})
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The steps' names in the order of execution."""
-        return tuple(self._numbers)
-
-    @property
-    def output(self) -> Tensor:
-        """The network's scores, raw, `(1, K)` for classifiers."""
-        return self.steps[-1].output
-
-    def __getitem__(self, name: str) -> Step:
-        """The step of that name.
-
-        Raises:
-            UsageError: there is none (`layer-unknown`); the nearest names are listed.
-        """
-        number = self._numbers.get(name)
-        if number is not None:
-            return self.steps[number]
-        some = [step.name for step in self.steps if step.kind in ("conv", "dense")][:5]
-        raise UsageError(
-            "layer",
-            f"this network has no layer {printable(name)!r}",
-            hint=the_nearest(name, self._numbers) or "it has " + ", ".join(some),
-            code="layer-unknown",
-        )
-
-    def why(self, layer: str, *index: int) -> Why:
-        """The arithmetic of one unit.
-
-        Args:
-            layer: a step's name.
-            *index: channel, y, x of a map; the number of a unit of a vector; else one number for each axis of
-                `Step.shape`.
-
-        Raises:
-            UsageError: `layer-unknown`, `unit-unknown`.
-        """
-        from ..arithmetic.solve import explain
-
-        return explain(self, self[layer], index)
-
-    def _repr_html_(self) -> str:
-        from ...render import sheet
-        from ..drawings.maps import overview
-
-        return sheet(overview(self), "every layer of the network")
-
-
-def trace(
-    model: nn.Module,
-    image: Tensor,
-    *,
-    pixels: Tensor | None = None,
-    normalisation: Normalisation | None = None,
-    classes: Sequence[str] = (),
-) -> Trace:
-    """Send one image through a network in eval mode and record every operation.
-
-    The network is left as it was found: no hooks, the same modes, gradients and weights, the same state of chance.
-
-    Args:
-        model: any module that takes `(1, C, H, W)`.
-        image: float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training.
-        pixels: the image in 0..255, `(1, C, H, W)`, if the trace is to reach down to it.
-        normalisation: how `image` was made from `pixels`.
-        classes: names of the scores.
-
-    Returns:
-        The trace; its tensors share memory with nothing that the caller holds.
+def record(
+    model: nn.Module, image: Tensor, *, normalisation: Normalisation | None = None, classes: Sequence[str] = ()
+) -> Recording:
+    """One image's steps through a network in eval mode; see `trace`, which adds what people look at.
 
     Raises:
         UsageError: the network fails on this image (`model-module`), or the image has no such shape (`image-shape`).
@@ -240,17 +86,18 @@ def trace(
             "image", f"expected one image (C, H, W); received shape {tuple(image.shape)}", code="image-shape"
         )
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    image = image.detach().to(weight.device, weight.dtype, copy=True)
     watcher = _Watcher(model)
-    if pixels is not None and normalisation is not None:
-        watcher.begin(PIXELS, pixels.detach().to(image.device, image.dtype, copy=True))
-        watcher.normalised(image, normalisation)
-    else:
-        watcher.begin(IMAGE, image)
-    with preserve_state(model), torch.no_grad(), watcher.hooks(), watcher:
-        output = run(model, image)
+    with preserve_state(model), torch.no_grad():
+        image = image.detach().to(weight.device, weight.dtype, copy=True)
+        if normalisation is not None:
+            watcher.begin(PIXELS, normalisation.pixels.detach().to(image.device, image.dtype, copy=True))
+            watcher.normalised(image, normalisation)
+        else:
+            watcher.begin(IMAGE, image)
+        with watcher.hooks(), watcher:
+            output = run(model, image)
     watcher.finish(output)
-    return Trace(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
+    return Recording(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
 
 
 @dataclass(eq=False)
@@ -341,7 +188,7 @@ class _Watcher(TorchDispatchMode):
 
     def normalised(self, image: Tensor, how: Normalisation) -> None:
         """The network's input as a step behind the pixels."""
-        numbers = {"mean": how.mean, "std": how.std}
+        numbers = {"mean": tuple(how.mean), "std": tuple(how.std)}
         step = Step(len(self.steps), "normalise", "", image, "normalise", (Ref(0),), numbers, name=IMAGE)
         self.steps.append(step)
         self._image = image
@@ -459,7 +306,8 @@ class _Watcher(TorchDispatchMode):
         stale = self._add("changed in place", tensor.detach().clone(), "", refs, {}, self._running[-1])
         stale.opaque = "it was changed in place through another view of the same memory"
         self._note(
-            f"{self._running[-1].path or 'the network'} changes memory in place that is seen from elsewhere; its values are given"
+            f"{self._running[-1].path or 'the network'} changes memory in place that is seen from elsewhere; "
+            "its values are given"
         )
         self._known[id(tensor)] = (stale, tensor)
         return stale

@@ -7,52 +7,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ...render import shorten
+from ..arithmetic.solve import follow
+from ..arithmetic.terms import Arithmetic, Form, Term
+from ..capture.records import PIXELS
+from .bars import axis_of, bar
 from .blocks import (
     GROUND,
-    NUMBERED,
     SMALL,
     TEXT,
     TITLE,
     Align,
-    Floats,
-    aligned_texts,
-    axis_of,
-    bar,
-    cell_side,
-    cell_texts,
-    cells,
-    coloured,
     column,
-    flat_cell,
     framed,
-    greys,
     ink,
     margin,
-    number,
     paragraph,
-    reach_of,
     row,
     table,
-    tile,
     title_line,
     words,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..arithmetic.solve import Term, Why
+from .cells import NUMBERED, cell_side, cells, coloured, flat_cell, greys, reach_of, tile
+from .numerals import Floats, aligned_texts, cell_texts, number
 
 _MOST_CHANNELS = 6
 _MOST_TERMS = 16
 _LABEL = 250
 _WIDE = 860
+_NORMS: tuple[Form, ...] = ("norm", "scaling")
+_SOFTMAXES: tuple[Form, ...] = ("softmax", "log-softmax")
 
 
 @dataclass
@@ -66,7 +55,7 @@ class _Line:
     """Whether a rule stands above, as above a sum."""
 
 
-def why_figure(why: Why) -> Image.Image:
+def why_figure(why: Arithmetic) -> Image.Image:
     """The arithmetic of one unit, down to the recorded value and the difference.
 
     Windows (convolution, pooling) are grids, channel by channel; of more than 6 channels the 5 with the largest
@@ -77,18 +66,9 @@ def why_figure(why: Why) -> Image.Image:
         title_line(_title(why)),
         paragraph(f"{why.kind}: {why.words}", _WIDE, size=TEXT),
     ]
-    if not why.opened or not len(why):
-        lines: list[_Line] = []
-    elif "mean" in why.constants:
-        lines = _running(why)
-    elif "largest" in why.constants:
-        lines = _softmax(why)
-    elif _window(why) is not None:
-        lines = _windows(why)
-    else:
-        lines = _terms(why)
-    adds = not {"mean", "largest"} & why.constants.keys() and any(line.value is not None for line in lines)
-    if why.bias is not None and "mean" not in why.constants:
+    lines = _lines(why)
+    adds = why.form not in (*_NORMS, *_SOFTMAXES) and any(line.value is not None for line in lines)
+    if why.bias is not None and why.form not in _NORMS:
         lines.append(_Line(words("bias" if len(why) else "a number of the network's own"), value=why.bias))
         adds = True
     total = "sum" if adds else "result" if len(why) or not why.opened else "value"
@@ -99,15 +79,26 @@ def why_figure(why: Why) -> Image.Image:
     return margin(column(parts + ([_verdict(why)] if len(lines) > 1 else []), gap=18))
 
 
-def _title(why: Why) -> str:
+def _lines(why: Arithmetic) -> list[_Line]:
+    """How the terms are drawn."""
+    if not why.opened or not len(why):
+        return []
+    if why.form in _NORMS:
+        return _running(why)
+    if why.form in _SOFTMAXES:
+        return _softmax(why)
+    return _terms(why) if _window(why) is None else _windows(why)
+
+
+def _title(why: Arithmetic) -> str:
     index = why.unit.index
     place = ", ".join(map(str, index))
     if len(index) == 3:
         place = f"channel {index[0]}, y {index[1]}, x {index[2]}"
     elif len(index) == 1:
         place = f"unit {index[0]}"
-        classes = why._trace.classes
-        if why.unit.layer == why._trace.steps[-1].name and len(classes) == why._trace.output.numel():
+        classes = why.recording.classes
+        if why.unit.layer == why.recording.steps[-1].name and len(classes) == why.recording.output.numel():
             place += f" ({classes[index[0]]})"
     return f"{shorten(why.unit.layer, 60)}, {place}"
 
@@ -130,7 +121,7 @@ def _laid_out(lines: Sequence[_Line]) -> Image.Image:
     return table(rows, gap=(10, 6), align=[*starts, "end"])
 
 
-def _verdict(why: Why) -> Image.Image:
+def _verdict(why: Arithmetic) -> Image.Image:
     """How far the recorded value is from the sum, and what rounding explains."""
     if why.recorded == why.sum:
         return words("difference 0: the recorded value, exactly", colour="muted")
@@ -141,7 +132,7 @@ def _verdict(why: Why) -> Image.Image:
 # --- windows ----------------------------------------------------------------------------------------------------------
 
 
-def _window(why: Why) -> tuple[int, int, int] | None:
+def _window(why: Arithmetic) -> tuple[int, int, int] | None:
     """Channels, rows and columns of what came in, where it is more than a cell of each channel."""
     shape = why.shape
     if len(shape) == 2:
@@ -151,7 +142,7 @@ def _window(why: Why) -> tuple[int, int, int] | None:
     return shape
 
 
-def _windows(why: Why) -> list[_Line]:
+def _windows(why: Arithmetic) -> list[_Line]:
     window = _window(why)
     assert window is not None
     channels, height, width = window
@@ -235,14 +226,12 @@ def _grids(
     ]
 
 
-def _is_pixel(why: Why, start: int, count: int) -> bool:
-    from ..capture.recorder import PIXELS
-
+def _is_pixel(why: Arithmetic, start: int, count: int) -> bool:
     sources = (why.term(at).source for at in range(start, start + count))
     return next((source.layer == PIXELS for source in sources if source is not None), False)
 
 
-def _window_label(why: Why, start: int, count: int) -> Image.Image:
+def _window_label(why: Arithmetic, start: int, count: int) -> Image.Image:
     """Whose cells these are: layer, channel, rows and columns; a line on those beyond the border."""
     sources = [why.term(at).source for at in range(start, start + count)]
     inside = [source for source in sources if source is not None]
@@ -269,7 +258,7 @@ def _window_label(why: Why, start: int, count: int) -> Image.Image:
 # --- lists of terms ---------------------------------------------------------------------------------------------------
 
 
-def _terms(why: Why) -> list[_Line]:
+def _terms(why: Arithmetic) -> list[_Line]:
     count = len(why)
     shown = list(range(count))
     if count > _MOST_TERMS:
@@ -279,9 +268,8 @@ def _terms(why: Why) -> list[_Line]:
     alone = count == 1 and why.bias is None
     columns = [_flat_cells(why.inputs[shown], terms)]
     head = ["came in"]
-    divisor = why.constants.get("divisor")
-    if divisor is not None:
-        columns.append([words(f"÷ {number(divisor)}")] * len(shown))
+    if why.form == "quotient":
+        columns.append([words(f"÷ {number(why.constants['divisor'])}")] * len(shown))
         head.append(" ")
     elif why.weights is not None and not (alone and why.weights[0] == 0) and np.any(why.weights != 1):
         columns += [[words("×", size=TITLE, colour="muted")] * len(shown), _flat_cells(why.weights[shown])]
@@ -320,25 +308,23 @@ def _flat_cells(values: Floats, terms: Sequence[Term] = ()) -> list[Image.Image]
 
 
 def _from_pixels(term: Term) -> bool:
-    from ..capture.recorder import PIXELS
-
     return term.source is not None and term.source.layer == PIXELS
 
 
-def _term_label(why: Why, at: int, term: Term) -> Image.Image:
+def _term_label(why: Arithmetic, at: int, term: Term) -> Image.Image:
     """Where a term comes from; behind a flattening also which cell of a map that is."""
     if term.source is None:
         return words("beyond the border" if term.padding else "a constant", colour="muted", width=_LABEL)
     lines = [words(str(term.source), width=_LABEL)]
     more = [] if term.weight_source is None else [f"× {term.weight_source}"]
-    if why._trace[term.source.layer].kind in ("flatten", "reshape") and len(term.source.index) == 1:
-        origin = why.open(at)
+    if why.recording[term.source.layer].kind in ("flatten", "reshape") and len(term.source.index) == 1:
+        origin = follow(why, at)
         more += [f"that is {origin.term(0).source}"] if len(origin) == 1 else []
     lines += [words(text, size=SMALL, colour="muted", width=_LABEL) for text in more]
     return column(lines, gap=0)
 
 
-def _softmax(why: Why) -> list[_Line]:
+def _softmax(why: Arithmetic) -> list[_Line]:
     """Exponentials as bars; the unit's own in bold."""
     own = next((at for at in range(len(why)) if _is_own(why, at)), -1)
     shown = list(range(len(why)))
@@ -364,12 +350,12 @@ def _softmax(why: Why) -> list[_Line]:
     if own >= 0:
         lines.append(_Line(words("its own exp(own − largest)"), value=float(why.products[own])))
     lines.append(_Line(words("divided by the sum of them all"), value=why.constants["total"]))
-    if why.kind == "log_softmax":
+    if why.form == "log-softmax":
         lines.append(_Line(words("and the logarithm of that")))
     return lines
 
 
-def _is_own(why: Why, at: int) -> bool:
+def _is_own(why: Arithmetic, at: int) -> bool:
     source = why.term(at).source
     return source is not None and source.index[-len(why.unit.index) :] == why.unit.index
 
@@ -377,8 +363,8 @@ def _is_own(why: Why, at: int) -> bool:
 # --- norms ------------------------------------------------------------------------------------------------------------
 
 
-def _running(why: Why) -> list[_Line]:
-    """(x - mean) / spread * scale + shift, with the number after each step."""
+def _running(why: Arithmetic) -> list[_Line]:
+    """(x - mean) / standard deviation * scale + shift, with the number after each step."""
     given = why.constants
     term = why.term(0)
     value = float(why.inputs[0])
@@ -386,9 +372,9 @@ def _running(why: Why) -> list[_Line]:
     lines = [_Line(_term_label(why, 0, term), [came], value)]
     value -= given["mean"]
     lines.append(_Line(words(f"− mean {number(given['mean'])}"), value=value))
-    if "spread" in given:
-        lines.append(_Line(words(f"÷ spread {number(given['spread'])}"), value=value / given["spread"]))
-        return lines
+    if why.form == "scaling":
+        label = words(f"÷ standard deviation {number(given['std'])}")
+        return [*lines, _Line(label, value=value / given["std"])]
     value /= math.sqrt(given["variance"] + given["epsilon"])
     root = f"÷ √(variance {number(given['variance'])} + epsilon {number(given['epsilon'])})"
     lines.append(_Line(words(root), value=value))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import printable
-
-if TYPE_CHECKING:
-    from ..arithmetic.gradients import GradientWhy, TrainingStep
-    from ..arithmetic.solve import Why
+from ..arithmetic.gradients import Descent
+from ..arithmetic.terms import Arithmetic, GradientSum
 
 _CHANNELS = 4
 """So many input channels stand in a short answer, those that count most."""
@@ -21,8 +17,8 @@ _BESIDE = 7
 """Up to this width a window's cells stand beside its weights and products."""
 
 
-def why_text(why: Why, *, all: bool = False) -> str:
-    """The arithmetic of one unit. Short: the channels or terms that count most; `all`: every product in full precision."""
+def why_text(why: Arithmetic, *, all: bool = False) -> str:
+    """The arithmetic of one unit: the channels or terms that count most, or `all` products in full precision."""
     head = f"{printable(why.layer)}  {_where(why.unit.index)}"
     lines = [head, f"  {why.words}"]
     if len(why):
@@ -44,7 +40,7 @@ def number(value: float, all: bool = False) -> str:
     return f"{value:.9g}" if all else f"{value:.5g}"
 
 
-def _windows(why: Why, all: bool) -> list[str]:
+def _windows(why: Arithmetic, all: bool) -> list[str]:
     """Channel by channel: what came in, the weights and the products as small tables."""
     channels, height, width = why.shape
     inputs, products = why.inputs.reshape(why.shape), why.products.reshape(why.shape)
@@ -73,9 +69,8 @@ def _windows(why: Why, all: bool) -> list[str]:
     rest = channels - len(order)
     if rest:
         left = float(np.delete(subtotals, order).sum())
-        lines.append(
-            f"  and {rest} more channels of {printable(first_unit.layer if first_unit else 'the input')}: {number(left, all)}"
-        )
+        whose = printable(first_unit.layer if first_unit else "the input")
+        lines.append(f"  and {rest} more channels of {whose}: {number(left, all)}")
     return lines
 
 
@@ -115,7 +110,7 @@ def _cells(
     return rows
 
 
-def _list(why: Why, all: bool) -> list[str]:
+def _list(why: Arithmetic, all: bool) -> list[str]:
     """Term by term, the largest first if not all are shown."""
     order = list(range(len(why)))
     if not all and len(why) > _TERMS:
@@ -127,7 +122,7 @@ def _list(why: Why, all: bool) -> list[str]:
         row = [printable(name), number(term.input, all)]
         if term.weight is not None:
             row += ["×", number(term.weight, all), "=", number(term.product, all)]
-        elif len(why) == 1 or why.kind == "softmax":
+        elif len(why) == 1 or why.form == "softmax":
             row += ["→", number(term.product, all)]
         if term.weight_source is not None:
             row.append(f"(times {printable(str(term.weight_source))})")
@@ -144,7 +139,7 @@ def _list(why: Why, all: bool) -> list[str]:
     return lines
 
 
-def _totals(why: Why) -> list[str]:
+def _totals(why: Arithmetic) -> list[str]:
     rows = [(name, f"{value:.9g}") for name, value in why.constants.items()]
     if len(why) and why.bias is not None:
         rows.append(("bias", f"{why.bias:.9g}"))
@@ -158,30 +153,30 @@ def _totals(why: Why) -> list[str]:
     return [f"  {name:<{width}}  {text}" for name, text in rows]
 
 
-def why_snippet(why: Why) -> str:
+def why_snippet(why: Arithmetic) -> str:
     """A program of a few lines that prints `why.sum`, every number of it written out."""
 
     def listed(values: NDArray[np.float64]) -> str:
         return "[" + ", ".join(repr(float(value)) for value in values) + "]"
 
     lines = [f"# {why.layer}, {_where(why.unit.index)}: {why.words}", "import torch", ""]
-    if why.kind == "conv" and len(why.shape) > 1 and why.settings.get("window"):
+    if why.form == "convolution" and why.weights is not None:
         shape = ", ".join(map(str, why.shape))
         lines += [
             f"x = torch.tensor({listed(why.inputs)}, dtype=torch.float64).reshape(1, {shape})",
-            f"w = torch.tensor({listed(why.weights if why.weights is not None else why.inputs)}, dtype=torch.float64).reshape(1, {shape})",
+            f"w = torch.tensor({listed(why.weights)}, dtype=torch.float64).reshape(1, {shape})",
             f"print(torch.nn.functional.conv{len(why.shape) - 1}d(x, w).item() + {why.bias or 0.0!r})",
         ]
     elif why.winner >= 0:
         kept = why.inputs[~why.padding]
         lines += [f"x = torch.tensor({listed(kept)}, dtype=torch.float64)", "print(x.max().item())"]
-    elif why.kind == "softmax":
+    elif why.form == "softmax":
         place = int(np.argmin(np.abs(why.products / why.products.sum() - why.sum)))
         lines += [
             f"x = torch.tensor({listed(why.inputs)}, dtype=torch.float64)",
             f"print(torch.softmax(x, 0)[{place}].item())",
         ]
-    elif why.kind == "norm" or "variance" in why.constants:
+    elif why.form == "norm":
         c = why.constants
         lines += [
             f"x, mean, variance = {float(why.inputs[0])!r}, {c['mean']!r}, {c['variance']!r}",
@@ -200,7 +195,7 @@ def why_snippet(why: Why) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _function_lines(why: Why) -> list[str]:
+def _function_lines(why: Arithmetic) -> list[str]:
     name, settings, named = why.function or ("", (), {})
     extra = "".join(f", {value!r}" for value in settings) + "".join(
         f", {key}={value!r}" for key, value in named.items()
@@ -211,7 +206,7 @@ def _function_lines(why: Why) -> list[str]:
     ]
 
 
-def gradient_text(why: GradientWhy, *, all: bool = False) -> str:
+def gradient_text(why: GradientSum, *, all: bool = False) -> str:
     """The gradient of one weight: what came in times delta, place by place."""
     place = ", ".join(map(str, why.index))
     lines = [f"gradient of the loss by {printable(why.parameter)}[{place}]", f"  {why.words}: {len(why):,} in all", ""]
@@ -248,7 +243,7 @@ def gradient_text(why: GradientWhy, *, all: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def step_text(step: TrainingStep) -> str:
+def step_text(step: Descent) -> str:
     """Every number of a training step: prediction, loss, gradients, update."""
     scores, chances = step.backward.scores, step.probabilities
     lines = ["prediction"]

@@ -1,30 +1,22 @@
 """What does a filter look for? The images of a set that excite it most, and an input grown to excite it.
 
 Layers are named by their path in the module, as `get_submodule` takes it; a layer that runs several times counts by its
-last run. Networks run in eval mode and are left as they were found, also after a failure, see `attribution.py`.
+last run. Networks run in evaluation mode and are left as they were found, also after a failure.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ...errors import UsageError, printable
-from ..capture.forward import at_once, find, hooked, normalised, quiet, run, whole_number
-
-Images = Tensor | ArrayLike | Iterable[Any]
-"""Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that
-form.
-"""
+from ..capture.forward import at_once, normalised, preserve_state, whole_number
+from .tap import Images, Tap, batches, chosen_channels, maps_from
 
 Box = tuple[int, int, int, int]
 """Pixels of an image: top, left, bottom, right; the first two are inside, the last two just outside."""
@@ -51,20 +43,6 @@ class Example:
     box: Box
     exact: bool
     patch: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Grown:
-    """An input that was grown.
-
-    Attributes:
-        image: `(C, H, W)`, normalised.
-        before, after: what was to be excited, at the noise and at the grown image.
-    """
-
-    image: Tensor
-    before: float
-    after: float
 
 
 def top_activating_examples(
@@ -102,16 +80,16 @@ def top_activating_examples(
     """
     for name, value in (("top", top), ("batch_size", 1 if batch_size is None else batch_size)):
         whole_number(name, value, 1, 1_000_000, "option-value")
-    with quiet(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         tap = Tap(model, layer)
         rows: dict[int, Tensor] = {}
         wanted: list[int] = []
         best = numbers = places = torch.zeros(0)
         across, count = 1, 0
         for batch in batches(model, images, batch_size):
-            maps = _maps(tap, batch.clone())
+            maps = maps_from(tap, batch.clone())
             if not count:
-                wanted = _channels(channels, maps.shape[1])
+                wanted = chosen_channels(channels, maps.shape[1])
                 across = maps.shape[3]
                 best = torch.zeros(len(wanted), 0, dtype=maps.dtype, device=maps.device)
                 numbers = places = torch.zeros(len(wanted), 0, dtype=torch.int64, device=maps.device)
@@ -148,170 +126,6 @@ def top_activating_examples(
         }
 
 
-def maximise_activation(
-    model: nn.Module,
-    layer: str,
-    channel: int,
-    shape: tuple[int, int, int],
-    seed: int = 0,
-    steps: int = 128,
-    *,
-    unit: tuple[int, int] | None = None,
-    rate: float = 0.1,
-    jitter: int | None = None,
-    blur: float = 0.5,
-    decay: float = 0.01,
-    limit: float = 3.0,
-) -> Grown:
-    """An input grown by gradient ascent from noise, so that it excites the mean of a channel's map, or one unit of it.
-
-    Erhan et al. 2009, "Visualizing higher-layer features of a deep network"; the regularisation after Mordvintsev et
-    al. 2015 (jitter) and Yosinski et al. 2015, https://arxiv.org/abs/1506.06579 (blur, decay). One step: every fourth
-    time the image is blurred; it is rolled by up to `jitter` pixels each way, and back after the gradient is taken;
-    image = (1 - decay) image + rate * gradient / its root mean square; cut off at -limit and limit. A gradient of zero,
-    as from a filter that is silent everywhere, moves nothing.
-
-    The same seed gives the same image on the same machine. torch's own state of chance is not touched.
-
-    Args:
-        model: any module that takes `(N, C, H, W)`.
-        layer: one that gives maps `(N, channels, h, w)` or vectors `(N, channels)`.
-        channel: which.
-        shape: (C, H, W) of the image.
-        seed: of the noise and the jitter.
-        steps: how many, from 0.
-        unit: (y, x) in the map; None: the mean over the map. A single unit is grown without jitter, which would smear
-            it.
-        rate: size of a step in units of the training images' spread.
-        jitter: pixels; None: a thirty-second of the shorter side, at most 8.
-        blur: standard deviation of the Gaussian in pixels; 0: none.
-        decay: share of the image that is lost in a step (L2).
-        limit: largest value, in units of the training images' spread.
-
-    Raises:
-        UsageError: as `exciting`; `unit-range`, `no-gradient`.
-    """
-    _check_growing(shape, steps, jitter, rate=rate, blur=blur, decay=decay, limit=limit)
-    with quiet(model):
-        tap = Tap(model, layer)
-        generator = torch.Generator().manual_seed(seed)
-        image = normalised(model, torch.randn(1, *shape, generator=generator) * 0.1, "shape")
-        reach = min(min(shape[1:]) // 32, 8) if jitter is None else jitter
-        reach = 0 if unit is not None else reach
-
-        def excitement(picture: Tensor) -> Tensor:
-            maps = _maps(tap, picture)
-            wanted = maps[0, _channels([channel], maps.shape[1])[0]]
-            if unit is None:
-                return wanted.mean()
-            y, x = unit
-            if not (0 <= y < wanted.shape[0] and 0 <= x < wanted.shape[1]):
-                raise UsageError(
-                    "unit",
-                    f"expected y below {wanted.shape[0]} and x below {wanted.shape[1]}, got {unit}",
-                    code="unit-range",
-                )
-            return wanted[y, x]
-
-        with torch.no_grad():
-            before = float(excitement(image.clone()))
-        for step in range(steps):
-            if blur and step % _BLUR_EVERY == 0:
-                image = _blurred(image, blur)
-            down, across = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
-            leaf = image.roll((down, across), (2, 3)).requires_grad_()
-            value = excitement(leaf.clone())
-            gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
-            if gradient is None:
-                raise UsageError("layer", f"no gradient comes back from {printable(layer)}", code="no-gradient")
-            gradient = gradient.roll((-down, -across), (2, 3))
-            size = gradient.square().mean().sqrt()
-            moved = (1 - decay) * image + (rate * gradient / size if size > 0 else 0)
-            image = moved.clamp(-limit, limit)
-        with torch.no_grad():
-            after = float(excitement(image.clone()))
-        if not math.isfinite(after):
-            raise UsageError("layer", f"the maps of {printable(layer)} are not finite", code="maps-not-finite")
-        return Grown(image[0], before, after)
-
-
-class Tap:
-    """Runs a model as far as a layer, and gives that layer's output.
-
-    The first pass goes to the end and counts how often the layer runs; later ones stop behind its last run. Used inside
-    `quiet`.
-    """
-
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        self.model, self.layer = model, layer
-        self.part = find(model, layer)
-        self.runs = 0
-        self.vectors = False
-
-    def __call__(self, images: Tensor) -> Any:
-        """What the layer gives, before anything behind it could change it; None if it does not run. May change
-        `images`.
-        """
-        kept: list[Any] = []
-
-        def keep(_: nn.Module, __: object, output: Any) -> None:
-            kept.append(output.clone() if isinstance(output, Tensor) else output)
-            if len(kept) == self.runs:
-                raise _Reached
-
-        with hooked([self.part], keep), contextlib.suppress(_Reached):
-            run(self.model, images)
-        self.runs = self.runs or len(kept)
-        return kept[-1] if kept else None
-
-
-class _Reached(BaseException):
-    """Leaves the network's forward. Not an Exception, which the network might catch."""
-
-
-def batches(model: nn.Module, images: Images, batch_size: int | None) -> Iterator[Tensor]:
-    """Copies of the images, at most `batch_size` at once (None: as suits the memory), with the type and in the place of
-    the model's weights.
-
-    Raises:
-        UsageError: `image-shape`: no `(N, C, H, W)`, or sizes differ; `image-values`.
-    """
-    size: tuple[int, ...] | None = None
-    whole = isinstance(images, Tensor) or hasattr(images, "__array__") or len(getattr(images, "shape", ())) == 4
-    given: Any
-    for given in [images] if whole else cast(Iterable[Any], images):
-        shape = tuple(getattr(given, "shape", ()))
-        if len(shape) != 4:
-            raise UsageError(
-                "images",
-                "expected batches of images (N, C, H, W); received "
-                + (f"shape {shape}" if shape else type(given).__name__),
-                code="image-shape",
-            )
-        if size is not None and shape[1:] != size:
-            raise UsageError("images", f"expected one size, got {size} and {shape[1:]}", code="image-shape")
-        size = shape[1:]
-        together = batch_size or at_once(model, size, 64)
-        for start in range(0, shape[0], together):
-            part = given[start : start + together]
-            yield normalised(model, part if isinstance(part, Tensor) else torch.from_numpy(np.array(part)), "images")
-
-
-def _maps(tap: Tap, images: Tensor) -> Tensor:
-    """The layer's maps `(N, channels, h, w)`; vectors as maps of one cell."""
-    output = tap(images)
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4) or len(output) != len(images) or not output.numel():
-        got = f"gives {tuple(output.shape)}" if isinstance(output, Tensor) else f"gives {type(output).__name__}"
-        raise UsageError(
-            "layer",
-            f"expected a layer with maps (N, channels, h, w) or vectors (N, channels); {printable(tap.layer)!r} "
-            + (got if tap.runs else "does not run for these images"),
-            code="layer-map",
-        )
-    tap.vectors = output.ndim == 2
-    return output[:, :, None, None] if tap.vectors else output
-
-
 def _boxes(
     tap: Tap, image: Tensor, units: Iterable[tuple[int, int, int]], batch_size: int | None
 ) -> dict[tuple[int, int, int], tuple[Box, bool]]:
@@ -344,7 +158,7 @@ def _boxes(
             stained = image.repeat(len(part), 1, 1, 1)
             for picture, depth in zip(stained, part, strict=True):
                 picture[strip(side, depth)] = math.nan
-            found.append(_maps(tap, stained)[:, channel, y, x].isnan())
+            found.append(maps_from(tap, stained)[:, channel, y, x].isnan())
         return torch.cat(found)
 
     whole: Box = (0, 0, height, width)
@@ -372,11 +186,134 @@ def _boxes(
     }
 
 
-def _channels(channels: Sequence[int] | None, count: int) -> list[int]:
-    """Those asked for, each once, of a layer with that many."""
-    if channels is None:
-        return list(range(count))
-    return list(dict.fromkeys(whole_number("channel", channel, 0, count - 1, "channel-range") for channel in channels))
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """An input that was grown.
+
+    Attributes:
+        image: `(C, H, W)`, normalised.
+        before, after: what was to be excited, at the noise and at the grown image.
+    """
+
+    image: Tensor
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """How an input is grown; see `maximise_activation`.
+
+    Attributes:
+        rate: size of a step, in standard deviations of the training images.
+        jitter: pixels; None: a thirty-second of the shorter side, at most 8.
+        blur: standard deviation of the Gaussian in pixels; 0: none.
+        decay: share of the image that is lost in a step (L2), 0..1.
+        limit: largest value, in standard deviations of the training images; above 0.
+
+    Raises:
+        UsageError: `option-value`.
+    """
+
+    rate: float = 0.1
+    jitter: int | None = None
+    blur: float = 0.5
+    decay: float = 0.01
+    limit: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.jitter is not None:
+            whole_number("jitter", self.jitter, 0, 65_535, "option-value")
+        for name in ("rate", "blur", "decay", "limit"):
+            value = getattr(self, name)
+            if not (0 <= value < math.inf) or (name == "decay" and value > 1) or (name == "limit" and value == 0):
+                least = {"limit": "a number above 0", "decay": "a number from 0 to 1"}.get(name, "0 or more")
+                raise UsageError(name, f"expected {least}, got {value}", code="option-value")
+
+
+def maximise_activation(
+    model: nn.Module,
+    layer: str,
+    channel: int,
+    shape: tuple[int, int, int],
+    seed: int = 0,
+    steps: int = 128,
+    *,
+    unit: tuple[int, int] | None = None,
+    settings: Ascent | None = None,
+) -> Grown:
+    """An input grown by gradient ascent from noise, so that it excites the mean of a channel's map, or one unit of it.
+
+    Erhan et al. 2009, "Visualizing higher-layer features of a deep network"; the regularisation after Mordvintsev et
+    al. 2015 (jitter) and Yosinski et al. 2015, https://arxiv.org/abs/1506.06579 (blur, decay). One step: every fourth
+    time the image is blurred; it is rolled by at most `jitter` pixels each way, and back after the gradient is taken;
+    image = (1 - decay) image + rate * gradient / its root mean square; cut off at -limit and limit. A gradient of zero,
+    as from a filter that is silent everywhere, moves nothing.
+
+    The same seed gives the same image on the same machine. torch's own random state is not touched.
+
+    Args:
+        model: any module that takes `(N, C, H, W)`.
+        layer: one that gives maps `(N, channels, h, w)` or vectors `(N, channels)`.
+        channel: which.
+        shape: (C, H, W) of the image.
+        seed: of the noise and the jitter.
+        steps: how many, from 0.
+        unit: (y, x) in the map; None: the mean over the map. A single unit is grown without jitter, which would smear
+            it.
+        settings: of the ascent; None: those of `Ascent()`.
+
+    Raises:
+        UsageError: as `top_activating_examples`; `unit-range`, `no-gradient`, `steps-range`.
+    """
+    if len(shape) != 3:
+        raise UsageError("shape", f"expected (C, H, W), got {shape}", code="image-shape")
+    for side in shape:
+        whole_number("shape", side, 1, 65_535, "image-shape")
+    whole_number("steps", steps, 0, 1_000_000, "steps-range")
+    how = settings or Ascent()
+    with preserve_state(model):
+        tap = Tap(model, layer)
+        generator = torch.Generator().manual_seed(seed)
+        image = normalised(model, torch.randn(1, *shape, generator=generator) * 0.1, "shape")
+        reach = min(min(shape[1:]) // 32, 8) if how.jitter is None else how.jitter
+        reach = 0 if unit is not None else reach
+        with torch.no_grad():
+            before = float(_excitement(tap, image.clone(), channel, unit))
+        for step in range(steps):
+            if how.blur and step % _BLUR_EVERY == 0:
+                image = _blurred(image, how.blur)
+            down, across = torch.randint(-reach, reach + 1, (2,), generator=generator).tolist()
+            leaf = image.roll((down, across), (2, 3)).requires_grad_()
+            value = _excitement(tap, leaf.clone(), channel, unit)
+            gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+            if gradient is None:
+                raise UsageError("layer", f"no gradient comes back from {printable(layer)}", code="no-gradient")
+            gradient = gradient.roll((-down, -across), (2, 3))
+            size = gradient.square().mean().sqrt()
+            moved = (1 - how.decay) * image + (how.rate * gradient / size if size > 0 else 0)
+            image = moved.clamp(-how.limit, how.limit)
+        with torch.no_grad():
+            after = float(_excitement(tap, image.clone(), channel, unit))
+        if not math.isfinite(after):
+            raise UsageError("layer", f"the maps of {printable(layer)} are not finite", code="maps-not-finite")
+        return Grown(image[0], before, after)
+
+
+def _excitement(tap: Tap, image: Tensor, channel: int, unit: tuple[int, int] | None) -> Tensor:
+    """What is to become large: the mean of a channel's map, or one unit of it."""
+    maps = maps_from(tap, image)
+    wanted = maps[0, chosen_channels([channel], maps.shape[1])[0]]
+    if unit is None:
+        return wanted.mean()
+    y, x = unit
+    if not (0 <= y < wanted.shape[0] and 0 <= x < wanted.shape[1]):
+        raise UsageError(
+            "unit",
+            f"expected y below {wanted.shape[0]} and x below {wanted.shape[1]}, got {unit}",
+            code="unit-range",
+        )
+    return wanted[y, x]
 
 
 def _blurred(images: Tensor, deviation: float) -> Tensor:
@@ -388,19 +325,3 @@ def _blurred(images: Tensor, deviation: float) -> Tensor:
     padded = F.pad(images, (radius,) * 4, mode="replicate")
     across = F.conv2d(padded, weights, groups=images.shape[1])
     return F.conv2d(across, weights.transpose(2, 3), groups=images.shape[1])
-
-
-def _check_growing(shape: tuple[int, int, int], steps: int, jitter: int | None, **numbers: float) -> None:
-    if len(shape) != 3:
-        raise UsageError("shape", f"expected (C, H, W), got {shape}", code="image-shape")
-    for side in shape:
-        whole_number("shape", side, 1, 65_535, "image-shape")
-    whole_number("steps", steps, 0, 1_000_000, "steps-range")
-    if jitter is not None:
-        whole_number("jitter", jitter, 0, 65_535, "option-value")
-    for name, value in numbers.items():
-        if not (0 <= value < math.inf) or (name == "decay" and value > 1) or (name == "limit" and value == 0):
-            least = (
-                "a number above 0" if name == "limit" else "a number from 0 to 1" if name == "decay" else "0 or more"
-            )
-            raise UsageError(name, f"expected {least}, got {value}", code="option-value")

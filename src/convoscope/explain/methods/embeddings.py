@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UsageError
-from ..capture.forward import hooked, quiet, run, whole_number
-from .activation import Images, batches
+from ..capture.forward import hooked, preserve_state, run, whole_number
+from .tap import Images, batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def embeddings(model: nn.Module, images: Images, batch_size: int | None = None) 
 
     Args:
         model: any module that takes `(N, C, H, W)`.
-        images: normalised, `(N, C, H, W)` or batches of that form, see `exciting`.
+        images: normalised, `(N, C, H, W)` or batches of that form, see `top_activating_examples`.
         batch_size: images at once, from 1; None: 64, fewer where they would take much memory.
 
     Raises:
@@ -69,7 +69,7 @@ def embeddings(model: nn.Module, images: Images, batch_size: int | None = None) 
 
     parts: list[Tensor] = []
     layer = ""
-    with quiet(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         for batch in batches(model, images, batch_size):
             last.clear()
             with hooked(paths, enter, before=True):

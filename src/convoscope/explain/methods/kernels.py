@@ -108,10 +108,10 @@ def convolve(
     width = _places(maps.shape[1], columns, across, further)
     if height < 1 or width < 1:
         reach = ((rows - 1) * lower + 1, (columns - 1) * further + 1)
-        spread = f", spread over {_by(reach)}," if reach != (rows, columns) else ""
+        dilated = f", dilated to {_by(reach)}," if reach != (rows, columns) else ""
         raise UsageError(
             "kernel",
-            f"a kernel of {_by((rows, columns))}{spread} does not fit into an image of {_by(size)}",
+            f"a kernel of {_by((rows, columns))}{dilated} does not fit into an image of {_by(size)}",
             code="kernel-too-large",
             hint="use a border, for instance border='zeros', or a larger image",
         )

@@ -55,7 +55,8 @@ def map_statistics(maps: ArrayLike, *, bins: int = 32) -> list[MapStatistics]:
     if values.ndim != 3 or not values.size or bins < 1:
         raise UsageError(
             "maps",
-            f"expected numbers (channels, height, width) and at least one bin; received shape {values.shape}, bins={bins}",
+            "expected numbers (channels, height, width) and at least one bin; "
+            f"received shape {values.shape}, bins={bins}",
             code="map-shape",
         )
     every = values[np.isfinite(values)]

@@ -1,0 +1,82 @@
+"""Operations that only move numbers, and add some at a border."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ...capture.records import Recording, Ref, Step
+from ..terms import Floats, Ints
+from .operands import flat_place, picked, piece
+from .registry import Parts, rule
+
+
+@rule("identity")
+def identity(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """The same number in the same place."""
+    source = step.arguments[0]
+    flat = flat_place(step.output.shape, full)
+    value = picked(recording, source, flat)
+    words = "dropout passes everything on when it does not train" if step.kind == "dropout" else "the same number"
+    return Parts(value, np.ones(1), value, [(source, flat)], words)
+
+
+@rule(
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "expand", "squeeze", "unsqueeze", "transpose",
+    "permute", "t", "split", "split_with_sizes", "unbind", "select", "slice", "cat", "stack", "flip", "roll",
+    "repeat", "pixel_shuffle", "pixel_unshuffle", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d",
+    "replication_pad1d", "replication_pad2d", "index_select", "as_strided", "channel_shuffle",
+    "native_channel_shuffle", "upsample_nearest2d", "movedim", "narrow", "clone", "unfold", "copy", "copy_",
+    "alias", "detach", "im2col", "diagonal", "index", "gather",
+)  # fmt: skip
+def moved(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """Where a number comes from: the operation is run once on places instead of numbers."""
+    origin = recording.cache.get(step.number)
+    if origin is None:
+        origin = recording.cache[step.number] = _origins(recording, step)
+    places, starts = origin
+    found = int(places[full])
+    value = float(step.output[full])
+    kind = {"concat": "one number of several maps side by side", "pad": "the map with cells added at its border"}
+    words = kind.get(step.kind, "the same number in another place")
+    for ref, start, end in starts:
+        if start <= found < end:
+            flat = np.array([found - start])
+            number = picked(recording, ref, flat)
+            return Parts(number, np.ones(1), number, [(ref, flat)], words)
+    if step.operation.endswith(("pad_nd", "pad2d", "pad1d")):
+        beyond = np.array([value])
+        return Parts(beyond, np.ones(1), beyond, [(Ref(step.references()[0]), np.array([-1]))], words)
+    empty: Floats = np.zeros(0)
+    return Parts(empty, empty, empty, [], "a number of the network's own, put in here", "value", bias=value)
+
+
+def _origins(recording: Recording, step: Step) -> tuple[Ints, list[tuple[Ref, int, int]]]:
+    """For each output cell the number of the input cell it shows, counted through all inputs; below 0: none."""
+    starts: list[tuple[Ref, int, int]] = []
+    next_start = 0
+
+    def one(leaf: Any) -> Any:
+        nonlocal next_start
+        if isinstance(leaf, Ref):
+            tensor = recording.steps[leaf.step].output
+            start, next_start = next_start, next_start + tensor.numel()
+            starts.append((leaf, start, next_start))
+            places = torch.arange(start, next_start, dtype=torch.float64).reshape(tensor.shape)
+            if step.operation == "as_strided":  # the only one that asks how numbers lie in memory
+                places = torch.empty_strided(tensor.shape, tensor.stride(), dtype=torch.float64).copy_(places)
+            return places
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return torch.full(leaf.shape, -1.0, dtype=torch.float64)
+        return leaf
+
+    arguments, keywords = tree_map(one, (step.arguments, step.keywords))
+    if step.operation == "constant_pad_nd":
+        arguments = (*arguments[:2], -1.0)
+    with torch.no_grad():
+        result = piece(step, step.function(*arguments, **keywords))
+    return result.round().to(torch.int64).numpy(), starts

@@ -1,0 +1,141 @@
+"""What a run of one image leaves to be asked about: its steps, plain data without pictures or words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ...errors import UsageError, printable
+from .forward import nearest
+
+IMAGE = "image"
+"""The name of what goes into the network."""
+PIXELS = "pixels"
+"""The name of the image's pixels, 0..255, where the trace knows how they were normalised."""
+PASSING = frozenset({"flatten", "reshape", "dropout", "transpose", "slice", "output"})
+"""Kinds of steps that only pass numbers on: not worth a sheet or a row of their own."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """In a step's arguments: the output of an earlier step."""
+
+    step: int
+
+
+@dataclass(eq=False)
+class Step:
+    """One operation on one image.
+
+    Attributes:
+        name: unique; a module's path (`layer1.0.conv2`) where the module does just this, else the path and the kind
+            (`layer1.0.add`), with `#2` and so on where it comes again.
+        kind: `conv`, `dense`, `norm`, `maxpool`, `avgpool`, `sumpool`, `relu`, `add`, `concat`, ...; torch's own name
+            of the operation where the catalogue has none.
+        module: the path of the innermost module that was running; empty for the network itself.
+        output: what came out, as it was computed, batch axis included.
+        inputs: the names of the steps whose outputs went in.
+        opaque: why its arithmetic cannot be opened, or an empty text.
+    """
+
+    number: int
+    kind: str
+    module: str
+    output: Tensor
+    operation: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    name: str = ""
+    inputs: tuple[str, ...] = ()
+    opaque: str = ""
+    piece: int = 0
+    """Which of several outputs this is."""
+    function: Any = None
+    """The operation itself, to be run again on other numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch
+        axis is left out.
+        """
+        return unit_axes(self.output)
+
+    def value(self, index: Sequence[int]) -> float:
+        """The recorded number of one unit."""
+        return float(self.output.reshape(self.shape)[tuple(index)])
+
+    def references(self) -> list[int]:
+        """The numbers of the steps that went in, in the order of the arguments."""
+        return [leaf.step for leaf in tree_leaves((self.arguments, self.keywords)) if isinstance(leaf, Ref)]
+
+
+def unit_axes(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape without a leading batch axis of one."""
+    return tuple(tensor.shape[1:]) if tensor.ndim > 1 and tensor.shape[0] == 1 else tuple(tensor.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """All steps of one image through one network: the plain record behind a `Trace`.
+
+    Attributes:
+        steps: in the order of execution; the first is the image (`image`; before it `pixels`, where the run's
+            normalisation is known).
+        notes: what could not be followed, one plain sentence each.
+        classes: names of the scores, if known.
+    """
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    cache: dict[int, Any] = field(default_factory=dict, repr=False)
+    """Step number to what a rule has found out about it once."""
+    _numbers: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._numbers.update({step.name: step.number for step in self.steps})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps' names in the order of execution."""
+        return tuple(self._numbers)
+
+    @property
+    def output(self) -> Tensor:
+        """The network's scores, raw, `(1, K)` for classifiers."""
+        return self.steps[-1].output
+
+    def __getitem__(self, name: str) -> Step:
+        """The step of that name.
+
+        Raises:
+            UsageError: there is none (`layer-unknown`); the nearest names are listed.
+        """
+        number = self._numbers.get(name)
+        if number is not None:
+            return self.steps[number]
+        some = [step.name for step in self.steps if step.kind in ("conv", "dense")][:5]
+        raise UsageError(
+            "layer",
+            f"this network has no layer {printable(name)!r}",
+            hint=nearest(name, self._numbers) or "it has " + ", ".join(some),
+            code="layer-unknown",
+        )
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How pixels became the network's input: (pixel / 255 - mean) / std, channel by channel.
+
+    Attributes:
+        pixels: the image in 0..255, `(1, C, H, W)`.
+        mean, std: C numbers in 0..1.
+    """
+
+    pixels: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
