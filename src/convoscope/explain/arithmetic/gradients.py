@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UsageError, printable
-from ..capture.forward import first_line, nearest, preserve_state, probabilities
+from ...suggestions import the_nearest
+from ..capture.forward import first_line, preserve_state, probabilities
 from ..capture.recorder import record
 from ..capture.records import Recording
 from .gradient_terms import Use, meetings
@@ -130,7 +131,7 @@ class Gradients:
         raise UsageError(
             "weight",
             f"this network has no learned weight {printable(parameter)!r}",
-            hint=nearest(parameter, self.gradients) or "it has " + ", ".join(list(self.gradients)[:5]),
+            hint=the_nearest(parameter, self.gradients) or "it has " + ", ".join(list(self.gradients)[:5]),
             code="parameter-unknown",
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
 from ...models.footprint import footprint
+from ...suggestions import the_nearest
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def find(model: nn.Module, layer: str) -> nn.Module:
         "layer",
         f"this network has no layer {printable(layer)[:200]!r}",
         code="layer-unknown",
-        hint=nearest(layer, paths) or "it has " + (", ".join(paths[:5]) or "no parts with a name"),
+        hint=the_nearest(layer, paths) or "it has " + (", ".join(paths[:5]) or "no parts with a name"),
     )
 
 
@@ -197,13 +197,6 @@ def whole_number(name: str, value: Any, least: int, most: int, code: str) -> int
         if least <= number <= most and not isinstance(value, bool):
             return number
     raise UsageError(name, f"expected a whole number from {least} to {most}, got {printable(value)[:80]}", code=code)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`the nearest: ...`, the known names that a misspelt one may mean, or an empty text."""
-    folded = {name.casefold(): name for name in known}
-    near = [folded[match] for match in difflib.get_close_matches(str(word).casefold()[:200], folded, 5, 0.4)]
-    return f"the nearest: {', '.join(near)}" if near else ""
 
 
 def first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ...errors import UsageError, printable
-from .forward import nearest
+from ...suggestions import the_nearest
 
 IMAGE = "image"
 """The name of what goes into the network."""
@@ -122,7 +122,7 @@ class Recording:
         raise UsageError(
             "layer",
             f"this network has no layer {printable(name)!r}",
-            hint=nearest(name, self._numbers) or "it has " + ", ".join(some),
+            hint=the_nearest(name, self._numbers) or "it has " + ", ".join(some),
             code="layer-unknown",
         )
 

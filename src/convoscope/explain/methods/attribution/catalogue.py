@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ....errors import UsageError, printable
-from ...capture.forward import nearest
+from ....suggestions import the_nearest
 from .by_gradient import grad_cam, integrated_gradients, saliency
 from .by_occlusion import LARGEST_FLIPPED, occlusion, pixel_flips
 from .control import shuffled, similarity
@@ -96,7 +96,7 @@ def attribute(
             "method",
             f"expected one of {', '.join(METHODS)}, got {printable(method)[:80]!r}",
             code="method-unknown",
-            hint=nearest(method, METHODS),
+            hint=the_nearest(method, METHODS),
         )
     function = METHODS[method].function
     known = [name for name in inspect.signature(function).parameters if name not in ("model", "image", "target")]
