@@ -20,16 +20,29 @@ PROMISED = (
 )
 
 
+def randomise(norm: nn.Module) -> None:
+    """Random statistics for a batch norm."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+
+
+def sequence(text: str, size: tuple[int, int, int], outputs: int) -> nn.Sequential:
+    """A network of the grammar, whose layers can be taken one by one."""
+    net = models.build(text, size, outputs)
+    assert isinstance(net, nn.Sequential)
+    return net
+
+
 @functools.cache
-def network(name):
+def network(name: str) -> tuple[nn.Module, torch.Tensor]:
     """A network with random weights and batch-norm statistics, and one random image for it."""
     torch.manual_seed(0)
     height, width, channels = SIZES.get(name, (64, 64, 3))
     net = models.build(name, (height, width, channels), 2 if name == "tiny" else 10)
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.5, 2)
+            randomise(part)
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias)
     return net.eval(), torch.randn(1, channels, height, width)
@@ -45,13 +58,14 @@ class Habits(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.last = nn.Linear(8, 3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.relu(self.first(x))
         kept = x
         x = self.again(F.relu(self.again(x), inplace=True))
         x += kept
         x = torch.cat([x, kept * torch.sigmoid(x)], 1)
-        return self.last(x.mean((2, 3)).view(len(x), -1))
+        scores: torch.Tensor = self.last(x.mean((2, 3)).view(len(x), -1))
+        return scores
 
 
 class Everything(nn.Module):
@@ -85,7 +99,7 @@ class Everything(nn.Module):
             "attention": nn.MultiheadAttention(4, 2, batch_first=True),
         })  # fmt: skip
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores = []
         for name, part in self.parts.items():
             if name == "attention":
@@ -100,9 +114,8 @@ class Everything(nn.Module):
 
 
 @functools.cache
-def everything():
+def everything() -> tuple[Everything, torch.Tensor]:
     torch.manual_seed(1)
     net = Everything().eval()
-    net.parts["batchnorm"].running_mean.normal_()
-    net.parts["batchnorm"].running_var.uniform_(0.5, 2)
+    randomise(net.parts["batchnorm"])
     return net, torch.randn(1, 4, 9, 9)

@@ -1,6 +1,8 @@
 """Networks to look into, and the check that a look leaves them as they were found."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +15,14 @@ NETWORKS = {"text": (TEXT, (28, 28, 1)), "resnet-small": ("resnet-small", (48, 4
 NETWORKS["torchvision:resnet18"] = ("torchvision:resnet18", (96, 96, 3))
 
 
-def network(name, outputs=5, seed=0):
+def network(name: str, outputs: int = 5, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
     """A network with random weights and random statistics in its norms, and an image for it."""
     text, size = NETWORKS.get(name, (name, (28, 28, 1)))
     torch.manual_seed(seed)
     model = models.build(text, size, outputs).eval()
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None and part.running_var is not None
             part.running_mean.normal_(0, 0.2)
             part.running_var.uniform_(0.5, 2)
             nn.init.uniform_(part.weight, 0.5, 1.5)
@@ -34,7 +37,10 @@ class Awkward(nn.Module):
     `fails_at`: the run, from 1, that fails in the middle.
     """
 
-    def __init__(self, fails_at=0) -> None:
+    runs: torch.Tensor
+    replaced: torch.Tensor
+
+    def __init__(self, fails_at: int = 0) -> None:
         super().__init__()
         self.first = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(2, 4, 3, padding=1)
@@ -46,7 +52,7 @@ class Awkward(nn.Module):
         self.register_buffer("replaced", torch.zeros(1))
         self.fails_at, self.calls = fails_at, 0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         self.runs += 1
         self.replaced = self.replaced + 1
@@ -54,10 +60,11 @@ class Awkward(nn.Module):
         if self.calls == self.fails_at:
             raise ValueError("the fuse has blown")
         x = F.dropout(x, 0.1)
-        return self.last(self.pool(x).flatten(1))
+        scores: torch.Tensor = self.last(self.pool(x).flatten(1))
+        return scores
 
 
-def awkward(fails_at=0):
+def awkward(fails_at: int = 0) -> Awkward:
     """One in a state that a caller may leave it in: modes mixed, some weights fixed, gradients there, a hook of its own."""
     torch.manual_seed(3)
     model = Awkward()
@@ -69,7 +76,7 @@ def awkward(fails_at=0):
     return model
 
 
-def _state(model):
+def _state(model: nn.Module) -> dict[str, Any]:
     parts = list(model.modules())
     return {
         "modes": [part.training for part in parts],
@@ -90,14 +97,14 @@ def _state(model):
     }
 
 
-def _numbers(model, tensors):
+def _numbers(model: nn.Module, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     found = [*model.parameters(), *model.buffers(), *gradients, *tensors, torch.get_rng_state()]
     return [tensor.detach().clone() for tensor in found]
 
 
 @contextlib.contextmanager
-def preserve_state(model, *tensors):
+def preserve_state(model: nn.Module, *tensors: torch.Tensor) -> Iterator[None]:
     state, numbers = _state(model), _numbers(model, tensors)
     asked = [tensor.requires_grad for tensor in tensors]
     try:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from convoscope.data import SPLITS, Dataset, InputFormat, Prepared, Task
-from convoscope.data.dataset import Task
 from convoscope.training import EpochMetrics, Recipe, Run, Settings
 
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,7 @@ from .methods.kernels import Numbers, border_cells, convolve, filters, output_si
 
 if TYPE_CHECKING:
     from .arithmetic.terms import Term, Unit, read_unit
-    from .capture.records import Normalisation, Step
+    from .capture.records import Step
     from .drawings.arithmetic_figure import why_figure
     from .drawings.attributions import attribution_sheet
     from .drawings.filters import filter_sheet
@@ -48,7 +48,6 @@ __all__ = [
     "Look",
     "MapStatistics",
     "MovedScores",
-    "Normalisation",
     "Numbers",
     "Projection",
     "RunInspection",
@@ -100,7 +99,7 @@ __all__ = [
 # torch takes seconds to import; convolution and pooling by hand do not need it.
 _HOMES = {
     "arithmetic.terms": ("Term", "Unit", "read_unit"),
-    "capture.records": ("Normalisation", "Step"),
+    "capture.records": ("Step",),
     "drawings.arithmetic_figure": ("why_figure",),
     "drawings.attributions": ("attribution_sheet",),
     "drawings.filters": ("filter_sheet",),

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from .. import data
 from ..errors import printable
 from ..render import paragraph, sheet
-from ..training import Prediction, Run
-from .capture.records import PASSING, Normalisation, Step
+from ..training import Normalisation, Prediction, Run
+from .capture.records import PASSING, Step
 from .drawings.attributions import attribution_sheet
 from .drawings.blocks import column
 from .drawings.filters import filter_sheet
@@ -77,7 +77,7 @@ class Look:
 
     def methods(self) -> tuple[str, ...]:
         """The attributions that suit this image and task; none for numbers."""
-        if self.run.task == "numbers":
+        if self.run.task == "regression":
             return ()
         side = max(self.pixels.shape[:2])
         maps = any(
@@ -112,7 +112,7 @@ class Look:
 
     def scores_bars(self) -> Image.Image:
         """The class scores and what becomes of them."""
-        shares = None if self.run.task == "numbers" else list(self.prediction.scores.values())
+        shares = None if self.run.task == "regression" else list(self.prediction.scores.values())
         if shares is not None and self.trace.output.numel() != len(shares):
             shares = None
         return scores_bars(
@@ -120,7 +120,7 @@ class Look:
             self.run.classes,
             probabilities=shares,
             title=self.prediction.label or "(no label)",
-            kind={"classes": "class", "labels": "label", "numbers": "number"}[self.run.task],
+            kind={"classification": "class", "multi-label": "label", "regression": "number"}[self.run.task],
         )
 
     def attribution_sheet(self, methods: Sequence[str] | None = None) -> Image.Image:
@@ -241,7 +241,7 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     prediction = opened.prediction(os.fsdecode(name), scores[0], None if distances is None else float(distances[0]))
     numbers = opened.input_tensor(pixels[None])
     settings = opened.settings
-    if opened.task == "numbers":
+    if opened.task == "regression":
         told = (
             f"{name} = {std:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
             for name, mean, std in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
@@ -250,8 +250,8 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
-    how_normalised = Normalisation(plain, opened.settings.mean, opened.settings.std)
-    found = trace(opened.network(), numbers, normalisation=how_normalised, classes=opened.classes)
+    normalisation = Normalisation(mean=settings.mean, std=settings.std)
+    found = trace(opened.network(), numbers, pixels=plain, normalisation=normalisation, classes=opened.classes)
     return Look(opened, os.fsdecode(name), pixels, found, prediction, (*notes, *found.notes))
 
 
@@ -382,7 +382,7 @@ class RunInspection:
 
     def features_sheet(self) -> Image.Image | None:
         """The inputs of the last layer in two dimensions, by class; None where an image has no single class."""
-        if self.run.task != "classes" or len(self.pixels) < 3:
+        if self.run.task != "classification" or len(self.pixels) < 3:
             return None
         found = embeddings(self.run.network(), self.batches())
         flat = pca(found.vectors)

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..render import preformatted, sheet
+from ..training import Normalisation
 from .arithmetic.gradients import Descent, Gradients, descend, gradients_of
 from .arithmetic.solve import follow, solve
 from .arithmetic.terms import Arithmetic, GradientSum
 from .capture.recorder import record
-from .capture.records import Normalisation, Recording
+from .capture.records import Recording
 from .drawings import text as texts
 from .drawings.arithmetic_figure import why_figure
 from .drawings.overview import overview
@@ -122,7 +123,12 @@ class TrainingStep(_Printed, Descent):
 
 
 def trace(
-    model: nn.Module, image: Tensor, *, normalisation: Normalisation | None = None, classes: Sequence[str] = ()
+    model: nn.Module,
+    image: Tensor,
+    *,
+    pixels: Tensor | None = None,
+    normalisation: Normalisation | None = None,
+    classes: Sequence[str] = (),
 ) -> Trace:
     """Send one image through a network in eval mode and record every operation.
 
@@ -131,7 +137,8 @@ def trace(
     Args:
         model: any module that takes `(1, C, H, W)`.
         image: float32 `(C, H, W)` or `(1, C, H, W)`, normalised as in training.
-        normalisation: of this image, if the trace is to reach down to pixels.
+        pixels: the image in 0..255, `(1, C, H, W)`, if the trace is to reach down to it.
+        normalisation: how `image` was made from `pixels`.
         classes: names of the scores.
 
     Returns:
@@ -140,7 +147,7 @@ def trace(
     Raises:
         UsageError: the network fails on this image (`model-module`), or the image has no such shape (`image-shape`).
     """
-    return Trace(**vars(record(model, image, normalisation=normalisation, classes=classes)))
+    return Trace(**vars(record(model, image, pixels=pixels, normalisation=normalisation, classes=classes)))
 
 
 def backward(

@@ -1,6 +1,7 @@
 """Why, backwards: each gradient is the sum over the places where its weight was used."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.support.networks import PROMISED, Habits, network
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_50_gradients_of_each_network_agree_with_autograd(name) -> None:
+def test_50_gradients_of_each_network_agree_with_autograd(name: str) -> None:
     net, image = network(name)
     found = backward(net, image, 1)
     scores = net(image)
@@ -66,7 +67,7 @@ def test_terms_say_where_they_are() -> None:
     corner = why.term(0)
     assert corner.padding and corner.input == 0 and corner.cell == (0, 0)
     inner = why.term(28 * 5 + 7)
-    assert (inner.source.layer, inner.source.index) == ("image", (0, 4, 7))
+    assert inner.source is not None and (inner.source.layer, inner.source.index) == ("image", (0, 4, 7))
     assert inner.input == float(image[0, 0, 4, 7])
     assert {"parameter", "index", "terms", "sum", "recorded", "difference"} <= why.to_json().keys()
     assert "784 in all" in why.text()
@@ -77,7 +78,7 @@ def test_terms_say_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_batch_norm_in_both_modes(training) -> None:
+def test_batch_norm_in_both_modes(training: bool) -> None:
     torch.manual_seed(0)
     net = models.build("conv(4) norm relu globalavg dense", (7, 7, 1), 3)
     images, targets = torch.randn(5, 1, 7, 7), torch.tensor([0, 1, 2, 0, 1])
@@ -98,7 +99,7 @@ def test_one_score_for_two_classes() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_is_left_behind(training) -> None:
+def test_nothing_is_left_behind(training: bool) -> None:
     net, image = Habits().train(), torch.randn(1, 2, 6, 6)
     F.cross_entropy(net(image), torch.tensor([0])).backward()
     before = state_of(net, [image])
@@ -120,7 +121,7 @@ def test_nothing_is_left_behind(training) -> None:
         ("dense1.bias", (2,), "dense1.bias needs a place in 0 to 1; received 2", "unit-unknown"),
     ],
 )
-def test_bad_places(parameter, place, message, code) -> None:
+def test_bad_places(parameter: str, place: Any, message: str, code: str) -> None:
     net, image = network("tiny")
     with pytest.raises(UsageError, match=message) as caught:
         backward(net, image, 0).why(parameter, *place)
@@ -142,7 +143,7 @@ def test_weights_outside_the_catalogue_say_so() -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(3))
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((2, 3)) * self.scale
 
     found = backward(Scaled(), torch.randn(3, 4, 4), 1)

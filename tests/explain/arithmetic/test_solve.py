@@ -6,20 +6,25 @@ import io
 import json
 import math
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain import trace
+from convoscope.explain import Step, Trace, trace
 from convoscope.training import Normalisation
 from tests.support.networks import PROMISED, Habits, everything, network
 
+Floats = NDArray[np.float32]
+Size = int | tuple[int, int]
 
-def some_units(found, count, seed=0):
+
+def some_units(found: Trace, count: int, seed: int = 0) -> Iterator[tuple[Step, tuple[int, ...]]]:
     chance = random.Random(seed)
     for _ in range(count):
         step = chance.choice(found.steps[1:])
@@ -27,7 +32,7 @@ def some_units(found, count, seed=0):
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_200_units_of_each_network_agree_within_rounding(name) -> None:
+def test_200_units_of_each_network_agree_within_rounding(name: str) -> None:
     found = trace(*network(name))
     for step, place in some_units(found, 200):
         why = found.why(step.name, *place)
@@ -59,9 +64,12 @@ def test_every_kind_of_operation_agrees_and_its_terms_are_where_they_say() -> No
     } <= seen  # fmt: skip
 
 
-def loop_convolution(image, weight, bias, stride, padding, dilation, groups, place):
+def loop_convolution(image: Floats, layer: nn.Conv2d, place: tuple[int, ...]) -> tuple[float, int]:
     """One unit of a convolution, by plain loops."""
     filter_, y, x = place
+    weight, bias = layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
+    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
+    assert not isinstance(padding, str)
     total = 0.0 if bias is None else float(bias[filter_])
     terms = 0
     each = weight.shape[0] // groups
@@ -81,30 +89,22 @@ def loop_convolution(image, weight, bias, stride, padding, dilation, groups, pla
     ("size", "stride", "padding", "dilation", "groups", "bias"),
     [(3, 1, 1, 1, 1, True), ((2, 3), (2, 1), (0, 2), (1, 2), 2, False), (5, 3, 2, 1, 4, True), (1, 1, 0, 1, 1, True)],
 )
-def test_a_convolution_is_its_loop(size, stride, padding, dilation, groups, bias) -> None:
+def test_a_convolution_is_its_loop(
+    size: Size, stride: Size, padding: Size, dilation: Size, groups: int, bias: bool
+) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 8, size, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
     image = torch.randn(4, 9, 8)
     found = trace(nn.Sequential(layer), image)
-    added = None if layer.bias is None else layer.bias.detach().numpy()
     for step, place in some_units(found, 40):
         why = found.why(step.name, *place)
-        wanted, terms = loop_convolution(
-            image.numpy(),
-            layer.weight.detach().numpy(),
-            added,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            groups,
-            place,
-        )
+        wanted, terms = loop_convolution(image.numpy(), layer, place)
         assert why.sum == pytest.approx(wanted, rel=1e-12, abs=1e-14)
         assert len(why) == terms
         assert why.subtotals().sum() + (why.bias or 0) == pytest.approx(wanted, rel=1e-12, abs=1e-14)
         for term in why.terms:
             assert term.padding == (term.source is None)
-            assert term.product == term.input * term.weight
+            assert term.weight is not None and term.product == term.input * term.weight
 
 
 def test_the_corner_of_a_padded_convolution_marks_five_cells() -> None:
@@ -171,7 +171,7 @@ def test_what_cannot_be_opened_says_so() -> None:
 
 def test_an_operation_outside_the_catalogue_is_run_as_a_whole() -> None:
     class Sorts(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.sort(dim=3).values.flatten(1)
 
     why = trace(Sorts(), torch.randn(1, 3, 3)).why("sort", 0, 1, 1)
@@ -180,7 +180,7 @@ def test_an_operation_outside_the_catalogue_is_run_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "fashion", "resnet-small", "everything", "habits"])
-def test_the_snippet_prints_the_number(name) -> None:
+def test_the_snippet_prints_the_number(name: str) -> None:
     torch.manual_seed(0)
     special = {"everything": everything(), "habits": (Habits().eval(), torch.randn(1, 2, 6, 6))}
     found = trace(*(special.get(name) or network(name)))
@@ -224,7 +224,7 @@ def test_texts_short_and_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion", "resnet-small", "torchvision:resnet18"])
-def test_another_order_in_memory_changes_nothing(name) -> None:
+def test_another_order_in_memory_changes_nothing(name: str) -> None:
     net, image = network(name)
     net = copy.deepcopy(net).to(memory_format=torch.channels_last)
     found = trace(net, image.repeat(1, 1, 1, 1).contiguous(memory_format=torch.channels_last))

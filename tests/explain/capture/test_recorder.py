@@ -1,5 +1,8 @@
 """A trace is the network's own run, step by step, and leaves nothing behind."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,7 @@ from tests.support.networks import PROMISED, Everything, Habits, everything, net
 from tests.support.texts import model_texts
 
 
-def state_of(net, images=()):
+def state_of(net: nn.Module, images: Sequence[torch.Tensor] = ()) -> tuple[object, ...]:
     """All that must stay as it was."""
     return (
         {name: value.clone() for name, value in net.state_dict().items()},
@@ -26,25 +29,25 @@ def state_of(net, images=()):
     )
 
 
-def same(one, two):
+def same(one: Any, two: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
         return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(two) and all(map(same, one, two))
-    return one == two
+    return bool(one == two)
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_the_output_is_the_networks_own(name) -> None:
+def test_the_output_is_the_networks_own(name: str) -> None:
     net, image = network(name)
     with torch.no_grad():
         assert torch.equal(trace(net, image).output, net(image))
 
 
 @pytest.mark.parametrize("name", ["tiny", "fashion", "lenet", "resnet-small", "inception-small", "vgg-small"])
-def test_layers_have_the_names_of_the_models_table(name) -> None:
+def test_layers_have_the_names_of_the_models_table(name: str) -> None:
     net, image = network(name)
     rows = models.table(name, (*image.shape[2:], image.shape[1]), 2 if name == "tiny" else 10).layers
     found = trace(net, image)
@@ -83,7 +86,7 @@ def test_nothing_is_left_behind() -> None:
 
 def test_nothing_is_left_behind_after_a_failure() -> None:
     class Breaks(Habits):
-        def forward(self, x) -> None:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             super().forward(x)
             raise ValueError("the cable came out")
 
@@ -95,7 +98,7 @@ def test_nothing_is_left_behind_after_a_failure() -> None:
     assert same(before, state_of(net))
 
 
-def test_a_wrong_size_is_told() -> None:
+def test_a_wrong_size_is_an_error() -> None:
     net, _ = network("fashion")
     with pytest.raises(UsageError, match="it fails on an image of 20x20x1"):
         trace(net, torch.zeros(1, 20, 20))
@@ -103,14 +106,15 @@ def test_a_wrong_size_is_told() -> None:
         trace(net, torch.zeros(2, 1, 28, 28))
 
 
-def test_a_decision_by_the_data_is_said() -> None:
+def test_a_decision_by_the_data_is_noted() -> None:
     class Decides(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.bright, self.dark = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
 
-        def forward(self, x):
-            return (self.bright if x.mean() > 0 else self.dark)(x).mean((2, 3))
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = (self.bright if x.mean() > 0 else self.dark)(x)
+            return maps.mean((2, 3))
 
     net = Decides()
     assert "bright" in trace(net, torch.ones(1, 3, 3)).names
@@ -119,9 +123,9 @@ def test_a_decision_by_the_data_is_said() -> None:
     assert any("looks at a number" in note for note in found.notes)
 
 
-def test_a_detour_outside_torch_is_said_and_its_ends_are_given() -> None:
+def test_a_detour_outside_torch_is_noted_and_its_ends_are_given() -> None:
     class Detour(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(np.sort(x.numpy(), axis=3))
 
     net = nn.Sequential(nn.Conv2d(1, 2, 3), Detour(), nn.Flatten(), nn.Linear(8, 2))
@@ -137,7 +141,7 @@ def test_a_detour_outside_torch_is_said_and_its_ends_are_given() -> None:
 
 def test_memory_put_together_piece_by_piece_is_said() -> None:
     class Pieces(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             out = torch.zeros(1, 2, *x.shape[2:])
             out[:, :1] = x
             out[:, 1:] = -x
@@ -165,7 +169,7 @@ def test_an_unknown_layer_lists_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("unit", [(32, 0, 0), (-1, 0, 0), (0, 28, 0), (0, 0), (), (0, 0, 0, 0)])
-def test_an_unknown_unit_says_what_there_is(unit) -> None:
+def test_an_unknown_unit_says_what_there_is(unit: Any) -> None:
     with pytest.raises(UsageError, match="conv1 needs channel, y, x, in 0 to 31, 0 to 27, 0 to 27") as caught:
         trace(*network("fashion")).why("conv1", *unit)
     assert caught.value.code == "unit-unknown"
@@ -173,7 +177,7 @@ def test_an_unknown_unit_says_what_there_is(unit) -> None:
 
 
 @given(model_texts(), st.integers(0, 10**6))
-def test_any_model_of_the_grammar_is_followed(text, seed) -> None:
+def test_any_model_of_the_grammar_is_followed(text: str, seed: int) -> None:
     torch.manual_seed(seed)
     try:
         net = models.build(text, (18, 16, 2), 3).eval()

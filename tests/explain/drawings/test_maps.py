@@ -1,5 +1,7 @@
 """Figures: every shape and number has a picture, the colours mean what the legend says, and what is promised stands there."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from convoscope import explain as figures
 from convoscope.errors import UsageError
-from convoscope.explain import Normalisation, Trace, trace
+from convoscope.explain import Trace, trace
 from convoscope.explain.drawings import attributions, blocks, cells, numerals
 from convoscope.explain.drawings import scatter as points
 from convoscope.models import build
@@ -20,18 +22,18 @@ random = np.random.default_rng(0)
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch):
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every text that is painted, in order, with its place in the sheet it was painted on."""
     texts: list[str] = []
     paint = ImageDraw.ImageDraw.text
 
-    def note(pen, place, text, *more, **named):
+    def note(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, *more: Any, **named: Any) -> None:
         # Nothing is cut off: what is painted fits the block that it is painted on.
         left, top, right, bottom = pen.textbbox(place, text, more[1], anchor=named["anchor"])
         assert left >= -1 and right <= pen.im.size[0] + 1, text
         assert top >= -1 and bottom <= pen.im.size[1] + 1, text
         texts.append(text)
-        return paint(pen, place, text, *more, **named)
+        paint(pen, place, text, *more, **named)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
     return texts
@@ -50,7 +52,9 @@ def has(image: Image.Image, colour: tuple[int, int, int]) -> bool:
 
 def colour_of(block: Image.Image, x: float, y: float) -> tuple[int, int, int]:
     """At a share of the width and the height."""
-    return block.getpixel((round(x * (block.width - 1)), round(y * (block.height - 1))))
+    found = block.getpixel((round(x * (block.width - 1)), round(y * (block.height - 1))))
+    assert isinstance(found, tuple) and len(found) == 3
+    return found
 
 
 def net(*layers: nn.Module, channels: int = 1, side: int = 6, pixels: bool = True) -> Trace:
@@ -70,7 +74,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("statistics", [False, True])
-def test_a_sheet_for_every_shape(shape, statistics, written) -> None:
+def test_a_sheet_for_every_shape(shape: Any, statistics: bool, written: list[str]) -> None:
     values = random.normal(size=shape)
     sheet = figures.map_sheet(values, title="a layer", statistics=statistics)
     assert is_sheet(sheet) and sheet.width < 2600 and sheet.height < 4000
@@ -98,7 +102,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_every_number_has_a_picture(name, written) -> None:
+def test_every_number_has_a_picture(name: str, written: list[str]) -> None:
     values = AWKWARD[name]
     assert is_sheet(figures.map_sheet(values))
     assert is_sheet(figures.map_sheet(values, order="strength", statistics=True))
@@ -113,7 +117,7 @@ def test_every_number_has_a_picture(name, written) -> None:
     "shape", [(5, 5), (5, 5, 1), (1, 1, 3), (28, 28, 1), (28, 28, 3), (28, 3, 2), (224, 224, 3), (9, 9, 4), (300, 7, 5)]
 )
 @pytest.mark.parametrize("unit", [False, True])
-def test_image_sheets(shape, unit, written) -> None:
+def test_image_sheets(shape: Any, unit: Any, written: list[str]) -> None:
     pixels = random.integers(0, 256, shape).astype(np.uint8)
     assert is_sheet(figures.image_sheet(pixels, unit=unit))
     channels = shape[2] if len(shape) == 3 else 1
@@ -137,7 +141,7 @@ def test_image_sheets(shape, unit, written) -> None:
         (2, 3, 16, 4),
     ],
 )
-def test_filter_sheets(shape, written) -> None:
+def test_filter_sheets(shape: Any, written: list[str]) -> None:
     weights = random.normal(size=shape)
     sheet = figures.filter_sheet(weights, "conv")
     assert is_sheet(sheet) and sheet.width < 2600 and sheet.height < 4000
@@ -162,7 +166,7 @@ def test_blue_is_negative_red_is_positive_white_is_zero() -> None:
 
 
 @pytest.mark.parametrize("side", [5, 20, 300])
-def test_the_sheets_keep_the_colours(side) -> None:
+def test_the_sheets_keep_the_colours(side: int) -> None:
     values = np.zeros((3, side, side))
     values[1], values[2] = -1, 1
     for sheet in (figures.map_sheet(values), figures.filter_sheet(values[None])):
@@ -180,7 +184,7 @@ def test_reducing_keeps_means() -> None:
     assert np.flatnonzero(~np.isfinite(cells.resampled(values, (56, 56)))).tolist() == [25 * 56 + 25]
 
 
-def test_pixels_are_grey(written) -> None:
+def test_pixels_are_grey(written: list[str]) -> None:
     sheet = figures.map_sheet(net(nn.Conv2d(1, 2, 3))["pixels"])
     pixels = np.asarray(sheet).astype(int)
     assert np.ptp(pixels, axis=2).max() < 16  # the greys of type are slightly blue
@@ -196,7 +200,7 @@ def test_channels_have_their_own_colour() -> None:
 @pytest.mark.parametrize(
     ("colour", "dark"), [("white", False), ("black", True), ("#c22a35", True), ("#1f5fbf", True), ("#e5a9ae", False)]
 )
-def test_type_reads_on_every_cell(colour, dark) -> None:
+def test_type_reads_on_every_cell(colour: tuple[int, int, int], dark: bool) -> None:
     assert cells._dark(Image.new("RGB", (1, 1), colour))[0, 0] == dark
 
 
@@ -210,7 +214,7 @@ def test_type_reads_on_every_cell(colour, dark) -> None:
         (-1.23456e-9, "−1.235e−9"), (1.5e12, "1.5e12"), (float("nan"), "NaN"), (float("inf"), "∞"), (float("-inf"), "−∞"),
     ],
 )  # fmt: skip
-def test_numbers(value, text) -> None:
+def test_numbers(value: float, text: str) -> None:
     assert numerals.number(value) == text
 
 
@@ -232,25 +236,25 @@ def test_long_words_are_shortened() -> None:
     assert figures.map_sheet(np.ones((1, 5, 5)), title="w" * 500).width < 1100
 
 
-def test_the_range_is_the_data_s(written) -> None:
+def test_the_range_is_the_data_s(written: list[str]) -> None:
     figures.map_sheet(np.array([[[-0.25, 0.75]]]), title="conv1")
     assert {"min −0.25, max 0.75", "−0.75", "0.75", "blue negative, white zero, red positive"} <= set(written)
 
 
-def test_what_is_not_shown_is_said(written) -> None:
+def test_what_is_not_shown_is_said(written: list[str]) -> None:
     figures.map_sheet(random.normal(size=(512, 9, 9)))
     assert any("the first 64 of 512 channels shown" in text for text in written)
     assert "63" in written and "64" not in written
 
 
-def test_the_strongest_come_first(written) -> None:
+def test_the_strongest_come_first(written: list[str]) -> None:
     values = np.ones((20, 9, 9)) * np.arange(20)[:, None, None] * np.where(np.arange(20) % 2, 1, -1)[:, None, None]
     figures.map_sheet(values, order="strength", limit=3)
     assert [text for text in written if text in ("19", "18", "17", "16")][:3] == ["19", "18", "17"]
     assert any("3 of 20 channels shown, the strongest first" in text for text in written)
 
 
-def test_small_maps_show_their_numbers(written) -> None:
+def test_small_maps_show_their_numbers(written: list[str]) -> None:
     figures.map_sheet(np.arange(49).reshape(1, 7, 7) + 100)
     assert {str(number) for number in range(100, 149)} <= set(written)
     written.clear()
@@ -258,14 +262,14 @@ def test_small_maps_show_their_numbers(written) -> None:
     assert "120" not in written
 
 
-def test_silent_channels_are_named(written) -> None:
+def test_silent_channels_are_named(written: list[str]) -> None:
     maps = np.stack([np.zeros((9, 9)), np.ones((9, 9))])
     figures.map_sheet(maps, statistics=True)
     assert written.count("never fires") == 1 and "0 % ≤ 0" in written
 
 
 @pytest.mark.parametrize("values", [np.zeros((0, 3, 3)), np.zeros(0)])
-def test_nothing_is_no_figure(values) -> None:
+def test_nothing_is_no_figure(values: Any) -> None:
     with pytest.raises(UsageError, match="expected numbers") as caught:
         figures.map_sheet(values)
     assert caught.value.code == "figure-values"
@@ -291,7 +295,7 @@ def test_wrong_shapes_are_named() -> None:
     ("model", "size", "outputs"),
     [("tiny", (5, 5, 1), 2), ("fashion", (28, 28, 1), 10), ("resnet-small", (64, 64, 3), 3)],
 )
-def test_overview(model, size, outputs, written) -> None:
+def test_overview(model: str, size: Any, outputs: int, written: list[str]) -> None:
     torch.manual_seed(0)
     found = trace(
         build(model, size, outputs), torch.randn(1, size[2], size[0], size[1]), classes=["a", "b", "c"][:outputs]
@@ -305,7 +309,7 @@ def test_overview(model, size, outputs, written) -> None:
     assert f"min {numerals.number(values.min())}, max {numerals.number(values.max())}" in written
 
 
-def test_overview_of_a_deep_network(written) -> None:
+def test_overview_of_a_deep_network(written: list[str]) -> None:
     layers = [part for _ in range(60) for part in (nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU())]
     found = net(*layers, channels=2)
     assert len(found.steps) == 182
@@ -318,7 +322,7 @@ def test_overview_of_a_deep_network(written) -> None:
     assert "60 × relu" in said and "The first 19 of the other 62 steps are shown, and the last." in said
 
 
-def test_overview_says_what_could_not_be_followed(written) -> None:
+def test_overview_says_what_could_not_be_followed(written: list[str]) -> None:
     class Foreign(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(x.numpy() * 2)
@@ -356,7 +360,9 @@ CASES = [
 @pytest.mark.parametrize(
     ("layers", "name", "index", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_why_figures(layers, name, index, said, written) -> None:
+def test_why_figures(
+    layers: tuple[nn.Module, ...], name: str, index: tuple[int, ...], said: str, written: list[str]
+) -> None:
     found = net(*layers)
     why = found.why(name, *index)
     sheet = why.figure()
@@ -380,7 +386,8 @@ def test_every_step_of_a_network_has_its_figure() -> None:
             share = torch.softmax(self.query(self.norm(tokens)) @ tokens.transpose(1, 2) / 6**0.5, -1)
             back = (share @ tokens).transpose(1, 2).reshape(maps.shape)
             gate = torch.cat([back[:, :3], maps[:, 3:] * torch.sigmoid(maps[:, :3])], 1)
-            return self.big(gate - 0.5 * maps).amax((2, 3)).cumsum(1)
+            larger: torch.Tensor = self.big(gate - 0.5 * maps)
+            return larger.amax((2, 3)).cumsum(1)
 
     found = net(Mixed(), channels=3, side=16, pixels=False)
     for step in found.steps:
@@ -388,7 +395,7 @@ def test_every_step_of_a_network_has_its_figure() -> None:
         assert is_sheet(figures.map_sheet(step))
 
 
-def test_a_sum_adds_up_as_written(written) -> None:
+def test_a_sum_adds_up_as_written(written: list[str]) -> None:
     why = net(nn.Conv2d(1, 12, 1), nn.Conv2d(12, 2, 3)).why("1", 1, 2, 2)
     why.figure()
     bias = written.index("bias")
@@ -400,7 +407,7 @@ def test_a_sum_adds_up_as_written(written) -> None:
     assert numbers[7] == pytest.approx(why.sum, rel=1e-5) and numbers[8] == pytest.approx(why.recorded, rel=1e-5)
 
 
-def test_the_class_stands_in_the_title(written) -> None:
+def test_the_class_stands_in_the_title(written: list[str]) -> None:
     image = torch.randn(1, 1, 5, 5)
     found = trace(build("tiny", (5, 5, 1), 2), image, classes=["line", "ring"])
     found.why("dense1", 1).figure()
@@ -411,7 +418,7 @@ def test_the_class_stands_in_the_title(written) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 5, 1), (28, 28), (224, 224, 3), (300, 100, 3), (1, 1, 1)])
-def test_attributions(shape, written) -> None:
+def test_attributions(shape: Any, written: list[str]) -> None:
     image = random.integers(0, 256, shape).astype(np.uint8)
     maps = [
         ("grad_cam", random.random((7, 7))),
@@ -448,7 +455,7 @@ def test_full_colour_of_large_maps_leaves_out_the_very_largest() -> None:
     assert attributions._full_from(spike) == 5
 
 
-def test_patches(written) -> None:
+def test_patches(written: list[str]) -> None:
     patches = [(random.integers(0, 256, (side, 9, 3)).astype(np.uint8), value) for side, value in ((9, 2.0), (5, 1.25))]
     sheet = figures.patches_sheet([("conv1, channel 3", patches), ("none here", []), ("w" * 99, patches[:1])])
     assert is_sheet(sheet) and sheet.width < 800
@@ -457,7 +464,7 @@ def test_patches(written) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 20, 70])
-def test_scatter(classes, written) -> None:
+def test_scatter(classes: int, written: list[str]) -> None:
     labels = np.arange(300) % classes
     sheet = figures.scatter(random.normal(size=(300, 2)), labels, [f"class {n}" for n in range(classes)], [0.5, 0.25])
     assert is_sheet(sheet) and sheet.width < 1600 and sheet.height < 1000
@@ -479,12 +486,12 @@ def test_marks_of_classes_differ() -> None:
         np.array([[0.0, 0.0], [1e9, 1e-9]]),
     ],
 )
-def test_scatter_of_degenerate_points(points, written) -> None:
+def test_scatter_of_degenerate_points(points: Any, written: list[str]) -> None:
     assert is_sheet(figures.scatter(points, np.zeros(len(points)), ["a"]))
     assert any("left out" in text for text in written) == (not np.isfinite(points).all())
 
 
-def test_scores(written) -> None:
+def test_scores(written: list[str]) -> None:
     sheet = figures.scores_bars(
         torch.tensor([[2.0, -1.0, 0.5]]), ["cat", "dog", "w" * 99], probabilities=[0.9, 0.0004, 0.0996]
     )

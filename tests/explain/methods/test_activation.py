@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,42 @@ from torch import nn
 
 from convoscope import models
 from convoscope.errors import UsageError
-from convoscope.explain.methods.activation import Ascent, maximise_activation, top_activating_examples
+from convoscope.explain.methods.activation import Ascent, Example, maximise_activation, top_activating_examples
 from convoscope.explain.methods.embeddings import embeddings
 from convoscope.models import Footprint
 from convoscope.models import memory as footprint
 from tests.support.preserved import awkward, network, preserve_state
 
 
-def pictures(count, channels=1, side=28, seed=0):
+def pictures(count: int, channels: int = 1, side: int = 28, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-# --- exciting ---
+def shape_of(image: torch.Tensor) -> tuple[int, int, int]:
+    channels, height, width = image.shape
+    return channels, height, width
+
+
+def place_of(example: Example) -> tuple[int, int]:
+    assert example.position is not None
+    return example.position
+
+
+# --- the images that excite a channel ---
 
 
 def test_the_most_exciting_images_by_plain_loops() -> None:
     model, _ = network("text")
     images = pictures(23)
     with torch.no_grad():
-        maps = model.relu1(model.conv1(images))
+        maps = model.get_submodule("relu1")(model.get_submodule("conv1")(images))
     found = top_activating_examples(model, images, "relu1", channels=[5, 2], top=4, batch_size=6)
     assert list(found) == [5, 2]
     for channel, examples in found.items():
         order = sorted(range(23), key=lambda n: -maps[n, channel].max().item())
         assert [example.image for example in examples] == order[:4]
         for example in examples:
-            y, x = example.position
+            y, x = place_of(example)
             largest = maps[example.image, channel].max()
             assert maps[example.image, channel, y, x] == largest
             assert example.value == pytest.approx(largest.item(), rel=1e-6)
@@ -76,9 +87,9 @@ def test_any_form_of_the_images_gives_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size) -> None:
+def test_of_equal_values_the_first_image_and_the_first_place_win(batch_size: int) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
-    nn.init.ones_(model[0].weight)
+    nn.init.ones_(model.get_parameter("0.weight"))
     images = torch.zeros(5, 1, 4, 4)
     images[1:, 0, 1, 2] = images[1:, 0, 3, 0] = 2
     found = top_activating_examples(model, images, "0", top=3, batch_size=batch_size)[0]
@@ -93,7 +104,7 @@ def test_of_many_equal_images_the_first_win() -> None:
 
 def test_what_runs_in_place_changes_neither_images_nor_values() -> None:
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(1, 1, 3), nn.ReLU(inplace=True))
-    nn.init.constant_(model[1].bias, -100)
+    nn.init.constant_(model.get_parameter("1.bias"), -100)
     images = pictures(2, side=5)
     for example in top_activating_examples(model, images, "1")[0]:
         top, left, bottom, right = example.box
@@ -104,7 +115,7 @@ def test_what_runs_in_place_changes_neither_images_nor_values() -> None:
 
 def test_silent_filters_have_examples_too() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
-    nn.init.constant_(model[0].bias, -100)
+    nn.init.constant_(model.get_parameter("0.bias"), -100)
     found = top_activating_examples(model, pictures(3, side=6), "1")[0]
     assert [(example.image, example.value, example.position) for example in found] == [(n, 0, (0, 0)) for n in range(3)]
 
@@ -136,14 +147,15 @@ def test_a_layer_that_runs_twice_counts_by_its_last_run() -> None:
             super().__init__()
             self.conv = nn.Conv2d(1, 1, 3, padding=1)
 
-        def forward(self, x):
-            return self.conv(self.conv(x))
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = self.conv(self.conv(x))
+            return maps
 
     model, images = Twice(), pictures(4, side=9)
     with torch.no_grad():
         maps = model(images)
     for example in top_activating_examples(model, images, "conv", top=4, batch_size=2)[0]:
-        y, x = example.position
+        y, x = place_of(example)
         assert example.value == pytest.approx(maps[example.image].max().item())
         assert example.box == (max(y - 2, 0), max(x - 2, 0), min(y + 3, 9), min(x + 3, 9))
 
@@ -151,14 +163,18 @@ def test_a_layer_that_runs_twice_counts_by_its_last_run() -> None:
 # --- receptive fields ---
 
 
-def sizes_of(windows, size):
+Window = tuple[int, int, int, int]
+"""Kernel, stride, padding, dilation."""
+
+
+def sizes_of(windows: Sequence[Window], size: int) -> list[int]:
     sizes = [size]
     for kernel, stride, padding, dilation in windows:
         sizes.append((sizes[-1] + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
     return sizes
 
 
-def rows_seen(windows, size, unit):
+def rows_seen(windows: Sequence[Window], size: int, unit: int) -> set[int]:
     """The rows of the image that one unit sees, as a set: back from the last window, padding left out at each."""
     sizes, seen = sizes_of(windows, size), {unit}
     for (kernel, stride, padding, dilation), before in zip(reversed(windows), reversed(sizes[:-1]), strict=True):
@@ -174,13 +190,13 @@ window = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.i
 
 
 @given(st.lists(window, min_size=1, max_size=4), st.integers(0, 1000))
-def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed) -> None:
+def test_boxes_are_the_pixels_that_a_unit_sees(drawn: list[tuple[int, int, int, int, bool]], seed: int) -> None:
     """Convolutions, grouped too, and poolings in a row; relus between, which hide most units from a gradient."""
     height, width = 19, 22
     windows = [entry[:4] for entry in drawn]
     assume(min(sizes_of(windows, height)) >= 1)
     torch.manual_seed(seed)
-    parts = []
+    parts: list[nn.Module] = []
     for kernel, stride, padding, dilation, pooling in drawn:
         if pooling:
             parts.append(nn.MaxPool2d(kernel, stride, padding, dilation))
@@ -190,7 +206,7 @@ def test_boxes_are_the_pixels_that_a_unit_sees(drawn, seed) -> None:
     images = torch.randn(3, 2, height, width)
     for examples in top_activating_examples(model, images, str(len(parts)), top=3).values():
         for example in examples:
-            y, x = example.position
+            y, x = place_of(example)
             rows, columns = rows_seen(windows, height, y), rows_seen(windows, width, x)
             assert example.exact
             assert example.box == (min(rows), min(columns), max(rows) + 1, max(columns) + 1)
@@ -219,7 +235,7 @@ def test_each_branch_has_its_own_field() -> None:
     images = pictures(1, side=24)
     for channel, reach in enumerate((0, 2, 2)):
         (example,) = top_activating_examples(model, images, "parallel1", [channel])[channel]
-        y, x = example.position
+        y, x = place_of(example)
         assert example.box == (max(y - reach, 0), max(x - reach, 0), min(y + reach + 1, 24), min(x + reach + 1, 24))
 
 
@@ -230,7 +246,7 @@ class Gated(nn.Module):
         super().__init__()
         self.conv, self.gate = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)
         return x * torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
 
@@ -244,9 +260,9 @@ def test_a_gate_sees_the_whole_image() -> None:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-def test_a_network_that_hides_nan_is_known_approximately(refuses) -> None:
+def test_a_network_that_hides_nan_is_known_approximately(refuses: Any) -> None:
     class Hides(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             if refuses and x.isnan().any():
                 raise ValueError("not a number")
             return x.nan_to_num()
@@ -262,22 +278,22 @@ def test_a_network_of_a_library() -> None:
     examples = top_activating_examples(model, pictures(4, 3, 64), "layer1.0.conv1", [7], top=2)[7]
     for example in examples:
         # 7x7 stride 2, 3x3 pooling stride 2, 3x3: 7 + 2 * 2 + 2 * 4 = 19 pixels, cell 0 at pixel 0 -3 -2 -4.
-        y, x = (4 * place - 9 for place in example.position)
+        y, x = (4 * place - 9 for place in place_of(example))
         assert example.box == (max(y, 0), max(x, 0), min(y + 19, 64), min(x + 19, 64))
 
 
-# --- grown ---
+# --- inputs that are grown ---
 
 
 @pytest.mark.parametrize(
     ("name", "layer", "channel"),
     [("text", "conv1", 3), ("text", "relu2", 0), ("text", "dense2", 1), ("resnet-small", "residual2", 5)],
 )
-def test_a_grown_input_excites_more(name, layer, channel) -> None:
+def test_a_grown_input_excites_more(name: str, layer: str, channel: int) -> None:
     model, image = network(name)
-    found = maximise_activation(model, layer, channel, tuple(image.shape), seed=2)
+    found = maximise_activation(model, layer, channel, shape_of(image), seed=2)
     assert found.image.shape == image.shape and found.image.abs().max() <= 3
-    kept = {}
+    kept: dict[str, torch.Tensor] = {}
     handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: kept.update(output=output))
     with torch.no_grad():
         model(found.image[None])
@@ -290,13 +306,13 @@ def test_it_beats_every_image_of_a_set() -> None:
     model, image = network("text")
     images = pictures(64)
     with torch.no_grad():
-        means = model.conv1(images)[:, 2].mean((1, 2))
-    assert maximise_activation(model, "conv1", 2, tuple(image.shape)).after > means.max()
+        means = model.get_submodule("conv1")(images)[:, 2].mean((1, 2))
+    assert maximise_activation(model, "conv1", 2, shape_of(image)).after > means.max()
 
 
 def test_without_steps_it_is_the_seeded_noise() -> None:
     model, image = network("text")
-    found = maximise_activation(model, "conv1", 0, tuple(image.shape), seed=5, steps=0)
+    found = maximise_activation(model, "conv1", 0, shape_of(image), seed=5, steps=0)
     noise = torch.randn(1, 28, 28, generator=torch.Generator().manual_seed(5)) * 0.1
     assert torch.equal(found.image, noise) and found.before == found.after
 
@@ -348,7 +364,7 @@ def test_blur_and_limit() -> None:
 
 def test_the_same_seed_gives_the_same_image() -> None:
     model, image = network("resnet-small")
-    shape = tuple(image.shape)
+    shape = shape_of(image)
     first, again, other = (maximise_activation(model, "residual1", 3, shape, seed=seed, steps=6) for seed in (1, 1, 2))
     assert torch.equal(first.image, again.image) and first.after == again.after
     assert not torch.equal(first.image, other.image)
@@ -356,7 +372,7 @@ def test_the_same_seed_gives_the_same_image() -> None:
 
 def test_a_silent_filter_moves_nothing() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
-    nn.init.constant_(model[0].bias, -100)
+    nn.init.constant_(model.get_parameter("0.bias"), -100)
     found = maximise_activation(model, "1", 0, (1, 6, 6), steps=5)
     assert found.before == found.after == 0 and found.image.isfinite().all()
 
@@ -366,7 +382,7 @@ def test_a_silent_filter_moves_nothing() -> None:
 
 @pytest.mark.parametrize("layer", ["conv", "relu", "last"])
 @pytest.mark.parametrize("fails_at", [0, 1, 3])
-def test_everything_is_left_as_found(layer, fails_at) -> None:
+def test_everything_is_left_as_found(layer: str, fails_at: int) -> None:
     images, frozen = torch.randn(9, 2, 8, 8), np.random.default_rng(0).standard_normal((4, 2, 8, 8)).astype(np.float32)
     frozen.flags.writeable = False
     for look in (
@@ -385,11 +401,11 @@ def test_everything_is_left_as_found(layer, fails_at) -> None:
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_the_callers_gradient_mode_does_not_matter(mode) -> None:
+def test_the_callers_gradient_mode_does_not_matter(mode: Any) -> None:
     model, image = network("text")
-    wanted = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
+    wanted = maximise_activation(model, "conv2", 1, shape_of(image), steps=3)
     with mode(), preserve_state(model, image):
-        found = maximise_activation(model, "conv2", 1, tuple(image.shape), steps=3)
+        found = maximise_activation(model, "conv2", 1, shape_of(image), steps=3)
         examples = top_activating_examples(model, image[None], "conv2", [1])[1]
     assert torch.equal(found.image, wanted.image) and not found.image.requires_grad
     assert not examples[0].patch.requires_grad
@@ -404,11 +420,11 @@ def test_the_callers_gradient_mode_does_not_matter(mode) -> None:
         ("conv1", 1.5, "channel-range", "expected a whole number from 0 to 7, got 1.5"),
     ],
 )
-def test_layers_and_channels_that_do_not_fit(layer, channel, code, match) -> None:
+def test_layers_and_channels_that_do_not_fit(layer: str, channel: int, code: str, match: str) -> None:
     model, image = network("text")
     for look in (
         lambda: top_activating_examples(model, image[None], layer, [channel]),
-        lambda: maximise_activation(model, layer, channel, tuple(image.shape)),
+        lambda: maximise_activation(model, layer, channel, shape_of(image)),
     ):
         with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
             look()
@@ -438,7 +454,7 @@ def test_layers_and_channels_that_do_not_fit(layer, channel, code, match) -> Non
         (torch.zeros(2, 3, 28, 28), "model-module", "it fails on an image of 28x28x3"),
     ],
 )
-def test_images_that_do_not_fit(images, code, match) -> None:
+def test_images_that_do_not_fit(images: Any, code: str, match: str) -> None:
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         top_activating_examples(model, images, "conv2")
@@ -454,7 +470,7 @@ def test_layers_that_give_no_maps() -> None:
     with pytest.raises(UsageError, match="'idle' does not run for these images"):
         top_activating_examples(idle, torch.zeros(1, 1, 8, 8), "idle")
     broken = nn.Sequential(nn.Conv2d(1, 2, 3))
-    nn.init.constant_(broken[0].weight, math.nan)
+    nn.init.constant_(broken.get_parameter("0.weight"), math.nan)
     for look in (
         lambda: top_activating_examples(broken, pictures(2, side=6), "0"),
         lambda: maximise_activation(broken, "0", 0, (1, 6, 6), steps=2),
@@ -497,14 +513,15 @@ def test_settings_of_the_ascent_that_do_not_fit(settings: dict[str, Any], match:
 
 def test_top_and_batch_size_are_numbers() -> None:
     model, image = network("text")
-    for options in ({"top": 0}, {"batch_size": 0}):
+    wrong: list[dict[str, Any]] = [{"top": 0}, {"batch_size": 0}]
+    for options in wrong:
         with pytest.raises(UsageError, match="expected a whole number from 1"):
             top_activating_examples(model, image[None], "conv1", **options)
 
 
 def test_a_layer_without_gradient_cannot_be_grown() -> None:
     class Sign(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.detach().sign()
 
     with pytest.raises(UsageError, match="no gradient comes back from 0") as caught:
@@ -515,8 +532,9 @@ def test_a_layer_without_gradient_cannot_be_grown() -> None:
 def test_large_images_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default 64 at once, and of large images as many as suit the memory; the answers stay."""
     model = models.build("conv(4) relu conv(4) globalavg dense", (12, 12, 1), 2)
-    images, seen = pictures(80, side=12), []
-    model.conv1.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    seen: list[int] = []
+    images = pictures(80, side=12)
+    model.get_submodule("conv1").register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     whole = top_activating_examples(model, images, "conv2", top=3)
     assert max(seen) == 64
     budget = 6 * footprint(model, (1, 12, 12)).answering

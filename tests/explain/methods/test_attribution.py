@@ -1,6 +1,8 @@
 """Attributions against captum, the control against a trained network, and every method's manners."""
 
 import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from convoscope import data, models
 from convoscope.errors import UsageError
 from convoscope.explain.methods import attribution as room
 from convoscope.explain.methods.attribution import METHODS, attribute, question, shuffled, similarity
+from convoscope.explain.methods.attribution.by_gradient import Rule
+from tests.support.networks import sequence
 from tests.support.preserved import NETWORKS, awkward, network, preserve_state
 
 # In float64 both sides do the same sums in another order: 1e-10 of the largest value is thousands of roundings.
@@ -24,14 +28,18 @@ EXACT, ROUNDED = 1e-10, 1e-6
 
 SMALL = ("text", "resnet-small")
 
+Both = tuple[str, nn.Module, torch.Tensor]
+"""A network's name, the network and an image for it, both in float64."""
+
 
 @pytest.fixture(params=NETWORKS, scope="module")
-def both(request: pytest.FixtureRequest):
+def both(request: pytest.FixtureRequest) -> Both:
     model, image = network(request.param)
     return request.param, model.double(), image.double()
 
 
-def agree(ours, theirs, tolerance) -> None:
+def agree(ours: torch.Tensor | None, theirs: torch.Tensor, tolerance: float) -> None:
+    assert ours is not None
     theirs = theirs.detach()
     assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
     assert not ours.requires_grad
@@ -39,8 +47,8 @@ def agree(ours, theirs, tolerance) -> None:
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
-def softmax(model):
-    return lambda images: model(images).softmax(1)
+def softmax(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda images: torch.softmax(model(images), 1)
 
 
 CHOSEN = {"text": "relu2", "resnet-small": "relu5", "torchvision:resnet18": "layer4.1"}
@@ -49,8 +57,8 @@ INSIDE = {"text": "conv1", "resnet-small": "residual2.body.norm1", "torchvision:
 
 @pytest.mark.parametrize("target", [None, 2])
 @pytest.mark.parametrize("inside", [False, True])
-def test_grad_cam_agrees_with_captum(both, target, inside) -> None:
-    """RunInspection: layers that an activation follows, in resnet18 an in-place one."""
+def test_grad_cam_agrees_with_captum(both: Both, target: int | None, inside: bool) -> None:
+    """`inside`: layers that an activation follows, in resnet18 an in-place one."""
     name, model, image = both
     found = room.grad_cam(model, image, target, INSIDE[name] if inside else None)
     assert found.layer == (INSIDE if inside else CHOSEN)[name]
@@ -61,18 +69,18 @@ def test_grad_cam_agrees_with_captum(both, target, inside) -> None:
     agree(found.map, found.values[0], 0)
 
 
-def test_saliency_agrees_with_captum(both) -> None:
+def test_saliency_agrees_with_captum(both: Both) -> None:
     _, model, image = both
     found = room.saliency(model, image, 1)
     agree(found.values, Saliency(model).attribute(image[None].requires_grad_(), 1)[0], EXACT)
     assert torch.equal(found.map, found.values.max(0).values)
 
 
-def test_integrated_gradients_agree_with_captum(both) -> None:
+def test_integrated_gradients_agree_with_captum(both: Both) -> None:
     name, model, image = both
     baseline = torch.full_like(image, 0.3)
     witness = IntegratedGradients(model)
-    rules = ("gausslegendre", "riemann_left", "riemann_middle", "riemann_right")
+    rules: tuple[Rule, ...] = get_args(Rule)
     for rule in rules if name in SMALL else rules[:1]:
         found = room.integrated_gradients(model, image, 3, baseline, steps=9, rule=rule)
         values, missed = witness.attribute(
@@ -84,21 +92,23 @@ def test_integrated_gradients_agree_with_captum(both) -> None:
         assert found.completeness == pytest.approx(missed.item(), abs=ROUNDED * scale)
 
 
-def test_integrated_gradients_become_complete(both) -> None:
+def test_integrated_gradients_become_complete(both: Both) -> None:
     """With more steps the values sum to the score's rise, as they must; a linear network needs one step."""
     name, model, image = both
     if name in SMALL:
         few, many = (room.integrated_gradients(model, image, 0, steps=steps) for steps in (2, 300))
+        assert few.completeness is not None and many.completeness is not None
         assert abs(many.completeness) < min(abs(few.completeness), 0.01)
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(image.numel(), 3)).double()
+    last = nn.Linear(image.numel(), 3).double()
+    linear = nn.Sequential(nn.Flatten(), last)
     found = room.integrated_gradients(linear, image, 0, steps=1)
     assert found.completeness == pytest.approx(0, abs=1e-12)
-    assert torch.allclose(found.values, image * linear[1].weight[0].reshape(image.shape))
+    assert torch.allclose(found.values, image * last.weight[0].reshape(image.shape))
 
 
 @pytest.mark.parametrize("square", [False, True])
 @pytest.mark.parametrize("of", ["probability", "score"])
-def test_occlusion_agrees_with_captum(both, square, of) -> None:
+def test_occlusion_agrees_with_captum(both: Both, square: bool, of: Literal["probability", "score"]) -> None:
     """Windows that do not fit the image evenly: the last ones stick out."""
     _, model, image = both
     side = image.shape[1]
@@ -116,13 +126,13 @@ def test_occlusion_agrees_with_captum(both, square, of) -> None:
         perturbations_per_eval=8,
     )
     agree(found.map, witness[0, 0].double(), ROUNDED)
-    assert found.raw.shape == tuple(
+    assert found.raw is not None and found.raw.shape == tuple(
         math.ceil((n - w) / s) + 1 for n, w, s in zip(image.shape[1:], (high, wide), (down, right), strict=True)
     )
 
 
 @pytest.mark.parametrize(("side", "channels"), [((5, 5), 1), ((7, 6), 3)])
-def test_pixel_flips_agree_with_captum(side, channels) -> None:
+def test_pixel_flips_agree_with_captum(side: tuple[int, int], channels: int) -> None:
     torch.manual_seed(1)
     model = models.build("conv(6) relu flatten dense(8) relu dense", (*side, channels), 3).double().eval()
     image = torch.rand(channels, *side, dtype=torch.float64)
@@ -131,6 +141,7 @@ def test_pixel_flips_agree_with_captum(side, channels) -> None:
     mask = torch.arange(math.prod(side)).reshape(1, 1, *side).expand(1, channels, *side)
     witness = FeatureAblation(softmax(model)).attribute(image[None], opposite[None], found.target, feature_mask=mask)
     agree(found.map, witness[0, 0], EXACT)
+    assert found.answers is not None and found.changes is not None
     for y in range(side[0]):
         for x in range(side[1]):
             flipped = image.clone()
@@ -146,7 +157,7 @@ def test_single_precision_agrees_too() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_result_names_what_it_is_about(method) -> None:
+def test_the_result_names_what_it_is_about(method: str) -> None:
     model, image = network("text")
     with torch.no_grad():
         scores = model(image[None])[0]
@@ -160,7 +171,7 @@ def test_the_result_names_what_it_is_about(method) -> None:
 
 
 @pytest.mark.parametrize("logit", [0.5, -2.0])
-def test_one_output_for_two_classes(logit) -> None:
+def test_one_output_for_two_classes(logit: float) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * 36, 1))
     image = torch.rand(1, 6, 6)
     with torch.no_grad():
@@ -186,7 +197,7 @@ def test_labels_bring_their_own_probabilities() -> None:
         wanted = model(image[None]).sigmoid()[0, 1].item()
         grey = model(torch.zeros_like(image)[None]).sigmoid()[0, 1].item()
     assert found.probability == pytest.approx(wanted)
-    assert covered.raw.item() == pytest.approx(wanted - grey, abs=1e-6)
+    assert covered.raw is not None and covered.raw.item() == pytest.approx(wanted - grey, abs=1e-6)
 
 
 # --- the layer of grad_cam ---
@@ -201,9 +212,10 @@ class Plain(nn.Module):
         self.pool, self.relu = nn.MaxPool2d(2), nn.ReLU(inplace=True)
         self.fc1, self.fc2 = nn.Linear(6 * 25, 8), nn.Linear(8, 3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.pool(self.relu(self.conv2(self.relu(self.conv1(x)))))
-        return self.fc2(self.relu(self.fc1(F.dropout(x, 0.5, self.training).flatten(1)[:, :150])))
+        scores: torch.Tensor = self.fc2(self.relu(self.fc1(F.dropout(x, 0.5, self.training).flatten(1)[:, :150])))
+        return scores
 
 
 class ChannelsLast(nn.Module):
@@ -211,9 +223,10 @@ class ChannelsLast(nn.Module):
         super().__init__()
         self.stem, self.mix, self.head = nn.Conv2d(1, 32, 4, stride=4), nn.Linear(32, 32), nn.Linear(32, 3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.mix(self.stem(x).permute(0, 2, 3, 1))
-        return self.head(x.mean((1, 2)))
+        scores: torch.Tensor = self.head(x.mean((1, 2)))
+        return scores
 
 
 @pytest.mark.parametrize(
@@ -232,14 +245,14 @@ class ChannelsLast(nn.Module):
         (ChannelsLast(), (32, 32, 1), "stem"),
     ],
 )
-def test_the_chosen_layer(model, size, layer) -> None:
+def test_the_chosen_layer(model: nn.Module, size: Any, layer: str) -> None:
     torch.manual_seed(0)
     built = models.build(model, size, 3)
     image = torch.randn(size[2], *size[:2])
     found = room.grad_cam(built, image)
     assert found.layer == layer
     assert torch.equal(room.grad_cam(built, image, layer=layer).map, found.map)
-    assert found.map.shape == size[:2] and found.raw.numel() > 1
+    assert found.map.shape == size[:2] and found.raw is not None and found.raw.numel() > 1
 
 
 def test_a_layer_that_runs_several_times_counts_by_its_last_run_with_maps() -> None:
@@ -256,8 +269,8 @@ def test_a_layer_that_runs_several_times_counts_by_its_last_run_with_maps() -> N
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=30), st.integers(0, 1000))
-def test_similarity_is_spearmans(first, seed) -> None:
-    first = np.array(first, float)
+def test_similarity_is_spearmans(numbers: list[int], seed: int) -> None:
+    first = np.array(numbers, float)
     second = np.random.default_rng(seed).integers(-4, 5, len(first)).astype(float)
     ours = similarity(torch.tensor(first), torch.tensor(second))
     if len(set(abs(first))) == 1 or len(set(abs(second))) == 1:
@@ -292,15 +305,15 @@ def test_shuffling_keeps_each_tensors_numbers_and_moves_them() -> None:
 
 
 def test_shared_weights_stay_shared() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    model[1].weight = model[0].weight
-    mixed = shuffled(model)
-    assert mixed[0].weight is mixed[1].weight and mixed[0].weight is not model[0].weight
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    mixed = dict(shuffled(nn.Sequential(first, second)).named_parameters(remove_duplicate=False))
+    assert mixed["0.weight"] is mixed["1.weight"] and mixed["0.weight"] is not first.weight
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """A small network that tells apples from three other things, and drawings it has not seen."""
+def trained() -> tuple[nn.Module, torch.Tensor]:
+    """A small network that has learned apples and three other things, and drawings it has not seen."""
     dataset = data.load("builtin:drawings/apple,fish,tree,star")
     prepared = data.prepare(dataset, data.suggest_format(dataset)[0])
     images = torch.from_numpy(np.array(prepared.pixels)).permute(0, 3, 1, 2).float() / 255
@@ -325,15 +338,15 @@ def trained():
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "saliency", "integrated_gradients"])
-def test_what_a_network_has_learned_changes_its_maps(trained, method) -> None:
+def test_what_a_network_has_learned_changes_its_maps(trained: tuple[nn.Module, torch.Tensor], method: str) -> None:
     """The maps of a trained network and those of the same weights in disorder; two runs of one network agree."""
     model, images = trained
     twin = shuffled(model, 1)
     found = [attribute(method, model, image, control=twin) for image in images]
-    figures = [result.similarity for result in found if not math.isnan(result.similarity)]
+    figures = [each for each in (result.similarity for result in found) if each is not None and not math.isnan(each)]
     assert len(figures) > len(images) / 2
     assert np.mean(figures) < 0.5  # 0.10, 0.07 and 0.32 when this was written
-    assert all(result.control.target == result.target for result in found)
+    assert all(result.control is not None and result.control.target == result.target for result in found)
     again = attribute(method, model, images[0], control=model)
     assert again.similarity == pytest.approx(1)
 
@@ -345,7 +358,7 @@ def test_a_map_that_means_nothing_is_seen_to_mean_nothing() -> None:
         nn.init.constant_(parameter, 0.1)
     image = torch.rand(1, 6, 6)
     for method in ("saliency", "integrated_gradients", "occlusion"):
-        options = {"of": "score"} if method == "occlusion" else {}
+        options: dict[str, Any] = {"of": "score"} if method == "occlusion" else {}
         assert attribute(method, model, image, **options).similarity == pytest.approx(1)
 
 
@@ -353,7 +366,7 @@ def test_the_control_asks_the_same_question() -> None:
     model, image = network("resnet-small")
     found = attribute("grad_cam", model, image, 2, seed=7)
     wanted = room.grad_cam(shuffled(model, 7), image, 2, found.layer)
-    assert (found.control.target, found.control.layer) == (2, "relu5")
+    assert found.control is not None and (found.control.target, found.control.layer) == (2, "relu5")
     assert torch.equal(found.control.map, wanted.map)
     assert found.similarity == similarity(found.map, wanted.map)
 
@@ -361,7 +374,7 @@ def test_the_control_asks_the_same_question() -> None:
 def test_no_control_where_the_shuffled_scores_overflow() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 2))
     twin = shuffled(model)
-    nn.init.constant_(twin[2].weight, math.inf)
+    nn.init.constant_(twin.get_parameter("2.weight"), math.inf)
     found = attribute("saliency", model, torch.rand(1, 2, 2), control=twin)
     assert (found.control, found.similarity) == (None, None)
 
@@ -374,7 +387,7 @@ OPTIONS = {"occlusion": {"window": 3, "stride": 2}, "integrated_gradients": {"st
 
 @pytest.mark.parametrize("fails_at", [0, 1, 2, 3])
 @pytest.mark.parametrize("method", METHODS)
-def test_everything_is_left_as_found(method, fails_at, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_left_as_found(method: str, fails_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a run fails in the middle: the first, or one of the later batches."""
     monkeypatch.setattr(question, "_MOST_AT_ONCE", 2)
     model = awkward(fails_at)
@@ -389,10 +402,11 @@ def test_everything_is_left_as_found(method, fails_at, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_network_that_changes_its_input_in_place_is_answered_all_the_same(method) -> None:
+def test_a_network_that_changes_its_input_in_place_is_answered_all_the_same(method: str) -> None:
     torch.manual_seed(0)
-    layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 16, 2)]
-    nn.init.uniform_(layers[3].weight)
+    last = nn.Linear(3 * 16, 2)
+    layers = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), last]
+    nn.init.uniform_(last.weight)
     image = torch.randn(1, 6, 6)
     careful, careless = (
         attribute(method, nn.Sequential(nn.ReLU(inplace=inplace), *layers), image, 1, control=False)
@@ -402,7 +416,7 @@ def test_a_network_that_changes_its_input_in_place_is_answered_all_the_same(meth
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_callers_gradient_mode_does_not_matter(method) -> None:
+def test_the_callers_gradient_mode_does_not_matter(method: str) -> None:
     model, image = network("text")
     wanted = attribute(method, model, image, 1)
     for mode in (torch.no_grad, torch.inference_mode):
@@ -413,7 +427,7 @@ def test_the_callers_gradient_mode_does_not_matter(method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_image_that_asks_for_gradients_gets_none(method) -> None:
+def test_an_image_that_asks_for_gradients_gets_none(method: str) -> None:
     model, image = network("text")
     image.requires_grad_()
     with preserve_state(model, image):
@@ -422,7 +436,7 @@ def test_an_image_that_asks_for_gradients_gets_none(method) -> None:
 
 
 @pytest.mark.parametrize("method", ["occlusion", "pixel_flips", "integrated_gradients"])
-def test_the_size_of_a_batch_changes_nothing(method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_batch_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, image = network("text")
     model, image = model.double(), image.double()
     wanted = attribute(method, model, image, control=False)
@@ -466,7 +480,7 @@ def test_training_noise_is_off() -> None:
         (torch.zeros(1, 28, 28), True, "target-range", "expected a whole number from 0 to 4, got True"),
     ],
 )
-def test_images_and_targets_that_do_not_fit(method, image, target, code, match) -> None:
+def test_images_and_targets_that_do_not_fit(method: str, image: Any, target: int | None, code: str, match: str) -> None:
     model, _ = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         attribute(method, model, image, target)
@@ -474,27 +488,28 @@ def test_images_and_targets_that_do_not_fit(method, image, target, code, match) 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_networks_that_do_not_fit(method) -> None:
+def test_networks_that_do_not_fit(method: str) -> None:
     image = torch.rand(1, 8, 8)
     maps = nn.Sequential(nn.Conv2d(1, 2, 3))
     with pytest.raises(UsageError, match=r"expected raw scores \(\d+, K\), got shape \(\d+, 2, 6, 6\)"):
         attribute(method, maps, image)
     broken = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
-    nn.init.constant_(broken[2].weight, math.nan)
+    nn.init.constant_(broken.get_parameter("2.weight"), math.nan)
     with pytest.raises(UsageError, match="its scores are not finite") as caught:
         attribute(method, broken, image)
     assert caught.value.code == "scores-not-finite"
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "saliency", "integrated_gradients"])
-def test_a_network_without_gradient(method) -> None:
+def test_a_network_without_gradient(method: str) -> None:
     class Steps(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(1, 2, 3)
 
-        def forward(self, x):
-            return self.conv(x).detach().sign().sum((2, 3))
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = self.conv(x)
+            return maps.detach().sign().sum((2, 3))
 
     model, image = Steps(), torch.rand(1, 6, 6)
     with pytest.raises(UsageError, match="no gradient comes back from the score") as caught, preserve_state(model):
@@ -511,7 +526,7 @@ def test_a_network_without_gradient(method) -> None:
         ("dense1", "layer-map", r"of more than one cell; 'dense1' gives \(1, 32\)", "leave the layer out"),
     ],
 )
-def test_layers_that_do_not_fit(layer, code, match, hint) -> None:
+def test_layers_that_do_not_fit(layer: str, code: str, match: str, hint: str) -> None:
     model, image = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
         attribute("grad_cam", model, image, layer=layer)
@@ -545,7 +560,7 @@ def test_networks_without_a_layer_for_grad_cam() -> None:
         ("integrated_gradients", {"rule": "simpson"}, "rule-unknown", "expected one of gausslegendre, riemann_left"),
     ],
 )
-def test_options_that_do_not_fit(method, options, code, match) -> None:
+def test_options_that_do_not_fit(method: str, options: dict[str, Any], code: str, match: str) -> None:
     model, image = network("text")
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model, image):
         attribute(method, model, image, **options)
@@ -568,9 +583,12 @@ def test_a_network_that_cannot_be_copied_goes_without_control() -> None:
 
 
 @pytest.mark.parametrize("method", ["occlusion", "pixel_flips", "integrated_gradients"])
-def test_where_the_network_takes_much_memory_fewer_copies_go_at_once(method, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = models.build("conv(8) relu globalavg dense", (8, 8, 2), 3)
-    image, seen = torch.randn(2, 8, 8), []
+def test_where_the_network_takes_much_memory_fewer_copies_go_at_once(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = sequence("conv(8) relu globalavg dense", (8, 8, 2), 3)
+    seen: list[int] = []
+    image = torch.randn(2, 8, 8)
     model[0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     whole = METHODS[method].function(model, image)
     most = max(seen)

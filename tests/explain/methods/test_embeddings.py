@@ -2,6 +2,8 @@
 
 import sys
 import types
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ LAST = {"text": "dense2", "resnet-small": "dense1", "torchvision:resnet18": "fc"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_vectors_are_what_the_last_layer_takes(name) -> None:
+def test_the_vectors_are_what_the_last_layer_takes(name: str) -> None:
     model, image = network(name)
     images = torch.randn(7, *image.shape)
     found = embeddings(model, images, batch_size=3)
@@ -47,9 +49,9 @@ class Backwards(nn.Module):
         self.a, self.b = nn.Linear(6, 3), nn.Conv2d(1, 6, 3)
         self.classifier = nn.Linear(6, 3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = self.b(x).mean((2, 3))
-        scores = self.a(features)
+        scores: torch.Tensor = self.a(features)
         features.zero_()  # what runs later must not change what was found
         return scores
 
@@ -72,7 +74,7 @@ def test_the_last_layer_is_the_one_that_runs_last() -> None:
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), (8, 8, 1), "1", 64),
     ],
 )
-def test_classifiers_of_all_kinds(model, size, layer, length) -> None:
+def test_classifiers_of_all_kinds(model: nn.Module, size: Any, layer: str, length: int) -> None:
     """A convolution as the classifier: its maps, flattened."""
     torch.manual_seed(0)
     if layer is None:
@@ -83,7 +85,7 @@ def test_classifiers_of_all_kinds(model, size, layer, length) -> None:
 
 
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
-def test_everything_is_left_as_found(fails_at) -> None:
+def test_everything_is_left_as_found(fails_at: int) -> None:
     model, images = awkward(fails_at), torch.randn(5, 2, 8, 8)
     with preserve_state(model, images):
         if fails_at:
@@ -104,14 +106,14 @@ def test_everything_is_left_as_found(fails_at) -> None:
         (nn.Linear(3, 2), torch.zeros(2, 1, 4, 4), "model-module", "it fails on an image of 4x4x1"),
     ],
 )
-def test_what_does_not_fit(model, images, code, match) -> None:
+def test_what_does_not_fit(model: nn.Module, images: Any, code: str, match: str) -> None:
     with pytest.raises(UsageError, match=match) as caught, preserve_state(model):
         embeddings(model, images)
     assert caught.value.code == code
 
 
 @given(st.integers(0, 1000), st.integers(3, 20), st.integers(2, 12), st.integers(1, 2))
-def test_pca_is_scikit_learns(seed, rows, columns, dimensions) -> None:
+def test_pca_is_scikit_learns(seed: int, rows: int, columns: int, dimensions: int) -> None:
     """Including the signs: both let the largest number of an axis be positive."""
     vectors = np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
     vectors *= np.arange(1, columns + 1, dtype=np.float32)  # axes of unequal variance, so that their order is sure
@@ -138,7 +140,7 @@ def test_pca_with_too_little_to_go_by() -> None:
 
 
 @pytest.mark.parametrize("project", [pca, umap])
-def test_vectors_that_do_not_fit(project) -> None:
+def test_vectors_that_do_not_fit(project: Callable[..., object]) -> None:
     for vectors, match, code in (
         (torch.zeros(3), r"expected shape \(N, D\), got \(3,\)", "vectors-shape"),
         (torch.zeros(0, 3), r"got \(0, 3\)", "vectors-shape"),
@@ -160,10 +162,10 @@ def test_umap_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_umap_gets_the_seed_and_no_more_neighbours_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stand:
-        def __init__(self, **options) -> None:
+        def __init__(self, **options: int) -> None:
             self.options = options
 
-        def fit_transform(self, vectors):
+        def fit_transform(self, vectors: Any) -> Any:
             assert self.options == {"n_components": 3, "n_neighbors": 4, "random_state": 6, "n_jobs": 1}
             return vectors[:, :3] * 2
 

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,24 +13,34 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 from PIL import Image
 
 from convoscope.errors import UsageError
 from convoscope.explain import border_cells, convolve, filters, output_size, output_size_text, pool
+from convoscope.explain.methods.kernels import Border, PoolKind
 from convoscope.models import KERNELS, build, kernel_text
+from tests.support.networks import sequence
 
-PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
-borders = st.sampled_from(["none", *PAD_MODES])
+PAD_MODES: dict[Border, Literal["constant", "reflect", "edge"]] = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+}
+BORDERS: list[Border] = ["none", *PAD_MODES]
+borders = st.sampled_from(BORDERS)
 sides = st.integers(1, 9)
+Floats = NDArray[np.float64]
+Pair = tuple[int, int]
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-def whole_numbers(shape):
+def whole_numbers(shape: tuple[int, ...]) -> st.SearchStrategy[Floats]:
     """Float64 arrays of whole numbers, on which sums are exact in every order."""
     return arrays.arrays(np.float64, shape, elements=st.integers(-99, 99).map(float))
 
 
-def looped(image, kernel, border, stride, dilation):
+def looped(image: Floats, kernel: Floats, border: Border, stride: Pair, dilation: Pair) -> Floats:
     """The definition, cell by cell, for `(H, W, C)` and `(h, w, C)`; each channel by itself."""
     if border != "none":
         cells = [
@@ -45,7 +57,7 @@ def looped(image, kernel, border, stride, dilation):
     return result
 
 
-def drawn_case(data):
+def drawn_case(data: st.DataObject) -> tuple[Floats, Floats, Border, Pair, Pair]:
     """Image `(H, W, C)`, kernel `(h, w)`, border, stride and dilation that fit together."""
     shape, size = (data.draw(sides), data.draw(sides)), data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     border, stride, dilation = data.draw(borders), data.draw(pairs), data.draw(pairs)
@@ -57,7 +69,7 @@ def drawn_case(data):
 
 
 @given(st.data())
-def test_each_channel_by_itself_equals_a_plain_loop(data) -> None:
+def test_each_channel_by_itself_equals_a_plain_loop(data: st.DataObject) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     made = convolve(image, kernel, border=border, stride=stride, dilation=dilation)
     np.testing.assert_array_equal(made, looped(image, kernel, border, stride, dilation))
@@ -66,7 +78,7 @@ def test_each_channel_by_itself_equals_a_plain_loop(data) -> None:
 
 
 @given(st.data())
-def test_a_full_filter_is_the_sum_over_the_channels(data) -> None:
+def test_a_full_filter_is_the_sum_over_the_channels(data: st.DataObject) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     full = data.draw(whole_numbers((*kernel.shape, image.shape[2])))
     made = convolve(image, full, border=border, stride=stride, dilation=dilation)
@@ -74,7 +86,7 @@ def test_a_full_filter_is_the_sum_over_the_channels(data) -> None:
 
 
 @given(st.data())
-def test_it_equals_scipy(data) -> None:
+def test_it_equals_scipy(data: st.DataObject) -> None:
     image, kernel, border, _, dilation = drawn_case(data)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=True)]
     spread = np.zeros(reach)
@@ -90,7 +102,7 @@ def test_it_equals_scipy(data) -> None:
 
 
 @given(st.data())
-def test_it_equals_the_convolution_of_a_model(data) -> None:
+def test_it_equals_the_convolution_of_a_model(data: st.DataObject) -> None:
     image, kernel, border, stride, dilation = drawn_case(data)
     filters_given = data.draw(whole_numbers((2, image.shape[2], *kernel.shape)))
     padding = "valid" if border == "none" else "same"
@@ -98,23 +110,23 @@ def test_it_equals_the_convolution_of_a_model(data) -> None:
         f"conv(2, {kernel.shape[0]}x{kernel.shape[1]}, stride={stride[0]}x{stride[1]}, padding={padding}, bias=false, "
         f"border={'zeros' if border == 'none' else border}, dilation={dilation[0]}x{dilation[1]}) flatten dense"
     )
-    network = build(text, image.shape, 1)[:-2].double()
+    network = sequence(text, (image.shape[0], image.shape[1], image.shape[2]), 1)[:-2].double()
     with torch.no_grad():
-        network.conv1.weight.copy_(torch.from_numpy(filters_given))
+        network.get_parameter("conv1.weight").copy_(torch.from_numpy(filters_given))
         made = network(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
     for number, learned in enumerate(filters(network, "conv1")):
         by_hand = convolve(image, learned.transpose(1, 2, 0), border=border, stride=stride, dilation=dilation)
         np.testing.assert_array_equal(by_hand, made[number])
 
 
-@pytest.mark.parametrize("border", ["none", *PAD_MODES])
+@pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_named_kernel_is_the_layer_of_that_name(name, border) -> None:
+def test_a_named_kernel_is_the_layer_of_that_name(name: str, border: Border) -> None:
     padding, cells = ("valid", "zeros") if border == "none" else ("same", border)
     text = f"kernel({name}, padding={padding}, border={cells}, stride=2) flatten dense"
-    network = build(text, (9, 8, 3), 1)[:-2]
+    network = sequence(text, (9, 8, 3), 1)[:-2]
     image = torch.randint(0, 256, (9, 8, 3)).float()
-    made = network(image.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    made = network(image.permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(convolve(image, name, border=border, stride=2), made, rtol=1e-5, atol=1e-4)
 
 
@@ -163,22 +175,23 @@ def test_zeros_around_the_image() -> None:
 
 
 @given(st.data())
-def test_pooling_equals_a_plain_loop(data) -> None:
+def test_pooling_equals_a_plain_loop(data: st.DataObject) -> None:
     image = data.draw(whole_numbers((data.draw(sides), data.draw(sides), data.draw(st.integers(1, 2)))))
-    size = tuple(data.draw(st.integers(1, side)) for side in image.shape[:2])
+    size = (data.draw(st.integers(1, image.shape[0])), data.draw(st.integers(1, image.shape[1])))
     stride = data.draw(st.one_of(st.none(), pairs))
     step = stride or size
-    kind, reduce = data.draw(st.sampled_from([("max", np.max), ("mean", np.mean), ("sum", np.sum)]))
+    kinds: dict[PoolKind, Callable[..., Any]] = {"max": np.max, "mean": np.mean, "sum": np.sum}
+    kind = data.draw(st.sampled_from(list(kinds)))
     made = pool(image, kind, size, stride)
     rows, columns = (range(0, n - k + 1, s) for n, k, s in zip(image.shape, size, step, strict=False))
-    expected = [[reduce(image[y : y + size[0], x : x + size[1]], axis=(0, 1)) for x in columns] for y in rows]
+    expected = [[kinds[kind](image[y : y + size[0], x : x + size[1]], axis=(0, 1)) for x in columns] for y in rows]
     # The mean of whole numbers is one division; numpy's may be one rounding away.
     np.testing.assert_allclose(made, expected, rtol=1e-15)
     np.testing.assert_array_equal(pool(image[:, :, 0], kind, size, stride), made[:, :, 0])
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
-def test_output_size_counts_the_places(size, kernel, stride, dilation, padding) -> None:
+def test_output_size_counts_the_places(size: int, kernel: int, stride: int, dilation: int, padding: int) -> None:
     reach = (kernel - 1) * dilation + 1
     places = len(range(0, size + 2 * padding - reach + 1, stride))
     if not places:
@@ -205,7 +218,7 @@ def test_the_sentences() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i4", "u4", "i8", "f2", "f4", "f8", ">f4"])
-def test_every_real_dtype_gives_float64(dtype) -> None:
+def test_every_real_dtype_gives_float64(dtype: Any) -> None:
     image = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]).astype(dtype)
     before = image.copy()
     made = convolve(image, [[1, -3], [2, 5]])
@@ -237,7 +250,7 @@ def test_a_kernel_of_the_table_is_taken() -> None:
     ("mode", "shape"),
     [("L", (4, 5)), ("1", (4, 5)), ("RGB", (4, 5, 3)), ("F", (4, 5)), ("I", (4, 5)), ("I;16", (4, 5)), ("LA", (4, 5))],
 )
-def test_pillow_images(mode, shape) -> None:
+def test_pillow_images(mode: Any, shape: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 2, (4, 5), dtype=np.uint8) * 255
     picture = Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(pixels.astype(np.uint16))
     made = convolve(picture, "identity", border="zeros")
@@ -269,9 +282,9 @@ def test_filters_of_a_network() -> None:
     network = build("conv(5, 2x3) relu residual(conv(5)) kernel(blur) conv(4, groups=1) flatten dense", (8, 8, 3), 2)
     made = filters(network, "conv1")
     assert made.shape == (5, 3, 2, 3) and made.dtype == np.float32
-    np.testing.assert_array_equal(made, network.conv1.weight.detach().numpy())
+    np.testing.assert_array_equal(made, network.get_parameter("conv1.weight").detach().numpy())
     made[:] = 0  # a copy
-    assert network.conv1.weight.abs().sum() > 0
+    assert network.get_parameter("conv1.weight").abs().sum() > 0
     assert filters(network, "residual1.body.conv1").shape == (5, 5, 3, 3)
     assert filters(network, "kernel1").shape == (5, 1, 3, 3)
     assert filters(network.bfloat16(), "conv2").dtype == np.float32
@@ -280,9 +293,9 @@ def test_filters_of_a_network() -> None:
 
 def test_a_learned_filter_goes_into_a_model_as_text() -> None:
     torch.manual_seed(0)
-    network = build("conv(3, 2x3, bias=false, border=replicate) flatten dense", (6, 7, 1), 2)
+    network = sequence("conv(3, 2x3, bias=false, border=replicate) flatten dense", (6, 7, 1), 2)
     kernel = filters(network, "conv1")[1, 0]
-    again = build(f"{kernel_text(kernel)[:-1]}, border=replicate) flatten dense", (6, 7, 1), 2)
+    again = sequence(f"{kernel_text(kernel)[:-1]}, border=replicate) flatten dense", (6, 7, 1), 2)
     image = torch.randn(1, 1, 6, 7)
     torch.testing.assert_close(again[:-2](image)[0, 0], network[:-2](image)[0, 1])
     assert np.array_equal(filters(again, "kernel1")[0, 0][:2], kernel) or np.array_equal(
@@ -300,7 +313,7 @@ def test_a_learned_filter_goes_into_a_model_as_text() -> None:
         ("", "but the network itself is a Network", "convolutions: conv1", "layer-without-filters"),
     ],
 )
-def test_a_layer_without_filters_is_refused(layer, message, hint, code) -> None:
+def test_a_layer_without_filters_is_refused(layer: str, message: str, hint: str, code: str) -> None:
     network = build("conv(2) relu residual(conv(2)) conv(3) flatten dense", (8, 8, 1), 2)
     with pytest.raises(UsageError) as caught:
         filters(network, layer)
@@ -351,7 +364,7 @@ NAN = np.array([[0, np.nan], [0, 0]])
         ((IMAGE, "blur"), {"dilation": True}, "dilation: expected a whole number from 1, got True", "bad-dilation"),
     ],
 )  # fmt: skip
-def test_what_convolve_refuses(arguments, options, message, code) -> None:
+def test_what_convolve_refuses(arguments: Any, options: dict[str, Any], message: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         convolve(*arguments, **options)
     assert message in str(caught.value) and caught.value.code == code
@@ -368,7 +381,7 @@ def test_what_convolve_refuses(arguments, options, message, code) -> None:
         ((np.zeros(4), "max"), "image: expected shape (H, W) or (H, W, C), none of them 0, got (4,)", "image-shape"),
     ],
 )
-def test_what_pool_refuses(arguments, message, code) -> None:
+def test_what_pool_refuses(arguments: Any, message: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         pool(*arguments)
     assert message in str(caught.value) and caught.value.code == code
@@ -378,7 +391,7 @@ def test_what_pool_refuses(arguments, message, code) -> None:
     ("arguments", "code"),
     [((0, 3), "bad-size"), ((6, 0), "bad-kernel"), ((6, 3, 0), "bad-stride"), ((6, 3, 1, 0), "bad-dilation"), ((6, 3, 1, 1, -1), "bad-padding")],
 )  # fmt: skip
-def test_what_output_size_refuses(arguments, code) -> None:
+def test_what_output_size_refuses(arguments: Any, code: str) -> None:
     for function in (output_size, output_size_text):
         with pytest.raises(UsageError, match="expected a whole number from") as caught:
             function(*arguments)

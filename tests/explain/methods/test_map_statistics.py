@@ -1,5 +1,7 @@
 """The statistics of maps against plain NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from convoscope.explain import map_statistics
     ),
     st.integers(1, 40),
 )
-def test_each_map_against_numpy(maps, bins) -> None:
+def test_each_map_against_numpy(maps: Any, bins: int) -> None:
     found = map_statistics(maps, bins=bins)
     assert len(found) == len(maps)
     for one, values in zip(found, maps, strict=True):
@@ -53,7 +55,7 @@ def test_a_constant_and_a_vector() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 2), (2, 2), (1, 2, 2, 2)])
-def test_other_shapes(shape) -> None:
+def test_other_shapes(shape: Any) -> None:
     with pytest.raises(UsageError, match=r"expected numbers \(channels, height, width\)") as caught:
         map_statistics(np.zeros(shape))
     assert caught.value.code == "map-shape"

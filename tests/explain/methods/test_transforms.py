@@ -1,8 +1,13 @@
 """One image's scores while it moves: the same images, and the same answers, as the invariance curves."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from convoscope import geometry
 from convoscope.errors import UsageError
@@ -10,27 +15,31 @@ from convoscope.evaluation import invariance
 from convoscope.explain.methods.transforms import transform_sensitivity
 from tests.support.preserved import network, preserve_state
 
+Pixels = NDArray[np.uint8]
+Numbers = NDArray[np.floating[Any]]
 
-def picture(height, width, channels, seed=0):
+
+def picture(height: int, width: int, channels: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def answers(model):
-    def scores(pixels):
+def answers(model: nn.Module) -> Callable[[Pixels], Numbers]:
+    def scores(pixels: Pixels) -> Numbers:
         with torch.no_grad():
-            return model(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).softmax(1).numpy()
+            found: Numbers = model(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).softmax(1).numpy()
+            return found
 
     return scores
 
 
-def mean_colour(pixels):
-    """Two numbers for each image that tell any two of them apart."""
+def mean_colour(pixels: Pixels) -> Numbers:
+    """Two numbers for each image that differ between any two of them."""
     places = np.arange(pixels[0].size).reshape(pixels[0].shape)
     return np.stack([(pixels * places).mean((1, 2, 3)), pixels.astype(float).mean((1, 2, 3))], 1)
 
 
 @pytest.mark.parametrize("size", [(28, 28, 1), (9, 14, 3)])
-def test_each_row_belongs_to_its_place(size) -> None:
+def test_each_row_belongs_to_its_place(size: Any) -> None:
     image = picture(*size)
     before = image.copy()
     found = transform_sensitivity(mean_colour, image)
@@ -88,10 +97,10 @@ def test_points_of_ones_own() -> None:
     assert found.turned.shape == (0, 2)
 
 
-def test_a_judge_that_changes_its_images_changes_only_its_own() -> None:
+def test_a_function_that_changes_its_images_changes_only_its_own() -> None:
     image = picture(6, 6, 1)
 
-    def careless(pixels):
+    def careless(pixels: Pixels) -> Numbers:
         pixels[:] = 0
         return np.zeros((len(pixels), 2))
 
@@ -109,7 +118,7 @@ def test_a_judge_that_changes_its_images_changes_only_its_own() -> None:
         (np.zeros((0, 6, 1), np.uint8), r"shape \(0, 6, 1\)"),
     ],
 )
-def test_images_that_do_not_fit(image, match) -> None:
+def test_images_that_do_not_fit(image: Any, match: str) -> None:
     with pytest.raises(UsageError, match=match) as caught:
         transform_sensitivity(mean_colour, image)
     assert caught.value.code == "image-shape"
@@ -123,7 +132,7 @@ def test_images_that_do_not_fit(image, match) -> None:
         (lambda pixels: np.zeros((len(pixels), len(pixels))), r"expected \(3, 1\) numbers .* got \(3, 3\)"),
     ],
 )
-def test_scores_that_do_not_fit(scores, match) -> None:
+def test_scores_that_do_not_fit(scores: Callable[[Pixels], Numbers], match: str) -> None:
     with pytest.raises(UsageError, match=match) as caught:
         transform_sensitivity(scores, picture(4, 4, 1))
     assert caught.value.code == "scores-shape"
@@ -132,7 +141,7 @@ def test_scores_that_do_not_fit(scores, match) -> None:
 def test_places_that_would_take_much_memory_are_asked_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def scores(pixels):
+    def scores(pixels: Pixels) -> Numbers:
         asked.append(len(pixels))
         return mean_colour(pixels)
 

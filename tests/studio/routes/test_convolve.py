@@ -184,7 +184,7 @@ SOBEL = {"kind": "convolve", "kernel": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]}
     ("step", "code", "message"),
     [
         ({"kind": "convolve", "kernel": [[1] * 5] * 5}, "kernel-too-large", "a kernel of 5x5 does not fit into an image of 4x4"),
-        ({**SOBEL, "dilation": 2}, "kernel-too-large", "a kernel of 3x3, spread over 5x5, does not fit into an image of 4x4"),
+        ({**SOBEL, "dilation": 2}, "kernel-too-large", "a kernel of 3x3, dilated to 5x5, does not fit into an image of 4x4"),
         ({"kind": "convolve", "kernel": [[1] * 9], "border": "reflect"}, "border-too-wide", "a reflected border of 4 needs a larger image than 4x4"),
         ({"kind": "convolve", "kernel": [[1] * 16]}, "kernel-over-limit", "expected a kernel of at most 15x15; received 1x16"),
         ({"kind": "convolve", "kernel": [[1]] * 16}, "kernel-over-limit", "expected a kernel of at most 15x15; received 16x1"),

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...errors import UsageError, printable
 from ...free_memory import ran_out
-from ...models.footprint import footprint
+from ...models import eval_mode, footprint
 from ...suggestions import the_nearest
 
 
@@ -23,7 +23,6 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 
     On the way out modes, buffers, random state and torch's switches are as before.
     """
-    modes = {part: part.training for part in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     before = [
         (part, name, buffer, buffer.detach().clone())
@@ -33,8 +32,8 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     ]
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
-        model.eval()
         with (
+            eval_mode(model),
             torch.random.fork_rng(),
             sdpa_kernel(SDPBackend.MATH),
             torch.inference_mode(False),
@@ -43,8 +42,6 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for part, training in modes.items():
-            part.training = training
         for part, name, buffer, value in before:
             part._buffers[name] = buffer
             # Only what did change: writing would spoil a graph that the caller has not yet gone back through.

@@ -22,8 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError
 from ...models.network import Parallel, Residual
+from ...training import Normalisation
 from .forward import preserve_state, run
-from .records import IMAGE, PIXELS, Normalisation, Recording, Ref, Step
+from .records import IMAGE, PIXELS, Recording, Ref, Step
 
 _SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
 """Operations that give the same numbers in the same places: no steps of their own."""
@@ -72,7 +73,12 @@ _KINDS = {
 
 
 def record(
-    model: nn.Module, image: Tensor, *, normalisation: Normalisation | None = None, classes: Sequence[str] = ()
+    model: nn.Module,
+    image: Tensor,
+    *,
+    pixels: Tensor | None = None,
+    normalisation: Normalisation | None = None,
+    classes: Sequence[str] = (),
 ) -> Recording:
     """One image's steps through a network in eval mode; see `trace`, which adds what people look at.
 
@@ -89,8 +95,8 @@ def record(
     watcher = _Watcher(model)
     with preserve_state(model), torch.no_grad():
         image = image.detach().to(weight.device, weight.dtype, copy=True)
-        if normalisation is not None:
-            watcher.begin(PIXELS, normalisation.pixels.detach().to(image.device, image.dtype, copy=True))
+        if pixels is not None and normalisation is not None:
+            watcher.begin(PIXELS, pixels.detach().to(image.device, image.dtype, copy=True))
             watcher.normalised(image, normalisation)
         else:
             watcher.begin(IMAGE, image)
@@ -188,7 +194,7 @@ class _Watcher(TorchDispatchMode):
 
     def normalised(self, image: Tensor, how: Normalisation) -> None:
         """The network's input as a step behind the pixels."""
-        numbers = {"mean": tuple(how.mean), "std": tuple(how.std)}
+        numbers = {"mean": how.mean, "std": how.std}
         step = Step(len(self.steps), "normalise", "", image, "normalise", (Ref(0),), numbers, name=IMAGE)
         self.steps.append(step)
         self._image = image

@@ -125,17 +125,3 @@ class Recording:
             hint=the_nearest(name, self._numbers) or "it has " + ", ".join(some),
             code="layer-unknown",
         )
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How pixels became the network's input: (pixel / 255 - mean) / std, channel by channel.
-
-    Attributes:
-        pixels: the image in 0..255, `(1, C, H, W)`.
-        mean, std: C numbers in 0..1.
-    """
-
-    pixels: Tensor
-    mean: Sequence[float]
-    std: Sequence[float]

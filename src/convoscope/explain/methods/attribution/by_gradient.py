@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....errors import UsageError, printable
-from ....models.footprint import Scale
+from ....models import Scale
 from ...capture.forward import find, hooked, one_image, preserve_state, run, scores_of, whole_number
 from .question import Asked, Attribution, broadcast, gradient_of, parts
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import UsageError, printable
-from ....models.footprint import Scale
+from ....models import Scale
 from ...capture.forward import one_image, preserve_state, scores_of
 from .question import Answers, Asked, Attribution, broadcast, parts
 

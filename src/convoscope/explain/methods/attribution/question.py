@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ....errors import UsageError
-from ....models.footprint import BUDGET
+from ....models import BUDGET
 from ...capture.forward import probabilities, whole_number
 
 Answers = Callable[[Tensor], Tensor]
