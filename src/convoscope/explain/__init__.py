@@ -18,18 +18,11 @@ if TYPE_CHECKING:
     from .drawings.scores import scores_bars
     from .inspection import Look, RunInspection, filter_sheets, look
     from .methods.activation import Ascent, Example, Grown, maximise_activation, top_activating_examples
-    from .methods.attribution import (
-        METHODS,
-        Attribution,
-        attribute,
-        grad_cam,
-        integrated_gradients,
-        occlusion,
-        pixel_flips,
-        saliency,
-        shuffled,
-        similarity,
-    )
+    from .methods.attribution.by_gradient import grad_cam, integrated_gradients, saliency
+    from .methods.attribution.by_occlusion import occlusion, pixel_flips
+    from .methods.attribution.catalogue import METHODS, attribute
+    from .methods.attribution.control import shuffled, similarity
+    from .methods.attribution.question import Attribution
     from .methods.embeddings import Features, Projection, embeddings, pca, umap
     from .methods.map_statistics import MapStatistics, map_statistics
     from .methods.transforms import MovedScores, transform_sensitivity
@@ -111,18 +104,11 @@ _HOMES = {
     "drawings.scores": ("scores_bars",),
     "inspection": ("Look", "RunInspection", "filter_sheets", "look"),
     "methods.activation": ("Ascent", "Example", "Grown", "maximise_activation", "top_activating_examples"),
-    "methods.attribution": (
-        "Attribution",
-        "METHODS",
-        "attribute",
-        "grad_cam",
-        "integrated_gradients",
-        "occlusion",
-        "pixel_flips",
-        "saliency",
-        "shuffled",
-        "similarity",
-    ),
+    "methods.attribution.by_gradient": ("grad_cam", "integrated_gradients", "saliency"),
+    "methods.attribution.by_occlusion": ("occlusion", "pixel_flips"),
+    "methods.attribution.catalogue": ("METHODS", "attribute"),
+    "methods.attribution.control": ("shuffled", "similarity"),
+    "methods.attribution.question": ("Attribution",),
     "methods.embeddings": ("Features", "Projection", "embeddings", "pca", "umap"),
     "methods.map_statistics": ("MapStatistics", "map_statistics"),
     "methods.transforms": ("MovedScores", "transform_sensitivity"),

@@ -29,7 +29,9 @@ from .drawings.patches import patches_sheet
 from .drawings.scatter import scatter
 from .drawings.scores import scores_bars
 from .methods.activation import Example, maximise_activation, top_activating_examples
-from .methods.attribution import METHODS, Attribution, attribute, shuffled
+from .methods.attribution.catalogue import METHODS, attribute
+from .methods.attribution.control import shuffled
+from .methods.attribution.question import Attribution
 from .methods.embeddings import embeddings, pca
 from .methods.transforms import MovedScores, transform_sensitivity
 from .views import Trace, Why, trace

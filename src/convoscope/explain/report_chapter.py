@@ -9,7 +9,7 @@ from ..models import table
 from ..render import Section, paragraph, sheet
 from ..training import Run
 from .inspection import Look, RunInspection, look
-from .methods.attribution import METHODS
+from .methods.attribution.catalogue import METHODS
 
 _WORK = 4e10
 """Multiply-adds that the chapter may cost for each of its parts."""

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convoscope import data, models
+from convoscope import explain as room
 from convoscope.errors import UsageError
-from convoscope.explain.methods import attribution as room
-from convoscope.explain.methods.attribution import METHODS, attribute, question, shuffled, similarity
+from convoscope.explain import METHODS, attribute, shuffled, similarity
+from convoscope.explain.methods.attribution import question
 from convoscope.explain.methods.attribution.by_gradient import Rule
 from tests.support.networks import sequence
 from tests.support.preserved import NETWORKS, awkward, network, preserve_state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,15 +129,24 @@ def _list(why: Arithmetic, all: bool) -> list[str]:
         if term.weight_source is not None:
             row.append(f"(times {printable(str(term.weight_source))})")
         rows.append(row)
-    widths = [max(len(row[k]) if k < len(row) else 0 for row in rows) for k in range(max(map(len, rows)))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=False))]
-        lines.append("  " + "  ".join(cells))
+    lines = _in_columns(rows, left=1)
     rest = len(why) - len(order)
     if rest:
         left = float(np.delete(why.products, order).sum())
         lines.append(f"  and {rest:,} smaller terms: {number(left, all)}")
+    return lines
+
+
+def _in_columns(rows: Sequence[Sequence[str]], *, left: int, gap: str = "  ") -> list[str]:
+    """Lines with their cells below one another: the first `left` columns from the left, the others, numbers, right."""
+    widths = [max(len(row[k]) if k < len(row) else 0 for row in rows) for k in range(max(map(len, rows), default=0))]
+    lines = []
+    for row in rows:
+        padded = [
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  " + gap.join(padded))
     return lines
 
 
@@ -223,14 +234,9 @@ def gradient_text(why: GradientSum, *, all: bool = False) -> str:
             (where, name, number(term.input, all), "×", number(term.delta, all), "=", number(term.product, all))
         )
     if rows:
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines.append(
-            "  " + "  ".join(["place".ljust(widths[0]), "what came in".ljust(widths[1]), "", "times delta"]).rstrip()
-        )
-        for row in rows:
-            cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-            cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-            lines.append("  " + "  ".join(cells))
+        wide, wider = (max(len(row[k]) for row in rows) for k in (0, 1))
+        lines.append("  " + "  ".join(["place".ljust(wide), "what came in".ljust(wider), "", "times delta"]))
+        lines += _in_columns(rows, left=2)
     rest = len(why) - len(order)
     if rest:
         lines.append(f"  and {rest:,} smaller terms: {number(float(np.delete(why.products, order).sum()), all)}")
@@ -262,7 +268,6 @@ def step_text(step: Descent) -> str:
             (f"{float(old):.6g}", "-", f"{step.learning_rate:g}", "x", f"{float(slope):.6g}", "=", f"{float(new):.6g}")
             for old, slope, new in zip(before.flatten(), gradient.flatten(), step.after[name].flatten(), strict=True)
         ]
-        widths = [max(len(row[k]) for row in rows) for k in range(7)]
-        lines += ["  " + " ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+        lines += _in_columns(rows, left=0, gap=" ")
     lines.append(f"loss afterwards {step.loss_after:.9g}")
     return "\n".join(lines)

@@ -10,23 +10,3 @@ The control is the same method on the same network with shuffled weights (Adebay
 saliency maps", https://arxiv.org/abs/1810.03292): a map that stays the same shows edges of the image, not what the
 network has learned.
 """
-
-from .by_gradient import grad_cam, integrated_gradients, saliency
-from .by_occlusion import occlusion, pixel_flips
-from .catalogue import METHODS, attribute
-from .control import shuffled, similarity
-from .question import Answers, Attribution
-
-__all__ = [
-    "METHODS",
-    "Answers",
-    "Attribution",
-    "attribute",
-    "grad_cam",
-    "integrated_gradients",
-    "occlusion",
-    "pixel_flips",
-    "saliency",
-    "shuffled",
-    "similarity",
-]
