@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from convoscope.models import KERNELS, LAYERS, Item
+from convoscope.models import KERNELS, LAYERS, Item, kinds_of
 
 sides = st.integers(1, 9)
 
@@ -90,7 +90,7 @@ def pooling(draw):
     return f"{kind}({height}x{width}{stride}{padding})"
 
 
-plain = st.sampled_from(["relu", "norm", "tanh", "silu", "leakyrelu(0.2)", "gelu", "sigmoid", "dropout(0.3)"])
+plain = st.sampled_from([*sorted(kinds_of("activation")), "leakyrelu(0.2)", "norm", "dropout(0.3)"])
 
 
 @st.composite

@@ -14,7 +14,7 @@ from .item_json import from_json, to_json
 from .item_text import kernel_text, to_text
 from .items import Item
 from .kernels import KERNELS, Kernel
-from .layers import LAYERS
+from .layers import LAYERS, OPERATIONS, Role, kinds_of, role_of
 from .modes import eval_mode
 from .names import library_name, model_text
 from .plan import read_size
@@ -32,6 +32,7 @@ __all__ = [
     "BUDGET",
     "KERNELS",
     "LAYERS",
+    "OPERATIONS",
     "PRESETS",
     "FeatureLayer",
     "Footprint",
@@ -43,6 +44,7 @@ __all__ = [
     "Preset",
     "Pretrained",
     "Residual",
+    "Role",
     "Scale",
     "backbone_text",
     "blocks",
@@ -55,6 +57,7 @@ __all__ = [
     "from_json",
     "head_path",
     "kernel_text",
+    "kinds_of",
     "library_name",
     "model_text",
     "parse",
@@ -62,6 +65,7 @@ __all__ = [
     "pretrained",
     "read_size",
     "replace_part",
+    "role_of",
     "table",
     "to_json",
     "to_text",

@@ -58,8 +58,7 @@ def _initialise(network: nn.Module, plan: Plan) -> None:
 
     from .network import Residual
 
-    rectified = any(step.layer.kind in ("relu", "leakyrelu", "gelu", "silu") for step in plan.rows())
-    if not rectified:
+    if not any(step.layer.rectifies for step in plan.rows()):
         return  # torch's own: uniform with variance 1 / (3 inputs), from which the smallest networks learn most surely
     weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for module in weighted:

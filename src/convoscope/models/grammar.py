@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
+from .arguments import LARGEST_KERNEL, Argument, Value, size_text
 from .item_text import value_text
 from .items import DEEPEST, Item, chain_problem, check_length
-from .layers import LARGEST_KERNEL, LAYERS, Argument, Layer, Value, size_text
+from .layers import LAYERS, Layer
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
+from .arguments import Argument
 from .items import DEEPEST, MOST_LAYERS, Item, chain_problem, check_length
-from .layers import LAYERS, Argument
+from .layers import LAYERS
 
 
 def to_json(items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .arguments import LARGEST_KERNEL, Value
 from .items import Item
-from .layers import LARGEST_KERNEL, LAYERS, Value
+from .layers import LAYERS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UsageError
-from .layers import LAYERS, Layer, Value
+from .arguments import Value
+from .layers import LAYERS, Layer
 
 DEEPEST = 50
 

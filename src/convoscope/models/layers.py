@@ -1,35 +1,32 @@
-"""The catalogue of layers: what each one is called, its arguments, and its rules.
+"""The catalogue of layers: what each one is called, what it is for, its arguments, and its rules.
 
 Each rule works on plain numbers: the shape that comes out, the weights, the multiply-adds and the window are known
-    before
-anything is built. torch is imported only inside `module`. To add a layer, write one class here.
+before anything is built. torch is imported only inside `module`.
 
-Shapes: maps are `(height, width, channels)`, vectors are `(n,)`.
+Everything else follows from this file: the grammar, the table, the first weights, the names of operations in a trace,
+what the studio draws and what a figure leaves out. To add a layer, write one class here; to add an activation, one line
+of the table. Then add its line to docs/models.md and compare its numbers with a plain loop in tests/models.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
+from .arguments import LARGEST_SIZE, Argument, Arguments, pair, size_text
 from .kernels import KERNELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-Value = int | float | bool | str | tuple[int, int] | tuple[float, ...]
-"""An argument's value: a count, a number, a flag, a word, a size of two sides (height, width), or floats row by row."""
-
-Arguments = Mapping[str, Value | None]
-"""All arguments of a layer by name, with the defaults filled in."""
-
 Shape = tuple[int, ...]
+"""Maps are `(height, width, channels)`, vectors are `(n,)`."""
 
-LARGEST_SIZE = 20_000
-LARGEST_COUNT = 1_000_000
-LARGEST_KERNEL = 31
+Role = Literal[
+    "convolution", "dense", "norm", "pooling", "activation", "dropout", "reshape", "padding", "block", "other"
+]
+"""What a layer is for; `other`: the catalogue does not have it. Drawings and figures ask for this, not for names."""
 
 
 class ShapeError(Exception):  # Never leaves this room; `plan` turns it into a UsageError that names the layer
@@ -38,86 +35,6 @@ class ShapeError(Exception):  # Never leaves this room; `plan` turns it into a U
     def __init__(self, reason: str, hint: str = "", *, too_small: bool = False) -> None:
         super().__init__(reason)
         self.reason, self.hint, self.too_small = reason, hint, too_small
-
-
-@dataclass(frozen=True, kw_only=True)
-class Argument:
-    """One argument of a layer.
-
-    Attributes:
-        kind: `count`: a whole number; `size`: `3`, or `3x5` for height 3 and width 5; `number`; `flag`: true or false;
-            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, size or numbers may also be
-                one
-            of `words`.
-        default: None where `meaning` says what stands in, or where the argument is required.
-    """
-
-    name: str
-    kind: Literal["count", "size", "number", "numbers", "flag", "word"]
-    meaning: str
-    default: Value | None = None
-    required: bool = False
-    minimum: float = 0
-    maximum: float = LARGEST_COUNT
-    words: tuple[str, ...] = ()
-
-    @property
-    def expected(self) -> str:
-        """What may stand here, in words."""
-        low, high = f"{self.minimum:,.15g}", f"{self.maximum:,.15g}"
-        what = {
-            "count": f"a whole number from {low} to {high}",
-            "size": f"a size such as 3 or 3x5 (sides from {low} to {high})",
-            "number": f"a number from {low} to {high}",
-            "numbers": f"the numbers of a square, row by row (1, 4, 9, ... or {LARGEST_KERNEL**2} of them, from {low} to {high})",
-            "flag": "true or false",
-            "word": "",
-        }[self.kind]
-        return " or ".join([what, *self.words] if what else self.words)
-
-    def accept(self, value: object) -> Value | None:
-        """`value` in its normal form (3x3 is 3, numbers are floats), or None where it may not stand here."""
-        if isinstance(value, str):
-            return value if value in self.words else None
-        if self.kind == "flag" or isinstance(value, bool):
-            return value if self.kind == "flag" and isinstance(value, bool) else None
-        if self.kind == "number" and isinstance(value, int | float):
-            return float(value) if self.minimum <= value <= self.maximum else None
-        if self.kind == "numbers" and isinstance(value, int | float | tuple | list):
-            return self._accept_numbers(value if isinstance(value, tuple | list) else (value,))
-        if self.kind in ("count", "size") and isinstance(value, int):
-            return value if self.minimum <= value <= self.maximum else None
-        if self.kind == "size" and isinstance(value, tuple | list) and len(value) == 2:
-            if not all(type(side) is int and self.minimum <= side <= self.maximum for side in value):
-                return None
-            return value[0] if value[0] == value[1] else (value[0], value[1])
-        return None
-
-    def _accept_numbers(self, values: Sequence[object]) -> tuple[float, ...] | None:
-        if not 1 <= len(values) <= LARGEST_KERNEL**2 or math.isqrt(len(values)) ** 2 != len(values):
-            return None
-        accepted = []
-        for value in values:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return None
-            if not self.minimum <= value <= self.maximum:
-                return None
-            accepted.append(float(value) + 0.0)  # no -0, which an int in a text could not tell from 0
-        return tuple(accepted)
-
-
-def pair(value: Value | None) -> tuple[int, int]:
-    """A size as (height, width)."""
-    if isinstance(value, tuple):
-        height, width = value
-        return int(height), int(width)
-    assert isinstance(value, int)
-    return value, value
-
-
-def size_text(size: tuple[int, ...]) -> str:
-    """`(28, 28, 1)` as `28x28x1`."""
-    return "x".join(map(str, size))
 
 
 @dataclass(frozen=True)
@@ -130,18 +47,33 @@ class Window:
 
 
 class Layer:
-    """One entry of the catalogue. The defaults are those of a layer that changes each number by itself."""
+    """One entry of the catalogue. The defaults are those of a layer that changes each number by itself.
 
-    kind: ClassVar[str]
-    meaning: ClassVar[str]
-    arguments: ClassVar[tuple[Argument, ...]] = ()
-    branches: ClassVar[tuple[int, int]] = (0, 0)
-    """How many chains of layers stand inside: at least, at most."""
-    activation: ClassVar[bool] = False
-    unnamed: ClassVar[int] = 1
-    """How many leading arguments `to_text` writes without their names."""
-    numbered: ClassVar[bool] = True
-    """Whether the first one in a chain is called `conv1` (or only `flatten`)."""
+    Attributes:
+        kind: its name in a model's text.
+        meaning: one line for the handbook.
+        role: what it is for.
+        arguments: what stands between its brackets.
+        branches: how many chains of layers are inside: at least, at most.
+        rectifies: whether it is like a relu, which halves the variance of what goes through; networks with such a layer
+            start with larger weights.
+        aten: the names of torch's operations that are this layer and nothing else; a trace and a measured table
+            know the layer by them.
+        classes: the names of the torch modules that are this layer, in `torch.nn` or in network.py.
+        unnamed: how many leading arguments `to_text` writes without their names.
+        numbered: whether the first one in a chain is called `conv1` (or only `flatten`).
+    """
+
+    kind: str
+    meaning: str
+    role: Role
+    arguments: tuple[Argument, ...] = ()
+    branches: tuple[int, int] = (0, 0)
+    rectifies: bool = False
+    aten: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    unnamed: int = 1
+    numbered: bool = True
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
         """The shape that comes out. Raises ShapeError."""
@@ -259,6 +191,9 @@ class Conv(Windowed):
     """2-D convolution (cross-correlation, as everywhere in deep learning)."""
 
     kind = "conv"
+    role = "convolution"
+    aten = ("convolution",)
+    classes = ("Conv2d",)
     meaning = "slides filters over the maps; each filter makes one map"
     unnamed = 2
     arguments = (
@@ -330,6 +265,9 @@ class Dense(Layer):
     """Each number that comes out is a weighted sum of all that come in."""
 
     kind = "dense"
+    role = "dense"
+    aten = ("addmm", "mm", "linear")
+    classes = ("Linear",)
     meaning = "each unit is a weighted sum of all numbers that come in"
     arguments = (
         Argument(
@@ -369,6 +307,9 @@ class Norm(Layer):
     """Batch normalisation (Ioffe and Szegedy 2015)."""
 
     kind = "norm"
+    role = "norm"
+    aten = ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+    classes = ("BatchNorm2d", "BatchNorm1d")
     meaning = (
         "batch normalisation: brings each channel to mean 0 and variance 1 over the batch, then scales and shifts it"
     )
@@ -390,6 +331,8 @@ class GivenKernel(Windowed):
     """One kernel over every channel by itself. Its numbers stand in the text and training leaves them alone."""
 
     kind = "kernel"
+    role = "convolution"
+    classes = ("FixedKernel",)
     meaning = "slides one kernel of given numbers over each map by itself; nothing is learned"
     arguments = (
         Argument(
@@ -446,6 +389,7 @@ class GivenKernel(Windowed):
 class Pool(Layer):
     """What the three pooling layers share."""
 
+    role = "pooling"
     arguments = (
         Argument(
             name="size", kind="size", default=2, minimum=1, maximum=LARGEST_SIZE, meaning="window, height x width"
@@ -488,6 +432,8 @@ class Pool(Layer):
 @layer
 class MaxPool(Pool):
     kind = "maxpool"
+    aten = ("max_pool2d_with_indices", "max_pool2d", "adaptive_max_pool2d")
+    classes = ("MaxPool2d",)
     meaning = "the largest number in the window"
 
     def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
@@ -500,6 +446,8 @@ class MaxPool(Pool):
 @layer
 class AvgPool(Pool):
     kind = "avgpool"
+    aten = ("avg_pool2d", "_adaptive_avg_pool2d")
+    classes = ("AvgPool2d",)
     meaning = "the mean of the window; padding counts as zeros"
 
     def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
@@ -524,6 +472,8 @@ class SumPool(Pool):
 @layer
 class GlobalAvg(Layer):
     kind = "globalavg"
+    role = "pooling"
+    classes = ("GlobalAverage",)
     meaning = "the mean of each map: one number for each channel, whatever the size of the image"
     numbered = False
 
@@ -544,78 +494,50 @@ class GlobalAvg(Layer):
 
 
 class Activation(Layer):
-    activation = True
+    """A function of each number by itself, as `torch.nn` has it."""
 
+    role = "activation"
 
-@layer
-class ReLU(Activation):
-    kind = "relu"
-    meaning = "max(0, x)"
+    def __init__(
+        self,
+        kind: str,
+        meaning: str,
+        torch_class: str,
+        *arguments: Argument,
+        rectifies: bool = False,
+        operation: str = "",
+    ) -> None:
+        """`arguments`: in the order in which the torch class takes them; `operation`: left out where it is `kind`."""
+        self.kind, self.meaning, self.arguments = kind, meaning, arguments
+        self.classes, self.aten, self.rectifies = (torch_class,), (operation or kind,), rectifies
 
     def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
         from torch import nn
 
-        return nn.ReLU()
+        made: nn.Module = getattr(nn, self.classes[0])(*(arguments[argument.name] for argument in self.arguments))
+        return made
 
 
-@layer
-class LeakyReLU(Activation):
-    kind = "leakyrelu"
-    meaning = "x where x > 0, else slope times x"
-    arguments = (
-        Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope for numbers below zero"),
+_SLOPE = Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope for numbers below zero")
+
+LAYERS |= {
+    activation.kind: activation
+    for activation in (
+        Activation("relu", "max(0, x)", "ReLU", rectifies=True),
+        Activation(
+            "leakyrelu",
+            "x where x > 0, else slope times x",
+            "LeakyReLU",
+            _SLOPE,
+            rectifies=True,
+            operation="leaky_relu",
+        ),
+        Activation("sigmoid", "1 / (1 + exp(-x))", "Sigmoid"),
+        Activation("tanh", "the hyperbolic tangent of x", "Tanh"),
+        Activation("gelu", "x times the normal distribution function of x", "GELU", rectifies=True),
+        Activation("silu", "x times sigmoid(x)", "SiLU", rectifies=True),
     )
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        slope = arguments["slope"]
-        assert isinstance(slope, float)
-        return nn.LeakyReLU(slope)
-
-
-@layer
-class Sigmoid(Activation):
-    kind = "sigmoid"
-    meaning = "1 / (1 + exp(-x))"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        return nn.Sigmoid()
-
-
-@layer
-class Tanh(Activation):
-    kind = "tanh"
-    meaning = "the hyperbolic tangent of x"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        return nn.Tanh()
-
-
-@layer
-class GELU(Activation):
-    kind = "gelu"
-    meaning = "x times the normal distribution function of x"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        return nn.GELU()
-
-
-@layer
-class SiLU(Activation):
-    kind = "silu"
-    meaning = "x times sigmoid(x)"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        return nn.SiLU()
+}
 
 
 # The rest.
@@ -624,6 +546,9 @@ class SiLU(Activation):
 @layer
 class Dropout(Layer):
     kind = "dropout"
+    role = "dropout"
+    aten = ("dropout",)
+    classes = ("Dropout",)
     meaning = "in training, sets each number to zero with probability p and divides the others by 1 - p"
     arguments = (Argument(name="p", kind="number", default=0.5, maximum=0.999, meaning="probability"),)
 
@@ -638,6 +563,8 @@ class Dropout(Layer):
 @layer
 class Flatten(Layer):
     kind = "flatten"
+    role = "reshape"
+    classes = ("Flatten",)
     meaning = "lays the maps out as one vector, channel by channel, row by row"
     numbered = False
 
@@ -656,6 +583,8 @@ class Flatten(Layer):
 @layer
 class Residual(Layer):
     kind = "residual"
+    role = "block"
+    classes = ("Residual",)
     meaning = "adds what comes in to what the layers inside make of it"
     branches = (1, 1)
 
@@ -663,6 +592,8 @@ class Residual(Layer):
 @layer
 class Parallel(Layer):
     kind = "parallel"
+    role = "block"
+    classes = ("Parallel",)
     meaning = (
         "gives what comes in to each branch and puts the results side by side as channels; an empty branch passes it on"
     )
@@ -672,6 +603,7 @@ class Parallel(Layer):
 @layer
 class Repeat(Layer):
     kind = "repeat"
+    role = "block"
     meaning = "writes the layers inside several times, each time with weights of its own"
     arguments = (Argument(name="n", kind="count", required=True, minimum=1, maximum=1000, meaning="how often"),)
     branches = (1, 1)
@@ -684,6 +616,9 @@ class Pad(Layer):
     """
 
     kind = "pad"
+    role = "padding"
+    aten = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
+    classes = ("ZeroPad2d", "ReflectionPad2d", "ReplicationPad2d")
     meaning = "cells added at the border"
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
@@ -702,3 +637,25 @@ class Pad(Layer):
 
 
 PAD = Pad()
+
+
+# What the rest of the house asks the catalogue.
+
+_ALL = {**LAYERS, PAD.kind: PAD}
+
+
+def role_of(kind: str) -> Role:
+    """What layers of this kind are for."""
+    return _ALL[kind].role if kind in _ALL else "other"
+
+
+def kinds_of(*roles: Role) -> frozenset[str]:
+    """The kinds of all layers with one of these roles."""
+    return frozenset(kind for kind, layer in LAYERS.items() if layer.role in roles)
+
+
+OPERATIONS: dict[str, str] = {name: entry.kind for entry in _ALL.values() for name in entry.aten}
+"""Names of torch's operations to the kind of layer that they are."""
+
+CLASSES: dict[str, str] = {name: entry.kind for entry in _ALL.values() for name in entry.classes}
+"""Names of modules to the kind of layer that they are."""

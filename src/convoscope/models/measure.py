@@ -16,45 +16,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from .layers import Window
+from .layers import CLASSES, OPERATIONS, Window, role_of
 from .modes import eval_mode
-from .network import FixedKernel, GlobalAverage, Parallel, Residual
+from .network import Parallel, Residual
 from .plan import ReceptiveField
 from .rows import LayerRow, formula, side
 
-_KINDS: dict[type[nn.Module], str] = {
-    nn.Conv2d: "conv",
-    nn.Linear: "dense",
-    nn.BatchNorm2d: "norm",
-    nn.BatchNorm1d: "norm",
-    nn.MaxPool2d: "maxpool",
-    nn.AvgPool2d: "avgpool",
-    nn.ZeroPad2d: "pad",
-    nn.ReflectionPad2d: "pad",
-    nn.ReplicationPad2d: "pad",
-    GlobalAverage: "globalavg",
-    FixedKernel: "kernel",
+# Operations whose units see what the units of their inputs in the same place see: those of the catalogue, and torch's
+# own beside them.
+_ELEMENTWISE = {
+    name for name, kind in OPERATIONS.items() if role_of(kind) in ("norm", "activation", "dropout", "padding")
 }
-
-# Operations whose units see what the units of their inputs in the same place see.
-_IN_PLACE = (
-    "relu",
-    "leaky_relu",
-    "sigmoid",
-    "silu",
-    "hardtanh",
-    "hardswish",
-    "hardsigmoid",
-    "add",
-    "mul",
-    "div",
-    "clamp",
-)
-_ELEMENTWISE = frozenset(_IN_PLACE) | {f"{name}_" for name in _IN_PLACE}
-_ELEMENTWISE |= {"sub", "tanh", "gelu", "elu", "mish", "clamp_min", "dropout", "native_dropout"}
+_ELEMENTWISE |= {"add", "sub", "mul", "div", "clamp", "clamp_min"}
 _ELEMENTWISE |= {"clone", "detach", "alias", "lift_fresh", "_to_copy"}
-_ELEMENTWISE |= {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
-_ELEMENTWISE |= {"constant_pad_nd", "reflection_pad2d", "replication_pad2d"}
+_ELEMENTWISE |= {"hardtanh", "hardswish", "hardsigmoid", "elu", "mish", "native_dropout"}
 
 
 def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, ...]:
@@ -164,7 +139,7 @@ def _after(
     for other in fields[1:]:
         field = field.beside(other)
     maps = taken.ndim == 4
-    if name in _ELEMENTWISE:
+    if name.removesuffix("_") in _ELEMENTWISE:
         return field
     if name == "convolution" and maps and not args[6]:
         return field.through(Window(_two(args[1].shape[2:]), _two(args[3]), _two(args[5])))
@@ -219,7 +194,9 @@ def _two(values: Iterable[int] | int) -> tuple[int, int]:
 def _kind(part: nn.Module) -> str:
     if type(part) is nn.AvgPool2d and part.divisor_override == 1:
         return "sumpool"
-    return _KINDS.get(type(part), type(part).__name__.lower())
+    name, home = type(part).__name__, type(part).__module__
+    known = home.startswith("torch.nn.") or home == Residual.__module__  # not a class of the user's with such a name
+    return CLASSES.get(name, name.lower()) if known else name.lower()
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from ..errors import UsageError, printable
+from .arguments import LARGEST_SIZE, Value, size_text
 from .items import Item
-from .layers import LARGEST_SIZE, LAYERS, PAD, Layer, Shape, ShapeError, Value, Window, Windowed, size_text
+from .layers import LAYERS, PAD, Layer, Shape, ShapeError, Window, Windowed
 
 MOST_PARAMETERS = 2_000_000_000
 MOST_CELLS = 2_000_000_000
@@ -227,7 +228,7 @@ class _Planner:
                 False,
             )
         last, number = self.items[-1], _written(self.items[:-1]) + 1
-        if LAYERS[last.kind].activation or last.kind == "dropout":
+        if LAYERS[last.kind].role in ("activation", "dropout"):
             reason = "a model ends with raw scores, from which the loss makes probabilities itself"
             raise _Problem(_place(last.kind, last, number), reason, "model-end", f"drop the last {last.kind}", False)
         steps, shape, _ = self.chain(self.items, self.input, ReceptiveField(), "", 1, top=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .layers import size_text
+from .arguments import size_text
 
 
 @dataclass(frozen=True)

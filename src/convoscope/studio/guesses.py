@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..data import pad_image
 from ..errors import ConvoscopeError, printable
+from ..models import role_of
 from ..training import Run
 from .drawables import form_of
 from .errors import RequestRefused
@@ -33,7 +34,6 @@ PAD_SIDE: Final = 256
 _MOST_LOADED = 4
 """Networks that stay loaded."""
 _WEIGHTS = ("best.safetensors", "last.safetensors")
-_ACTIVATIONS = frozenset({"relu", "leakyrelu", "sigmoid", "tanh", "gelu", "silu"})
 
 _Stamp = tuple[str, int, int, int]
 
@@ -146,12 +146,12 @@ def _convolution_maps(traced: Trace) -> list[LayerMaps]:
             users.setdefault(number, []).append(step.number)
     found = []
     for step in traced.steps:
-        if step.kind != "conv" or len(step.shape) != 3:
+        if role_of(step.kind) != "convolution" or len(step.shape) != 3:
             continue
         last = step
-        while last.kind not in _ACTIVATIONS and len(users.get(last.number, [])) == 1:
+        while role_of(last.kind) != "activation" and len(users.get(last.number, [])) == 1:
             following = traced.steps[users[last.number][0]]
-            if following.kind != "norm" and following.kind not in _ACTIVATIONS:
+            if role_of(following.kind) not in ("norm", "activation"):
                 break
             last = following
         maps = Maps.of(last.output[0].permute(1, 2, 0).double().numpy())

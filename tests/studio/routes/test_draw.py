@@ -167,7 +167,8 @@ def test_layers_as_they_are_written(owner: TestClient) -> None:
         "conv(4)", "relu", "maxpool", "conv(8, 5, bias=false)", "norm", "relu", "maxpool", "flatten", "dense(16)", "relu", "dense"
     ]  # fmt: skip
     assert detail["layers"][3] == {
-        "name": "conv2", "kind": "conv", "output": [14, 14, 8], "parameters": 800, "text": "conv(8, 5, bias=false)"
+        "name": "conv2", "kind": "conv", "role": "convolution", "output": [14, 14, 8], "parameters": 800,
+        "text": "conv(8, 5, bias=false)",
     }  # fmt: skip
     assert detail["parameters"] == sum(layer["parameters"] for layer in detail["layers"])
     # The residual's shortcut stands in the table, though nobody wrote it.

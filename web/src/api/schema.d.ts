@@ -433,6 +433,12 @@ export interface components {
             /** Kind */
             kind: string;
             /**
+             * Role
+             * @description What the layer is for; `other`: none of the catalogue's.
+             * @enum {string}
+             */
+            role: "convolution" | "dense" | "norm" | "pooling" | "activation" | "dropout" | "reshape" | "padding" | "block" | "other";
+            /**
              * Output
              * @description (height, width, channels) or (units).
              */

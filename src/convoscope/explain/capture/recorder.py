@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError
-from ...models.network import Parallel, Residual
+from ...models import OPERATIONS
+from ...models import Parallel, Residual
 from ...training import Normalisation
 from .forward import preserve_state, run
 from .records import IMAGE, PIXELS, Recording, Ref, Step
@@ -37,27 +38,14 @@ _FIRST_ONLY |= {"native_dropout"}
 _READING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "equal", "nonzero", "masked_select"})
 """Operations by which a program looks at a number and may decide what to do next."""
 
-_KINDS = {
-    "convolution": "conv",
-    "addmm": "dense",
-    "mm": "dense",
-    "linear": "dense",
+_KINDS = OPERATIONS | {
     "bmm": "matmul",
     "native_layer_norm": "layernorm",
     "native_group_norm": "groupnorm",
-    "max_pool2d_with_indices": "maxpool",
-    "max_pool2d": "maxpool",
-    "avg_pool2d": "avgpool",
-    "_adaptive_avg_pool2d": "avgpool",
-    "adaptive_max_pool2d": "maxpool",
-    "leaky_relu": "leakyrelu",
     "mul": "multiply",
     "sub": "subtract",
     "div": "divide",
     "cat": "concat",
-    "constant_pad_nd": "pad",
-    "reflection_pad2d": "pad",
-    "replication_pad2d": "pad",
     "_softmax": "softmax",
     "_safe_softmax": "softmax",
     "transpose": "transpose",

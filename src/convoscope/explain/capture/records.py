@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ...errors import UsageError, printable
+from ...models import kinds_of
 from ...suggestions import the_nearest
 
 IMAGE = "image"
 """The name of what goes into the network."""
 PIXELS = "pixels"
 """The name of the image's pixels, 0..255, where the trace knows how they were normalised."""
-PASSING = frozenset({"flatten", "reshape", "dropout", "transpose", "slice", "output"})
+PASSING = kinds_of("reshape", "dropout") | {"reshape", "transpose", "slice", "output"}
 """Kinds of steps that only pass numbers on: not worth a sheet or a row of their own."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ...models import kinds_of
 from ..capture.records import PASSING, Recording, Step
 from .blocks import SMALL, column, framed, paragraph, row, table, title_line, words
 from .cells import cell_side, cells, coloured, flat_cell, range_text, reach_of, tile
@@ -17,8 +18,8 @@ from .numerals import Floats, cell_texts, times
 from .sheets import on_sheet
 
 _LEFT_OUT_FIRST = (
-    ("norm", "layernorm", "groupnorm"),
-    ("relu", "leakyrelu", "relu6", "gelu", "silu", "hardswish", "sigmoid", "tanh", "hardtanh", "elu"),
+    kinds_of("norm") | {"layernorm", "groupnorm"},
+    kinds_of("activation") | {"relu6", "hardswish", "hardtanh", "elu"},
     ("multiply", "divide", "subtract", "concat", "pad", "add"),
 )
 """Kinds that lose their row first where a network has too many steps."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ...models import Role
 from .common import Maps, Message, Pixels, Refusal
 
 
@@ -14,6 +15,7 @@ class Layer(Message):
 
     name: str
     kind: str
+    role: Role = Field(description="What the layer is for; `other`: none of the catalogue's.")
     output: list[int] = Field(description="(height, width, channels) or (units).")
     parameters: int
     text: str = Field(description="As written in the model's text, such as `conv(4)`.")

@@ -62,7 +62,14 @@ def show_model(model: str, request: Request) -> PadModelDetail:
     table = models.table(found.architecture, (DRAWING_SIDE, DRAWING_SIDE, 1), len(found.message.classes))
     texts = _texts(found.architecture, [row.kind for row in table.layers])
     layers = [
-        Layer(name=row.name, kind=row.kind, output=list(row.output), parameters=row.parameters, text=text)
+        Layer(
+            name=row.name,
+            kind=row.kind,
+            role=models.role_of(row.kind),
+            output=list(row.output),
+            parameters=row.parameters,
+            text=text,
+        )
         for row, text in zip(table.layers, texts, strict=True)
     ]
     return PadModelDetail(layers=layers, parameters=table.parameters)

@@ -1,13 +1,24 @@
 import { expect, test } from "vitest";
 import { folded, schematic } from "./schematic";
+import type { PadModelDetail } from "../../api/client";
 
-const layer = (name: string, output: number[], parameters = 0) => ({
-  name,
-  kind: name.replace(/^.*\./, "").replace(/\d+$/, ""),
-  output,
-  parameters,
-  text: name,
-});
+type Layer = PadModelDetail["layers"][number];
+
+const ROLES: Record<string, Layer["role"]> = {
+  conv: "convolution",
+  relu: "activation",
+  norm: "norm",
+  maxpool: "pooling",
+  globalavg: "pooling",
+  flatten: "reshape",
+  dense: "dense",
+  residual: "block",
+};
+
+function layer(name: string, output: number[], parameters = 0): Layer {
+  const kind = name.replace(/^.*\./, "").replace(/\d+$/, "");
+  return { name, kind, role: ROLES[kind]!, output, parameters, text: name };
+}
 
 const QUICKDRAW = [
   layer("conv1", [28, 28, 4], 40),
@@ -84,4 +95,9 @@ test("a block counts as one step with all numbers inside it", () => {
     ["residual1", 600, ["relu"]],
     ["dense1", 130, []],
   ]);
+});
+
+test("what follows is known by what it is for, not by its name", () => {
+  const unheardOf: Layer = { ...layer("conv1", [8]), name: "new1", kind: "new", role: "activation" };
+  expect(folded([layer("conv1", [28, 28, 8], 80), unheardOf]).map((step) => step.then)).toEqual([["new"]]);
 });

@@ -53,7 +53,8 @@ const PITCH = 13;
 const NAMED_PITCH = 20;
 const MOST_DOTS = 16;
 
-const FOLLOWERS = new Set(["relu", "leakyrelu", "sigmoid", "tanh", "gelu", "silu", "norm", "dropout"]);
+/** What layers are for that only work on the numbers of the layer before. */
+const FOLLOWERS: ReadonlySet<Layer["role"]> = new Set(["activation", "norm", "dropout"]);
 
 /** Layers that change the shape, each with those that only work on its numbers; what is inside a block counts as the block. */
 export function folded(layers: readonly Layer[]): { layer: Layer; then: string[]; parameters: number }[] {
@@ -70,8 +71,8 @@ export function folded(layers: readonly Layer[]): { layer: Layer; then: string[]
     }
     const parameters = layer.parameters + (inside.get(layer.name) ?? 0);
     const last = steps.at(-1);
-    if (layer.kind === "flatten") continue;
-    if (last && FOLLOWERS.has(layer.kind)) {
+    if (layer.role === "reshape") continue;
+    if (last && FOLLOWERS.has(layer.role)) {
       last.then.push(layer.kind);
       last.parameters += parameters;
     } else {
@@ -92,7 +93,14 @@ export function schematic(
   const height = Math.max(HEIGHT, named ? outputs * NAMED_PITCH : 0);
   const columns: Column[] = [];
   let x = 0;
-  const image: Layer = { name: "input", kind: "image", output: [...input], parameters: 0, text: "" };
+  const image: Layer = {
+    name: "input",
+    kind: "image",
+    role: "other",
+    output: [...input],
+    parameters: 0,
+    text: "",
+  };
   for (const { layer, then, parameters } of [{ layer: image, then: [], parameters: 0 }, ...steps]) {
     const last = layer === steps.at(-1)?.layer;
     const column =
