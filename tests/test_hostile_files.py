@@ -106,7 +106,7 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`a`: trained; `b`: relearned from it, knows strangers; `c`: relearned, the backbone learns too. All tested but the last."""
+    """`a`: trained; `b`: relearned from it, has an out-of-distribution detector; `c`: relearned, the backbone learns too. All tested but the last."""
     root = tmp_path_factory.mktemp("runs")
     plain = {"threads": 1, "precision": "float32", "memory_format": "contiguous"}
     with warnings.catch_warnings():
@@ -136,7 +136,7 @@ def use(path: Path) -> None:
     run = Run.open(path)
     repr(run)
     run.network()
-    run.strangers()
+    run.ood_detector()
     run.predict([np.zeros((5, 5), np.uint8)])
 
 
@@ -481,7 +481,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
         }
         for number, (key, value) in enumerate(
             [("layers", []), ("layers", ["dense9"]), ("layers", ["conv1"]), ("layers", ["dense1"] * 2), ("threshold", math.nan), ("threshold", "far"),
-             ("neighbours", 0), ("neighbours", 10**6), ("accept", 2), ("views", 10**9)]
+             ("neighbours", 0), ("neighbours", 10**6), ("coverage", 2), ("augmented_views", 10**9)]
         )
     },
 }  # fmt: skip

@@ -237,9 +237,9 @@ def test_several_labels_and_numbers() -> None:
 
 def test_a_failing_disk_is_not_blamed_on_the_pictures(tmp_path: Path) -> None:
     dataset = of_files(tmp_path, {f"{number}.png": (number % 2, 0) for number in range(30)})
-    with pytest.raises(MachineError, match="20 images in a row could not be read") as caught:
+    with pytest.raises(MachineError, match="20 pictures in a row cannot be read") as caught:
         inspect(dataset)
-    assert caught.value.code == "images-unreadable"
+    assert caught.value.code == "pictures-unreachable"
 
 
 def test_an_empty_dataset_is_inspected() -> None:

@@ -303,108 +303,138 @@ def _unread(path: str, what: str) -> DataError:
     return bad_image(path, f"{what}, which is not read", "image-foreign", "save it anew as an ordinary JPEG or as PNG")
 
 
-def _parse_jpeg(data: bytes, path: str) -> Picture:
-    """Find every scan and bound what it costs; drop what stands behind the end marker, such as further pictures of a
-    phone.
+class _Jpeg:
+    """A JPEG read segment by segment: finds every scan, bounds what it costs, and drops what comes after the end marker,
+    such as further pictures of a phone.
     """
-    view = memoryview(data)
-    frame: _Frame | None = None
-    kept, scans = [b"\xff\xd8"], list[tuple[bytes, memoryview]]()
-    position, segments, metadata, tables, work = 2, 0, 0, 0, 0
-    orientation, interval = 1, 0
-    adobe = endless = several = False
-    lacks = ""
-    while True:
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.data, self.view, self.path = data, memoryview(data), path
+        self.frame: _Frame | None = None
+        self.kept = [b"\xff\xd8"]  # tables and headers of the next scan
+        self.scans: list[tuple[bytes, memoryview]] = []
+        self.segments = self.metadata = self.tables = self.work = 0
+        self.orientation, self.interval = 1, 0
+        self.adobe = self.endless = self.several = False
+        self.lacks = ""
+
+    def read(self) -> Picture:
+        """The picture.
+
+        Raises:
+            DataError: it is damaged, beyond the limits, or of a kind that is not read.
+        """
+        data, position = self.data, 2
+        while True:
+            position, marker = self._next_segment(position)
+            if marker == 0xD9:
+                break
+            if marker == 0 or marker == 0x01 or 0xD0 <= marker <= 0xD7:
+                position += 2
+                continue
+            body = position + 4
+            length = struct.unpack_from(">H", data, position + 2)[0] if body <= len(data) else 0
+            end = position + 2 + length
+            if marker in (-1, 0xD8) or length < 2 or end > len(data):
+                if not self.scans:
+                    raise bad_image(self.path, "the JPEG ends within its header, before any row")
+                self.endless = True
+                break
+            self._segment(marker, position, end)
+            position = self._scan(body, end) if marker == 0xDA else end
+        return self._picture()
+
+    def _next_segment(self, position: int) -> tuple[int, int]:
+        """Where the next segment begins, and its marker; -1 at the end of the file."""
+        data = self.data
         fill = _FILL.match(data, position)
         if fill is None and position < len(data):
-            if not scans:
-                raise bad_image(path, "the JPEG's header is damaged")
-            position, _ = _next_marker(view, position)
+            if not self.scans:
+                raise bad_image(self.path, "the JPEG's header is damaged")
+            position, _ = _next_marker(self.view, position)
             fill = _FILL.match(data, position)
         position = fill.end() - 1 if fill else len(data)
-        segments += 1
-        _check_count(segments, MAX_SEGMENTS, "the JPEG's segments are", path)
-        marker = data[position + 1] if position + 1 < len(data) else -1
-        if marker == 0xD9:
-            break
-        if marker == 0 or marker == 0x01 or 0xD0 <= marker <= 0xD7:
-            position += 2
-            continue
-        body = position + 4
-        length = struct.unpack_from(">H", data, position + 2)[0] if body <= len(data) else 0
-        end = position + 2 + length
-        if marker in (-1, 0xD8) or length < 2 or end > len(data):
-            if not scans:
-                raise bad_image(path, "the JPEG ends within its header, before any row")
-            endless = True
-            break
+        self.segments += 1
+        _check_count(self.segments, MAX_SEGMENTS, "the JPEG's segments are", self.path)
+        return position, data[position + 1] if position + 1 < len(data) else -1
+
+    def _segment(self, marker: int, position: int, end: int) -> None:
+        """Note what a segment says, and keep it if a decoder needs it."""
+        data, body, length = self.data, position + 4, end - position - 2
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if frame is not None:
-                raise bad_image(path, "the JPEG says twice how large it is")
-            frame = _Frame(marker, data[body:end], path)
+            if self.frame is not None:
+                raise bad_image(self.path, "the JPEG says twice how large it is")
+            self.frame = _Frame(marker, data[body:end], self.path)
         elif marker == 0xDD and length == 4:
-            (interval,) = struct.unpack_from(">H", data, body)
+            (self.interval,) = struct.unpack_from(">H", data, body)
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", body):
-            orientation = _orientation(data[body + 6 : end])
+            self.orientation = _orientation(data[body + 6 : end])
         elif marker == 0xEE and data.startswith(b"Adobe", body):
-            adobe = True
-        if marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
-            kept.append(data[position:end])
-            tables += length
-            if tables > MAX_TABLE_BYTES:
-                raise bad_image(
-                    path, f"the JPEG's tables are more than {size_text(MAX_TABLE_BYTES)}", "image-over-limit"
-                )
-        else:
-            metadata += length
-            _check_metadata(metadata, path)
-        position = end
-        if marker != 0xDA:
-            continue
+            self.adobe = True
+        if (0xE0 <= marker <= 0xEF and marker not in (0xE0, 0xEE)) or marker == 0xFE:
+            self.metadata += length
+            _check_metadata(self.metadata, self.path)
+            return
+        self.kept.append(data[position:end])
+        self.tables += length
+        if self.tables > MAX_TABLE_BYTES:
+            reason = f"the JPEG's tables are more than {size_text(MAX_TABLE_BYTES)}"
+            raise bad_image(self.path, reason, "image-over-limit")
+
+    def _scan(self, body: int, end: int) -> int:
+        """Take the scan whose header is `data[body:end]`. Returns where its compressed pixels end."""
+        data, path, frame = self.data, self.path, self.frame
         if frame is None:
             raise bad_image(path, "the JPEG says nowhere how large it is")
         names = list(data[body + 1 : body + 1 + 2 * data[body] : 2])
         if not names or not set(names) <= frame.components.keys():
             raise bad_image(path, "the JPEG's header is damaged")
-        several = several or frame.progressive or len(names) < frame.count
+        self.several = self.several or frame.progressive or len(names) < frame.count
         units, blocks = frame.blocks(names)
-        position, restarts = _next_marker(view, end)
+        position, restarts = _next_marker(self.view, end)
         ending = data[body + 1 + 2 * len(names) : end]
-        work += _scan_work(frame, names, ending, blocks, position - end, path)
-        if work > MAX_WORK_NS:
-            raise bad_image(
-                path, f"the JPEG has too much to decode, {len(scans) + 1} scans and more", "image-over-limit", _ANEW
-            )
-        expected = -(-units // interval) - 1 if interval else 0
-        if restarts and not interval:  # libjpeg would take the first one for the end and make up the rest
+        self.work += _scan_work(frame, names, ending, blocks, position - end, path)
+        if self.work > MAX_WORK_NS:
+            reason = f"the JPEG has too much to decode, {len(self.scans) + 1} scans and more"
+            raise bad_image(path, reason, "image-over-limit", _ANEW)
+        expected = -(-units // self.interval) - 1 if self.interval else 0
+        if restarts and not self.interval:  # libjpeg would take the first one for the end and make up the rest
             raise bad_image(path, "the JPEG is damaged: it has restart markers where none belong")
-        if restarts < expected and not lacks:
-            lacks = f"parts of the JPEG are missing ({restarts} of {expected} restart markers)"
-        scans.append((b"".join(kept), view[end:position]))
-        _check_count(len(scans), MAX_SCANS, "the JPEG's scans are", path)
-        kept = []
-    if not scans:
-        raise bad_image(path, "the JPEG has a header but no picture")
-    assert frame is not None
-    if endless:  # what an unfinished download has not filled
-        scans[-1] = scans[-1][0], _without_zeros(scans[-1][1])
-    if any(any(component.bits) for component in frame.components.values()):
-        lacks = f"the JPEG ends early (after {len(scans)} scan{'s' if len(scans) > 1 else ''}, its details are missing)"
-    coefficients = 128 * frame.blocks(frame.components)[1] if several else 0
-    return Picture(
-        "JPEG",
-        frame.width,
-        frame.height,
-        scans[0][0],
-        scans=tuple(scans),
-        orientation=orientation,
-        grey=frame.count == 1,
-        inverted_cmyk=frame.count == 4 and not adobe,
-        endless=endless,
-        several=several,
-        lacks=lacks,
-        extra_bytes=coefficients,
-    )
+        if restarts < expected and not self.lacks:
+            self.lacks = f"parts of the JPEG are missing ({restarts} of {expected} restart markers)"
+        self.scans.append((b"".join(self.kept), self.view[end:position]))
+        _check_count(len(self.scans), MAX_SCANS, "the JPEG's scans are", path)
+        self.kept = []
+        return position
+
+    def _picture(self) -> Picture:
+        frame, scans = self.frame, self.scans
+        if not scans:
+            raise bad_image(self.path, "the JPEG has a header but no picture")
+        assert frame is not None
+        if self.endless:  # what an unfinished download has not filled
+            scans[-1] = scans[-1][0], _without_zeros(scans[-1][1])
+        if any(any(component.bits) for component in frame.components.values()):
+            after = f"after {len(scans)} scan{'s' if len(scans) > 1 else ''}"
+            self.lacks = f"the JPEG ends early ({after}, its details are missing)"
+        return Picture(
+            "JPEG",
+            frame.width,
+            frame.height,
+            scans[0][0],
+            scans=tuple(scans),
+            orientation=self.orientation,
+            grey=frame.count == 1,
+            inverted_cmyk=frame.count == 4 and not self.adobe,
+            endless=self.endless,
+            several=self.several,
+            lacks=self.lacks,
+            extra_bytes=128 * frame.blocks(frame.components)[1] if self.several else 0,  # coefficients
+        )
+
+
+def _parse_jpeg(data: bytes, path: str) -> Picture:
+    return _Jpeg(data, path).read()
 
 
 _ANEW: Final = "save it anew in another program"
@@ -460,85 +490,118 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 """Of each pass of an interlaced PNG: the first column and row, and the steps between them."""
 
 
+class _Png:
+    """A PNG read chunk by chunk: what Pillow needs to open it, and the pieces of its compressed pixels."""
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.data, self.view, self.path = data, memoryview(data), path
+        self.kept = [data[:8]]
+        self.kinds: set[bytes] = set()
+        self.packed: list[memoryview] = []
+        self.rows: tuple[int, ...] = ()
+        self.width = self.height = self.colour = self.interlaced = 0
+        self.chunks = self.metadata = self.texts = 0
+        self.orientation = 1
+
+    def read(self) -> Picture:
+        """The picture.
+
+        Raises:
+            DataError: it is damaged, ends early, or is beyond the limits.
+        """
+        data, position, kind = self.data, 8, b""
+        while kind != b"IEND":
+            length = struct.unpack_from(">I", data, position)[0] if position + 8 <= len(data) else 0
+            end = position + 12 + length
+            kind = data[position + 4 : position + 8]
+            if end > len(data):
+                raise self._early(kind, position)
+            if not self.width and kind != b"IHDR":
+                raise bad_image(self.path, "the PNG does not begin with its header")
+            self.chunks += 1
+            if self.chunks > MAX_CHUNKS:
+                reason = f"the PNG is cut into more than {MAX_CHUNKS:,} chunks"
+                raise bad_image(self.path, reason, "image-over-limit")
+            if kind in _PNG_KEPT or kind in (b"IDAT", b"eXIf"):
+                self._note(kind, position, end)
+            if kind in _PNG_KEPT:
+                if not self.packed and kind not in self.kinds:
+                    self.kept.append(data[position:end])
+                    self.kinds.add(kind)
+            elif kind not in (b"IDAT", b"IEND"):
+                self._drop(kind, position, end)
+            position = end
+        return self._picture()
+
+    def _early(self, kind: bytes, position: int) -> DataError:
+        """The error of a file that ends within the chunk at `position`."""
+        if kind == b"IDAT":
+            self.packed.append(self.view[position + 8 :])
+        if not self.width:
+            return bad_image(self.path, "the PNG ends within its header")
+        rows = len(self.rows)
+        early = early_png(self.packed, self.rows, bool(self.interlaced))
+        return bad_image(self.path, early or f"the PNG ends early, behind its last row ({rows} of {rows} rows)")
+
+    def _note(self, kind: bytes, position: int, end: int) -> None:
+        """Check a chunk's checksum, and note what it says."""
+        if zlib.crc32(self.view[position + 4 : end - 4]) != struct.unpack_from(">I", self.data, end - 4)[0]:
+            name = printable(kind.decode("latin-1"))
+            raise bad_image(self.path, f"the PNG is damaged: the checksum of {name} differs")
+        if kind == b"IHDR":
+            self._header(position + 8)
+        elif kind == b"IDAT":
+            self.packed.append(self.view[position + 8 : end - 4])
+        elif kind == b"eXIf":
+            self.orientation = _orientation(self.data[position + 8 : end - 4])
+
+    def _header(self, body: int) -> None:
+        if self.width:
+            raise bad_image(self.path, "the PNG says twice how large it is")
+        header = struct.unpack_from(">IIBBBBB", self.data, body)
+        self.width, self.height, depth, self.colour, _, _, self.interlaced = header
+        check_size(self.width, self.height, self.path)
+        self.rows = _row_bytes(self.width, self.height, depth, self.colour, bool(self.interlaced))
+        unpacked = sum(self.rows)
+        if unpacked > MAX_ROWS_BYTES * max(1, max_pixels() // 50_000_000):
+            raise bad_image(
+                self.path,
+                f"{self.width} x {self.height} pixels of this kind take {size_text(unpacked)} unpacked; "
+                f"the limit is {size_text(MAX_ROWS_BYTES)} (CONVOSCOPE_MAX_MEGAPIXELS)",
+                "image-over-limit",
+                "make the picture smaller",
+            )
+
+    def _drop(self, kind: bytes, position: int, end: int) -> None:
+        """Bound the metadata, of which nothing is kept."""
+        self.metadata += end - position - 12
+        _check_metadata(self.metadata, self.path)
+        self.texts += _unpacked_text(kind, self.view[position + 8 : end - 4], self.path)
+        if self.texts > MAX_TEXTS_BYTES:
+            reason = f"the PNG's texts unpack to more than {size_text(MAX_TEXTS_BYTES)}"
+            raise bad_image(self.path, reason, "image-over-limit")
+
+    def _picture(self) -> Picture:
+        if not self.packed:
+            raise bad_image(self.path, "the PNG has a header but no picture")
+        if self.colour == 3 and b"PLTE" not in self.kinds:
+            raise bad_image(self.path, "the PNG's palette is missing")
+        return Picture(
+            "PNG",
+            self.width,
+            self.height,
+            # Pillow opens a picture as far as its first IDAT chunk; we hand the pixels to its decoder ourselves.
+            b"".join((*self.kept, b"\0\0\0\0IDAT")),
+            packed=tuple(piece for piece in self.packed if piece),
+            row_bytes=self.rows,
+            interlaced=bool(self.interlaced),
+            orientation=self.orientation,
+            grey=self.colour in (0, 4),
+        )
+
+
 def _parse_png(data: bytes, path: str) -> Picture:
-    kept = [data[:8]]
-    position, metadata, chunks, texts = 8, 0, 0, 0
-    width = height = colour = interlaced = 0
-    orientation = 1
-    packed: list[memoryview] = []
-    rows: tuple[int, ...] = ()
-    kinds = set()
-    view = memoryview(data)
-    while True:
-        length = struct.unpack_from(">I", data, position)[0] if position + 8 <= len(data) else 0
-        end = position + 12 + length
-        kind = data[position + 4 : position + 8]
-        if end > len(data):
-            if kind == b"IDAT":
-                packed.append(view[position + 8 :])
-            if not width:
-                raise bad_image(path, "the PNG ends within its header")
-            early = early_png(packed, rows, bool(interlaced))
-            raise bad_image(path, early or f"the PNG ends early, behind its last row ({len(rows)} of {len(rows)} rows)")
-        if not width and kind != b"IHDR":
-            raise bad_image(path, "the PNG does not begin with its header")
-        chunks += 1
-        if chunks > MAX_CHUNKS:
-            raise bad_image(path, f"the PNG is cut into more than {MAX_CHUNKS:,} chunks", "image-over-limit")
-        if kind in _PNG_KEPT or kind in (b"IDAT", b"eXIf"):
-            if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-                raise bad_image(
-                    path, f"the PNG is damaged: the checksum of {printable(kind.decode('latin-1'))} differs"
-                )
-            if kind == b"IHDR":
-                if width:
-                    raise bad_image(path, "the PNG says twice how large it is")
-                width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, position + 8)
-                check_size(width, height, path)
-                rows = _row_bytes(width, height, depth, colour, bool(interlaced))
-                if sum(rows) > MAX_ROWS_BYTES * max(1, max_pixels() // 50_000_000):
-                    raise bad_image(
-                        path,
-                        f"{width} x {height} pixels of this kind take {size_text(sum(rows))} unpacked; "
-                        f"the limit is {size_text(MAX_ROWS_BYTES)} (CONVOSCOPE_MAX_MEGAPIXELS)",
-                        "image-over-limit",
-                        "make the picture smaller",
-                    )
-            elif kind == b"IDAT":
-                packed.append(view[position + 8 : end - 4])
-            elif kind == b"eXIf":
-                orientation = _orientation(data[position + 8 : end - 4])
-        if kind in _PNG_KEPT:
-            if not packed and kind not in kinds:
-                kept.append(data[position:end])
-                kinds.add(kind)
-        elif kind not in (b"IDAT", b"IEND"):
-            metadata += length
-            _check_metadata(metadata, path)
-            texts += _unpacked_text(kind, view[position + 8 : end - 4], path)
-            if texts > MAX_TEXTS_BYTES:
-                raise bad_image(
-                    path, f"the PNG's texts unpack to more than {size_text(MAX_TEXTS_BYTES)}", "image-over-limit"
-                )
-        position = end
-        if kind == b"IEND":
-            break
-    if not packed:
-        raise bad_image(path, "the PNG has a header but no picture")
-    if colour == 3 and b"PLTE" not in kinds:
-        raise bad_image(path, "the PNG's palette is missing")
-    return Picture(
-        "PNG",
-        width,
-        height,
-        # Pillow opens a picture as far as its first IDAT chunk; we hand the pixels to its decoder ourselves.
-        b"".join((*kept, b"\0\0\0\0IDAT")),
-        packed=tuple(piece for piece in packed if piece),
-        row_bytes=rows,
-        interlaced=bool(interlaced),
-        orientation=orientation,
-        grey=colour in (0, 4),
-    )
+    return _Png(data, path).read()
 
 
 def _row_bytes(width: int, height: int, depth: int, colour: int, interlaced: bool) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from ..errors import ConvoscopeError, MachineError, printable
 from .dataset import SPLITS, Dataset, InputFormat, Skipped, Task
 from .decode import decode_bytes, read_header, turn_to_read
 from .sources import ArrayImages, FileImages, digest_of
-from .store import Prepared, gathered_remarks
+from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, gathered_remarks, unreachable
 from .turns import abandoned, decoding_threads
 
 Progress = Callable[[int, int], None]
@@ -37,7 +37,6 @@ NEAR_CORRELATION_SMALL = 0.998
 """
 
 NOTE_IMBALANCE, WARN_IMBALANCE = 10, 100
-MACHINE_ERRORS_IN_A_ROW = 20
 
 _SIDE = 16
 # Decoded larger than the thumbnail and averaged, so that JPEG's shortcuts do not shift what a large and a small copy
@@ -162,6 +161,56 @@ class _Look:
     note: str = ""
 
 
+@dataclass
+class _Opened:
+    """What opening every image gave, by row; digests and thumbnails are empty where `good` is false."""
+
+    digests: list[bytes]
+    thumbnails: NDArray[np.uint8]
+    good: NDArray[np.bool_]
+    skipped: list[Skipped]
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    odd: list[tuple[int, str]] = field(default_factory=list)
+
+    def note(self, row: int, name: str, look: _Look) -> None:
+        """Take in what one image gave."""
+        if look.error is not None:
+            self.skipped.append(Skipped(name, look.error.reason))
+        else:
+            assert look.thumbnail is not None
+            self.good[row] = True
+            self.digests[row] = look.digest
+            self.thumbnails[row] = look.thumbnail
+            if look.note:
+                self.odd.append((row, look.note))
+        if look.size:
+            self.sizes[look.size] += 1
+        if look.mode:
+            self.modes[look.mode] += 1
+
+
+def _open_all(dataset: Dataset, progress: Progress | None, workers: int) -> _Opened:
+    """Open every image once.
+
+    Raises:
+        MachineError: 20 images in a row could not be read because of the machine (`pictures-unreachable`).
+    """
+    total = len(dataset)
+    thumbnails = np.zeros((total, _SIDE * _SIDE), dtype=np.uint8)
+    opened = _Opened([b""] * total, thumbnails, np.zeros(total, dtype=np.bool_), list(dataset.skipped))
+    in_a_row = 0
+    for row, look in enumerate(_looks(dataset, workers)):
+        in_a_row = in_a_row + 1 if look.machine else 0
+        if in_a_row >= MACHINE_ERRORS_IN_A_ROW:
+            assert look.error is not None
+            raise unreachable(dataset.source, look.error)
+        opened.note(row, dataset.names[row], look)
+        if progress and (row % 256 == 255 or row + 1 == total):
+            progress(row + 1, total)
+    return opened
+
+
 def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int | None = None) -> Inspection:
     """Open every image of the dataset once and report what is in it; nothing is changed or written.
 
@@ -171,49 +220,16 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         workers: threads; None: one for each core.
 
     Raises:
-        MachineError: 20 images in a row could not be read because of the machine.
+        MachineError: 20 images in a row could not be read because of the machine (`pictures-unreachable`).
     """
-    total = len(dataset)
-    digests: list[bytes] = [b""] * total
-    thumbnails = np.zeros((total, _SIDE * _SIDE), dtype=np.uint8)
-    good = np.zeros(total, dtype=np.bool_)
-    sizes: Counter[tuple[int, int]] = Counter()
-    modes: Counter[str] = Counter()
-    skipped = list(dataset.skipped)
-    odd: list[tuple[int, str]] = []
-    in_a_row = 0
-    for row, look in enumerate(_looks(dataset, workers or _cores())):
-        if look.error is not None:
-            in_a_row = in_a_row + 1 if look.machine else 0
-            if in_a_row >= MACHINE_ERRORS_IN_A_ROW:
-                raise MachineError(
-                    dataset.source,
-                    f"{in_a_row} images in a row could not be read; the last: {look.error.reason}",
-                    hint="this is the machine, not the pictures: look at the disk or the share",
-                    code="images-unreadable",
-                )
-            skipped.append(Skipped(dataset.names[row], look.error.reason))
-        else:
-            in_a_row = 0
-            good[row] = True
-            digests[row] = look.digest
-            assert look.thumbnail is not None
-            thumbnails[row] = look.thumbnail
-            if look.note:
-                odd.append((row, look.note))
-        if look.size:
-            sizes[look.size] += 1
-        if look.mode:
-            modes[look.mode] += 1
-        if progress and (row % 256 == 255 or row + 1 == total):
-            progress(row + 1, total)
-
+    opened = _open_all(dataset, progress, workers or _cores())
+    digests, thumbnails, good = opened.digests, opened.thumbnails, opened.good
     equal = _equal(digests, np.flatnonzero(good).tolist())
     same = [rows for rows in equal.values() if len(rows) > 1]
     plain = good & (thumbnails.std(axis=1) < _PLAIN)
     first = np.array(sorted(rows[0] for rows in equal.values()), dtype=np.int64)
     compared = first[~plain[first]]
-    sides = np.array([max(size) for size in sizes.elements()])
+    sides = np.array([max(size) for size in opened.sizes.elements()])
     agreement = NEAR_CORRELATION_SMALL if len(sides) and np.median(sides) < 4 * _SIDE else NEAR_CORRELATION
     near = [compared[group].tolist() for group in close_groups(thumbnails[compared], agreement)]
     # An equal copy of a near duplicate may stand in another split than the one that was compared.
@@ -226,9 +242,9 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         task=dataset.task,
         classes=dataset.classes,
         counts=usable.counts(),
-        skipped=tuple(skipped),
-        sizes=tuple((width, height, count) for (width, height), count in sizes.most_common()),
-        modes=dict(modes.most_common()),
+        skipped=tuple(opened.skipped),
+        sizes=tuple((width, height, count) for (width, height), count in opened.sizes.most_common()),
+        modes=dict(opened.modes.most_common()),
         duplicates=_named(dataset, same),
         near_duplicates=_named(dataset, near),
         leaks=_apart(dataset, same, _split),
@@ -236,7 +252,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         conflicts=_apart(dataset, same, _label),
         numbers=_numbers(usable),
     )
-    notes = (*dataset.notes, *gathered_remarks(dataset.names, odd))
+    notes = (*dataset.notes, *gathered_remarks(dataset.names, opened.odd))
     return _judged(result, usable, notes, int(plain.sum()), agreement)
 
 
