@@ -1,4 +1,4 @@
-"""The studio's doors for all its tests."""
+"""What several tests of the studio start from."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,3 +19,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("studio")) as one:
         yield one
     assert one.faults == []
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's runtime folder in this test."""
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder

@@ -1,11 +1,11 @@
 """Bodies: how much, how fast, and which JSON. R cases of the catalogue."""
 
 import asyncio
+import contextlib
 import json
+import select
 import socket
 import threading
-import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 from convoscope.studio import request_limits
 from convoscope.studio.decoder import READ_AT_ONCE, WAITING
 from convoscope.studio.guard import Guard
-from convoscope.studio.request_limits import LingeringClose, RequestLimits
+from convoscope.studio.request_limits import IDLE_SECONDS, LingeringClose, RequestLimits
 from convoscope.studio.sessions import Sessions
+from tests.support.clocks import SkippingLoop
 from tests.support.studios import Door, Served, serving, until
 
 JSON = {"content-type": "application/json", "transfer-encoding": "chunked"}
@@ -104,26 +105,9 @@ def test_a_body_of_just_the_limit_passes(path: str) -> None:
 
 
 def test_r03_single_bytes_are_counted_too(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.port)) as one:
-        headers = "".join(f"{name}: {value}\r\n" for name, value in served.headers().items())
-        one.sendall(
-            f"POST /api/draw/guess?model=apple-banana HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n{headers}"
-            "content-type: application/octet-stream\r\ntransfer-encoding: chunked\r\n\r\n".encode()
-        )
-        one.setblocking(False)
-        answer, sent = b"", 0
-        while not answer and sent < 65_536 + 65_536:
-            one.setblocking(True)
-            one.sendall(b"1\r\nx\r\n" * 1024)
-            sent += 1024
-            one.setblocking(False)
-            time.sleep(0.005)
-            try:
-                answer = one.recv(65_536)
-            except BlockingIOError:
-                continue
-    assert answer.startswith(b"HTTP/1.1 413")
-    assert 65_536 < sent <= 65_536 + 65_536
+    path = "/api/draw/guess?model=apple-banana"
+    with served.post(path, "application/octet-stream", "transfer-encoding: chunked", b"1\r\nx\r\n" * 65_537) as one:
+        assert one.recv(65_536).startswith(b"HTTP/1.1 413"), "before the body has ended"
 
 
 def test_the_number_in_the_answer_is_the_one_sent(door: Door) -> None:
@@ -142,7 +126,10 @@ def test_a_length_of_a_thousand_digits_is_too_large(door: Door) -> None:
 
 # --- JSON --------------------------------------------------------------------------------------------------------------
 
-CHAIN = {"image": {"height": 1, "width": 1, "channels": 1, "values": "AAAAAAAA8D8="}, "steps": [{"kind": "relu"}]}
+CHAIN: dict[str, Any] = {
+    "image": {"height": 1, "width": 1, "channels": 1, "values": "AAAAAAAA8D8="},
+    "steps": [{"kind": "relu"}],
+}
 
 
 def convolve(door: Door, body: bytes) -> Any:
@@ -230,31 +217,30 @@ def test_a_charset_changes_nothing(door: Door) -> None:
 
 
 @pytest.mark.parametrize("path", LIMITS)
-def test_l06_a_sender_that_falls_silent_is_cut(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_limits, "_LINGER_SECONDS", 0.05)
+def test_l06_a_sender_that_falls_silent_is_cut(path: str) -> None:
     calls = 0
 
     async def silent() -> Any:
         nonlocal calls
         calls += 1
         if calls > 1:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    started = time.monotonic()
     headers = {**JSON, "content-type": kind(path)}
-    answer = reading_door(idle_seconds=0.05).ask(path, method="POST", headers=headers, body=silent)
+    loop = SkippingLoop()
+    answer = reading_door().ask(path, method="POST", headers=headers, body=silent, loop=lambda: loop)
     assert (answer.status, answer.code) == (408, "body-idle")
-    assert time.monotonic() - started < 5
+    # The limit, and the time in which a refused sender is still listened to.
+    assert loop.time() == pytest.approx(IDLE_SECONDS + request_limits._LINGER_SECONDS)
 
 
 @pytest.mark.parametrize("path", LIMITS)
-@pytest.mark.parametrize(("pause", "piece", "whole"), [(0.02, b"x", False), (0.02, b"x" * 400, True)])
+@pytest.mark.parametrize(("pause", "piece", "whole"), [(6.0, b"x", False), (6.0, b"x" * 400, True)])
 def test_l06_a_sender_that_drips_is_cut(
     path: str, pause: float, piece: bytes, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never silent, and never done: a byte now and then. 20,000 bytes a second are more than what is asked for."""
-    monkeypatch.setattr(request_limits, "_LINGER_SECONDS", 0.05)
+    """Never silent, and never done: a byte now and then. 66 bytes a second are more than the 50 that are asked for."""
     sent = 0
 
     async def drip() -> Any:
@@ -263,9 +249,9 @@ def test_l06_a_sender_that_drips_is_cut(
         sent += 1
         return {"type": "http.request", "body": piece, "more_body": sent < 10}
 
-    monkeypatch.setattr(request_limits, "BYTES_A_SECOND", 1_000)
+    monkeypatch.setattr(request_limits, "BYTES_A_SECOND", 50)
     headers = {**JSON, "content-type": kind(path)}
-    answer = reading_door(idle_seconds=0.1).ask(path, method="POST", headers=headers, body=drip)
+    answer = reading_door().ask(path, method="POST", headers=headers, body=drip, loop=SkippingLoop)
     if whole:
         assert answer.status == (400 if "json" in kind(path) else 200)
     else:
@@ -278,41 +264,40 @@ def test_a_body_that_was_not_asked_for_yet_is_not_slow() -> None:
     """An upload that waits for its turn."""
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(IDLE_SECONDS + 10)
         await reader(scope, receive, send)
 
-    door = Door(Guard(RequestLimits(late, idle_seconds=0.2), sessions := Sessions(), port=8000), sessions)
+    door = Door(Guard(RequestLimits(late), sessions := Sessions(), port=8000), sessions)
     headers = {**JSON, "content-type": "image/png"}
-    assert door.ask("/api/images", method="POST", headers=headers, body=[b"x"] * 5).status == 200
+    answer = door.ask("/api/images", method="POST", headers=headers, body=[b"x"] * 5, loop=SkippingLoop)
+    assert answer.status == 200
 
 
 def test_l06_200_slow_senders_hold_nobody_up(tmp_path: Path) -> None:
-    """All of one client: a few at a time are listened to, some wait, the rest is told that they do."""
-    with serving(tmp_path, idle_seconds=0.5) as served:
-        head = "".join(f"{name}: {value}\r\n" for name, value in served.headers().items())
-        head = (
-            f"POST /api/images HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n{head}"
-            "content-type: image/png\r\ncontent-length: 1000000\r\n\r\nsome"
-        )
-        slow = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(200)]
-        try:
-            for one in slow:
-                one.sendall(head.encode())
-            waits = []
-            with served.client() as client:
-                for _ in range(40):
-                    started = time.perf_counter()
-                    assert client.get("/api/session").status_code == 200
-                    waits.append(time.perf_counter() - started)
-            assert sorted(waits)[37] < 1
-            statuses: Counter[bytes] = Counter()
-            for one in slow:
-                one.settimeout(20)
-                statuses[one.recv(20)[9:12]] += 1
-            assert statuses == {b"408": READ_AT_ONCE + WAITING, b"429": 200 - READ_AT_ONCE - WAITING}
-        finally:
-            for one in slow:
-                one.close()
+    """All of one client: a few at a time are listened to, some wait, the others are refused."""
+    taken = READ_AT_ONCE + WAITING
+    with serving(tmp_path) as served, contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(served.post("/api/images", "image/png", "content-length: 1000000", b"some"))
+            for _ in range(200)
+        ]
+        refused: list[socket.socket] = []
+        while len(refused) < 200 - taken:
+            answered, _, _ = select.select([one for one in slow if one not in refused], [], [], 30)
+            assert answered, "no more answers"
+            assert {one.recv(20)[9:12] for one in answered} == {b"429"}
+            refused += answered
+        with served.client() as client:
+            for _ in range(40):
+                assert client.get("/api/session").status_code == 200
+        assert len(refused) == 200 - taken
+        assert served.faults == []
+
+
+def test_l06_a_silent_sender_is_cut_by_the_server_too(tmp_path: Path) -> None:
+    with serving(tmp_path, idle_seconds=0.3) as served:
+        with served.post("/api/images", "image/png", "content-length: 1000000", b"some") as silent:
+            assert silent.recv(20)[9:12] == b"408"
         assert served.faults == []
 
 
@@ -328,13 +313,7 @@ def test_a_refused_sender_can_still_read_why(served: Served) -> None:
 
 def test_whoever_sends_without_end_is_cut(served: Served) -> None:
     """R04, in little: a body without end is neither kept nor listened to for ever."""
-    with socket.create_connection(("127.0.0.1", served.port)) as one:
-        one.settimeout(30)
-        headers = "".join(f"{name}: {value}\r\n" for name, value in served.headers().items())
-        one.sendall(
-            f"POST /api/images HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n{headers}"
-            "content-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n".encode()
-        )
+    with served.post("/api/images", "image/png", "transfer-encoding: chunked") as one:
         piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
         sent = 0
         with pytest.raises(OSError):
@@ -347,12 +326,7 @@ def test_whoever_sends_without_end_is_cut(served: Served) -> None:
 def test_a_client_that_leaves_is_no_fault(served: Served) -> None:
     before = threading.active_count()
     for path, content in (("/api/convolve", "application/json"), ("/api/images", "image/png")):
-        with socket.create_connection(("127.0.0.1", served.port)) as one:
-            headers = "".join(f"{name}: {value}\r\n" for name, value in served.headers().items())
-            one.sendall(
-                f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\n{headers}"
-                f"content-type: {content}\r\ncontent-length: 1000\r\n\r\n{{".encode()
-            )
+        served.post(path, content, "content-length: 1000", b"{").close()
     with served.client() as client:
         assert client.get("/api/session").status_code == 200
     until(lambda: threading.active_count() <= before + 40, seconds=5)

@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
+from websockets.sync.client import ClientConnection, connect
 
 from convoscope.studio import startup_networks
 from convoscope.studio.app import create_app
@@ -53,6 +55,10 @@ class Answer:
         return str(self.json()["code"])
 
 
+async def as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
 def ask(
     app: ASGIApp,
     path: str = "/",
@@ -63,10 +69,11 @@ def ask(
     client: str = "127.0.0.1",
     server: str = "127.0.0.1",
     kind: str = "http",
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Answer:
-    """One request straight to an ASGI application; headers are sent as they stand, and no others.
+    """One request straight to an ASGI application; headers are sent as they are, and no others.
 
-    `body` may be pieces, or a coroutine function that gives the next message.
+    `body` may be pieces, or a coroutine function that gives the next message; `loop` makes another event loop.
     """
     pairs = list(headers.items()) if isinstance(headers, dict) else headers or []
     raw_path, _, query = path.partition("?")
@@ -109,8 +116,8 @@ def ask(
             answer.accepted = True
             raise ConnectionResetError
 
-    with contextlib.suppress(ConnectionResetError):
-        asyncio.run(app(scope, receive, send))
+    with contextlib.suppress(ConnectionResetError), asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(as_coroutine(app(scope, receive, send)))
     return answer
 
 
@@ -168,6 +175,10 @@ class Served:
         """With which everything is allowed that this role may do."""
         return {"cookie": self.cookie(role), "origin": self.url}
 
+    def post(self, path: str, content_type: str, framing: str, body: bytes = b"") -> socket.socket:
+        """A connection on which the head of a request has been sent, and of its body only `body`."""
+        return post(self.port, self.headers(), path, content_type, framing, body)
+
     @contextlib.contextmanager
     def client(self, role: str = "owner") -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=self.url, headers=self.headers(role), timeout=30, trust_env=False) as client:
@@ -196,6 +207,28 @@ def serving(folder: Path, *, lan: bool = True, **options: Any) -> Iterator[Serve
             thread.join(20)
             listener.close()
             assert not thread.is_alive()
+
+
+def post(
+    port: int, headers: dict[str, str], path: str, content_type: str, framing: str, body: bytes = b""
+) -> socket.socket:
+    """As `Served.post`, for a server in another process."""
+    lines = {"host": f"127.0.0.1:{port}", **headers, "content-type": content_type}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(f"POST {path} HTTP/1.1\r\n{head}{framing}\r\n\r\n".encode() + body)
+    return connection
+
+
+def live(port: int, headers: dict[str, str], **changes: Any) -> ClientConnection:
+    """A connection to the live channel."""
+    options: dict[str, Any] = {
+        "origin": headers["origin"],
+        "additional_headers": {"cookie": headers["cookie"]},
+        "close_timeout": 1,
+        **changes,
+    }
+    return connect(f"ws://127.0.0.1:{port}/api/live", proxy=None, **options)
 
 
 def until(reached: Callable[[], Any], *, seconds: float) -> None:

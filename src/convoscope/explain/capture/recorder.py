@@ -21,8 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError
-from ...models import OPERATIONS
-from ...models import Parallel, Residual
+from ...models import OPERATIONS, Parallel, Residual
 from ...training import Normalisation
 from .forward import preserve_state, run
 from .records import IMAGE, PIXELS, Recording, Ref, Step
