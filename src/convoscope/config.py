@@ -1,15 +1,14 @@
-"""Options from a TOML file and from `--set key=value`. A run's own `run.toml` can be given back as it is."""
+"""Options from a TOML file and from `--set key=value`. A run's own `run.toml` can be used as it is."""
 
 from __future__ import annotations
 
 import reprlib
-from pathlib import Path
-from typing import Any
-
 from .errors import UsageError, printable
 from .files import machine_error, size_text
 from .parsing import MOST_TOML_BYTES, parse_toml
 from .suggestions import did_you_mean
+from pathlib import Path
+from typing import Any
 
 _KEYS: dict[str, tuple[type, ...]] = {
     "source": (str,),
@@ -25,15 +24,15 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "recipe": (dict,),
     "record": (dict,),
 }
-_TOLD = 20
-"""So many unknown keys are named."""
+_MOST_FAULTS = 20
+"""How many unknown keys a message names."""
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options and the recipe of a TOML file; a run's `[record]` is passed over.
+    """The options and the recipe of a TOML file; a run's `[record]` is ignored.
 
     Raises:
-        UsageError: the file is missing, is no TOML (with line and column), or has unknown or wrong keys; all are named.
+        UsageError: the file is missing, is not TOML (with line and column), or has unknown or wrong keys; all are named.
     """
     try:
         with path.open("rb") as file:
@@ -59,7 +58,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     faults: list[str] = []
     for key, value in values.items():
         if key not in _KEYS:
-            if len(faults) < _TOLD:
+            if len(faults) < _MOST_FAULTS:
                 meant = did_you_mean(key, _KEYS)
                 faults.append(f"{printable(key)[:80]}: no such key" + (f"; {meant}" if meant else ""))
         elif not isinstance(value, _KEYS[key]) or isinstance(value, bool) != (_KEYS[key] == (bool,)):
@@ -92,10 +91,10 @@ def _recipe_faults(recipe: dict[str, Any]) -> list[str]:
 
 
 def read_assignments(pairs: list[str]) -> dict[str, Any]:
-    """`--set key=value ...` as a dictionary; values are TOML values, or text where they are none.
+    """`--set key=value ...` as a dictionary; values are TOML values, or text where they are not.
 
     Raises:
-        UsageError: a pair has no `=`, or a key stands twice.
+        UsageError: a pair has no `=`, or a key comes twice.
     """
     result: dict[str, Any] = {}
     for pair in pairs:

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numbers
 import operator
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import torch
 from torch import nn
@@ -82,7 +83,7 @@ def train(
     with session() as signals:
         dataset = data.load(source, seed=seed, **reading)
         check_output(output, dataset.source)
-        form, text = _choose_input(dataset, model, size, channels, resize, reporter)
+        form, text = _choose_input(dataset, model, _AskedInput(size, channels, resize), reporter)
         torch.manual_seed(seed)
         # Built before the images are decoded: it may turn out that they are too small for it.
         network = models.build(text, (form.height, form.width, form.channels), len(dataset.classes))
@@ -103,22 +104,25 @@ def train(
     return run
 
 
+class _AskedInput(NamedTuple):
+    """The network's input, as far as the user named it; see `train`."""
+
+    size: int | tuple[int, int] | None
+    channels: int | None
+    resize: Resize | None
+
+
 def _choose_input(
-    dataset: Dataset,
-    model: str | nn.Module,
-    size: int | tuple[int, int] | None,
-    channels: int | None,
-    resize: Resize | None,
-    reporter: Reporter,
+    dataset: Dataset, model: str | nn.Module, asked: _AskedInput, reporter: Reporter
 ) -> tuple[InputFormat, str | nn.Module]:
     """The network's input, and the model, chosen where it is `auto`. Says why."""
     own, why = data.suggest_format(dataset)
     automatic = isinstance(model, str) and model == "auto"
     text = choose_model(dataset, own) if automatic else model
-    form = _input_format(own, text, size, channels, resize)
+    form = _input_format(own, text, asked)
     if (form.height, form.width) != (own.height, own.width):
         why = f"images at {form.height}x{form.width}, for which the model is made ({why})"
-    for note in (*dataset.notes, *([why] if size is None else [])):
+    for note in (*dataset.notes, *([why] if asked.size is None else [])):
         reporter.say(note)
     if automatic:
         reporter.say(f"model: {text}, chosen by the images' number and size; --model overrides it")
@@ -146,8 +150,7 @@ def _new_job(
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         input=prepared.form,
-        mean=normalisation.mean,
-        std=normalisation.std,
+        **asdict(normalisation),
         target_mean=target_mean,
         target_std=target_std,
         recipe=recipe,
@@ -160,14 +163,9 @@ def _new_job(
     return job
 
 
-def _input_format(
-    form: InputFormat,
-    model: str | nn.Module,
-    size: int | tuple[int, int] | None,
-    channels: int | None,
-    resize: Resize | None,
-) -> InputFormat:
+def _input_format(form: InputFormat, model: str | nn.Module, asked: _AskedInput) -> InputFormat:
     """The suggested format, with what the model was made for and what the user asked for put in."""
+    size, channels = asked.size, asked.channels
     preset = models.PRESETS.get(model) if isinstance(model, str) else None
     made_for = preset.input if preset is not None else None
     sides: Any = size
@@ -196,4 +194,6 @@ def _input_format(
             hint="1 is grey, 3 is colour",
             code="channels-out-of-range",
         )
-    return InputFormat(height=height, width=width, channels=channels or form.channels, resize=resize or form.resize)
+    return InputFormat(
+        height=height, width=width, channels=channels or form.channels, resize=asked.resize or form.resize
+    )
