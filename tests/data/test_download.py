@@ -3,9 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
-import http.server
 import io
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,42 +13,13 @@ import pytest
 from convoscope.data import download
 from convoscope.data.download import RemoteFile, RemoteSet, is_download, locate, quickdraw_classes
 from convoscope.errors import DataError, MachineError, UsageError
-
-
-@dataclasses.dataclass
-class Server:
-    """What the server offers, path to bytes, and what was asked of it."""
-
-    address: str
-    files: dict[str, bytes]
-    cut_at: int | None = None
-    asked: list[str] = dataclasses.field(default_factory=list)
+from tests.support.server import Server, serving
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            offered.asked.append(self.path)
-            content = offered.files.get(self.path.lstrip("/"))
-            if content is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: offered.cut_at])
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        offered = Server(f"http://127.0.0.1:{running.server_port}/", {})
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
+    with serving() as offered:
         yield offered
-        running.shutdown()
-        thread.join()
 
 
 RAW = b"\0\0\x08\x01" + bytes(range(200))
@@ -79,7 +48,7 @@ def test_a_set_is_fetched_once(small: Server, tmp_path: Path) -> None:
     assert (folder / "x.gz").read_bytes() == PACKED
     assert said == [f"fetching x.gz ({len(PACKED)} B) of small"]
     assert locate("small", folder=tmp_path, say=said.append) == folder
-    assert small.asked == ["/x.gz"] and len(said) == 1
+    assert small.asked == ["GET /x.gz"] and len(said) == 1
     assert left_over(tmp_path) == ["checked.json", "x.gz"]
 
 
@@ -108,7 +77,7 @@ def test_the_second_address_is_tried(small: Server, tmp_path: Path, monkeypatch:
         download.SETS, "small", dataclasses.replace(wanted, addresses=(small.address + "gone/", small.address))
     )
     locate("small", folder=tmp_path)
-    assert small.asked == ["/gone/x.gz", "/x.gz"]
+    assert small.asked == ["GET /gone/x.gz", "GET /x.gz"]
 
 
 def test_without_a_network_the_message_says_what_to_put_where(
@@ -213,7 +182,7 @@ def test_classes_of_drawings_are_fetched_and_trusted_at_first_use(drawings: Serv
     assert f"apple.npy: Google publishes no checksum; trusted at first use, SHA-256 {digest}... is written down" in said
     other = locate("quickdraw:apple,banana", folder=tmp_path)
     assert sorted(file.name for file in other.iterdir()) == ["apple.npy", "banana.npy"]
-    assert sorted(drawings.asked) == ["/apple.npy", "/banana.npy", "/ice%20cream.npy"]
+    assert sorted(drawings.asked) == ["GET /apple.npy", "GET /banana.npy", "GET /ice%20cream.npy"]
     assert locate("quickdraw:apple,ice cream", folder=tmp_path) == folder
 
 

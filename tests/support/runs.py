@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from convoscope.training import EpochMetrics, Reporter, Run, relearn
 from convoscope.training.core import checkpoint
 
@@ -70,6 +73,16 @@ def events(folder: Path) -> list[dict[str, Any]]:
     """The events of a run, in order."""
     lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def check_validation_figures(run: Run, row: EpochMetrics) -> None:
+    """The run's network gives the validation figures of this row."""
+    prepared = run.prepared()
+    rows = prepared.dataset.indices("validation")
+    scores = run.scores(prepared.pixels[rows]).astype(np.float64)
+    targets = prepared.dataset.targets[rows]
+    assert (scores.argmax(1) == targets).mean() == pytest.approx(row["val_accuracy"])
+    assert -np.log(scores[np.arange(len(rows)), targets]).mean() == pytest.approx(row["val_loss"], rel=1e-3)
 
 
 def taught(backbone: Run | Path, images: Any, **options: Any) -> Run:

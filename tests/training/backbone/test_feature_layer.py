@@ -97,7 +97,7 @@ def test_what_is_too_large_to_compare_leaves_the_backbone_whole(
     assert not listener.heard("the backbone ends after")
 
 
-def test_what_the_comparison_computed_was_not_kept_from_before(
+def test_what_the_comparison_computed_was_not_cached_before(
     backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
@@ -111,7 +111,7 @@ def test_what_the_comparison_computed_was_not_kept_from_before(
     assert fingerprint(again.folder) == fingerprint(made.folder)
 
 
-def test_only_a_backbone_with_a_text_has_places(backbone: Run) -> None:
+def test_only_a_backbone_with_a_text_has_feature_layers(backbone: Run) -> None:
     whole = dataclasses.replace(open_backbone(backbone, say=print), head="fc")
     assert whole.feature_layers() == ()
     with pytest.raises(UsageError) as caught:

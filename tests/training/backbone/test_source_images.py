@@ -106,7 +106,7 @@ def test_a_relearned_run_goes_by_the_images_of_its_backbone(backbone: Run, tmp_p
     assert LESS in said
 
 
-def test_images_that_are_gone_are_told(drawings: Path, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_reported(drawings: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(drawings, mine)
     backbone = train(mine, BACKBONE, output=tmp_path / "backbone", epochs=1)

@@ -115,7 +115,7 @@ def test_what_lies_here_is_added_under_its_folders_name(
     assert any(name.startswith("more/") for name in again.names)
 
 
-def test_images_that_changed_since_are_told_when_others_are_added(
+def test_images_that_changed_since_are_reported_when_others_are_added(
     backbone: Run, pictures: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine"

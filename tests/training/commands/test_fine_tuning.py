@@ -27,7 +27,7 @@ UNFROZEN: dict[str, Any] = {
 """With such a rate the second epoch is better than the head alone, so that the threshold is set anew."""
 
 
-def test_the_backbone_learns_too(backbone: Run, tmp_path: Path) -> None:
+def test_the_backbone_is_fine_tuned(backbone: Run, tmp_path: Path) -> None:
     made = taught(backbone, OTHERS, output=tmp_path / "run", **UNFROZEN)
     assert [row["epoch"] for row in made.history] == [1, 2, 3]
     before = backbone.network().state_dict()
@@ -68,7 +68,7 @@ def test_epochs_are_chosen_by_the_arithmetic_that_predicts(backbone: Run, tmp_pa
 
 
 class Struck(Reporter):
-    """Ctrl-C where something is told for the first time."""
+    """Ctrl-C where something is reported for the first time."""
 
     def __init__(self, where: str, epoch: int = 0) -> None:
         self.where, self.number, self.done = where, epoch, False

@@ -418,7 +418,7 @@ def test_a_write_that_fails(
     assert not list(folder.glob(".*.tmp"))
 
 
-def test_no_room_is_told_before_training(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_reported_before_training(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
@@ -588,12 +588,17 @@ def test_changed_images_are_noticed(pictures: Path, tmp_path: Path) -> None:
     assert len(run.history) == EPOCHS
 
 
+def train_and_break(pictures: Path, folder: Path, name: str) -> None:
+    """A finished run, one of whose checkpoints has weights that are not finite."""
+    train(pictures, output=folder, **RECIPE)
+    tensors, state = checkpoint.load(folder / name)
+    tensors["model.conv1.weight"][:] = float("nan")
+    checkpoint.save(folder / name, tensors, state)
+
+
 def test_nan_weights_are_not_gone_on_with(pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(pictures, output=folder, **RECIPE)
-    tensors, state = checkpoint.load(folder / "last.safetensors")
-    tensors["model.conv1.weight"][:] = float("nan")
-    checkpoint.save(folder / "last.safetensors", tensors, state)
+    train_and_break(pictures, folder, "last.safetensors")
     with pytest.raises(ModelFileError) as caught:
         resume(folder, epochs=EPOCHS + 1)
     assert caught.value.code == "checkpoint-not-finite"
@@ -601,10 +606,7 @@ def test_nan_weights_are_not_gone_on_with(pictures: Path, tmp_path: Path) -> Non
 
 def test_nan_weights_predict_with_a_warning(pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(pictures, output=folder, **RECIPE)
-    tensors, state = checkpoint.load(folder / "best.safetensors")
-    tensors["model.conv1.weight"][:] = float("nan")
-    checkpoint.save(folder / "best.safetensors", tensors, state)
+    train_and_break(pictures, folder, "best.safetensors")
     with pytest.warns(UserWarning, match="not finite"):
         Run.open(folder).predict(pictures / "square" / "1.png")
 

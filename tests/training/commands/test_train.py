@@ -20,7 +20,7 @@ from torch import nn
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.training import Recipe, Run, read_summary, resume, train
 from convoscope.training.runs.saved import read_history
-from tests.support.runs import Listener, events
+from tests.support.runs import Listener, check_validation_figures, events
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dropout(0.1) dense"
 QUICK: dict[str, Any] = {"model": MODEL, "epochs": 8, "batch_size": 16, "learning_rate": 0.02, "precision": "float32"}
@@ -83,12 +83,7 @@ def test_tensorboard_reads_its_files(run: Run) -> None:
 def test_the_best_epoch_is_kept(run: Run) -> None:
     """The kept weights give the validation figures of the best row."""
     best = run.history[run.best_epoch - 1]
-    prepared = run.prepared()
-    rows = prepared.dataset.indices("validation")
-    scores = run.scores(prepared.pixels[rows]).astype(np.float64)
-    targets = prepared.dataset.targets[rows]
-    assert (scores.argmax(1) == targets).mean() == pytest.approx(best["val_accuracy"])
-    assert -np.log(scores[np.arange(len(rows)), targets]).mean() == pytest.approx(best["val_loss"], rel=1e-3)
+    check_validation_figures(run, best)
     assert best["val_accuracy"] == max(row["val_accuracy"] or 0 for row in run.history)
 
 
@@ -336,7 +331,7 @@ def test_an_existing_run_is_not_written_into(run: Run, pictures: Path) -> None:
     with pytest.raises(InUseError) as caught:
         train(pictures, output=run.folder, reporter=listener, **QUICK)
     assert caught.value.hint.startswith(f"go on with it: convoscope train --resume {run.folder}")
-    assert listener.said == [], "it is told before anything long begins"
+    assert listener.said == [], "it is reported before anything long begins"
 
 
 def test_a_run_inside_the_data_is_refused(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +373,7 @@ def test_impossible_recipes_are_named(pictures: Path, tmp_path: Path, recipe: di
     assert not (tmp_path / "run").exists()
 
 
-def test_all_faults_are_told_at_once(pictures: Path) -> None:
+def test_all_faults_are_reported_at_once(pictures: Path) -> None:
     with pytest.raises(UsageError) as caught:
         train(pictures, epochs=0, batch_size=-3, flipp=True)  # type: ignore[call-arg]
     for key in ("epochs", "batch_size", "flipp"):
@@ -427,7 +422,7 @@ def test_batches_of_one_image_and_batch_norm(pictures: Path, tmp_path: Path) -> 
     assert caught.value.code == "batch-too-small"
     assert "batch_size=2" in caught.value.hint
     assert not (tmp_path / "run").exists()
-    # Over the pixels of one image there is a spread.
+    # The pixels of one image have a standard deviation.
     train(pictures, output=tmp_path / "pixels", **QUICK | {"epochs": 1, "batch_size": 1})
     listener = Listener()
     train(pictures, output=tmp_path / "rest", reporter=listener, **flat | {"batch_size": 95})
@@ -447,7 +442,7 @@ def test_more_threads_than_cores_are_slow(pictures: Path, tmp_path: Path) -> Non
     assert listener.warned == [f"{cores + 1} threads on {cores} cores: training will be slow"]
 
 
-def test_odd_doubled_and_uneven_images_are_told(tmp_path: Path) -> None:
+def test_odd_doubled_and_uneven_images_are_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, count in (("many", 202), ("few", 2)):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -473,7 +468,7 @@ def test_an_absent_device(pictures: Path, tmp_path: Path) -> None:
     listener = Listener()
     with pytest.raises(MachineError):
         train(pictures, output=tmp_path / "run", device="cuda:7", reporter=listener, **QUICK)
-    assert listener.said == [], "it is told before anything long begins"
+    assert listener.said == [], "it is reported before anything long begins"
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError) as usage:
         train(pictures, output=tmp_path / "run", device="abacus", **QUICK)
@@ -682,12 +677,12 @@ def test_thirty_bad_files_among_three_hundred(tmp_path: Path) -> None:
     assert sum(run.settings.images.values()) == 300
 
 
-def test_a_glance_sees_what_opening_sees(run: Run) -> None:
+def test_a_summary_is_what_opening_gives(run: Run) -> None:
     assert read_summary(run.folder) == (run.settings, run.history)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"size = 3", b"\xff", b"a = " + b"[" * 50_000, b"#" * 10_000_001])
-def test_a_glance_at_settings_that_cannot_be_read(run: Run, tmp_path: Path, content: bytes | None) -> None:
+def test_a_summary_of_settings_that_cannot_be_read(run: Run, tmp_path: Path, content: bytes | None) -> None:
     shutil.copy(run.folder / "best.safetensors", tmp_path)
     if content is not None:
         (tmp_path / "run.toml").write_bytes(content)
@@ -696,7 +691,7 @@ def test_a_glance_at_settings_that_cannot_be_read(run: Run, tmp_path: Path, cont
     assert caught.value.code == "settings-unreadable"
 
 
-def test_a_glance_at_no_run(tmp_path: Path) -> None:
+def test_a_summary_of_no_run(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no checkpoint in this folder"):
         read_summary(tmp_path)
 
@@ -739,7 +734,7 @@ def test_small_images_come_first_and_full_ones_last(epochs: int, sizes: list[int
     assert validation_size(job, epochs - 1) == (24, 24)
 
 
-def test_a_size_for_which_the_model_is_made_is_told(pictures: Path, tmp_path: Path) -> None:
+def test_a_size_for_which_the_model_is_made_is_reported(pictures: Path, tmp_path: Path) -> None:
     listener = Listener()
     train(pictures, "quickdraw", output=tmp_path / "run", reporter=listener, epochs=1, precision="float32")
     assert any(line.startswith("images at 28x28, for which the model is made (") for line in listener.said)

@@ -1,4 +1,4 @@
-"""Relearning: a new head on a frozen backbone, kept features, detector, added classes, and the backbone that learns too."""
+"""Relearning: a new head on a frozen backbone, cached features, and the out-of-distribution detector."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from convoscope.training import Run, relearn, resume, train
 from convoscope.training.backbone.features import Features
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.fit.defaults import view_recipe
-from tests.support.runs import BACKBONE, OTHERS, Listener, fingerprint, taught, words_of
+from tests.support.runs import BACKBONE, OTHERS, Listener, check_validation_figures, fingerprint, taught, words_of
 
 # --- the run -----------------------------------------------------------------------------------------------------------
 
@@ -42,11 +42,7 @@ def test_it_is_a_run_like_any_other(relearned: Run) -> None:
     assert [row["epoch"] for row in relearned.history] == [1] == [relearned.best_epoch]
     opened = Run.open(relearned.folder)
     prepared = opened.prepared()
-    rows = prepared.dataset.indices("validation")
-    scores = opened.scores(prepared.pixels[rows]).astype(np.float64)
-    targets = prepared.dataset.targets[rows]
-    assert (scores.argmax(1) == targets).mean() == pytest.approx(row["val_accuracy"])
-    assert -np.log(scores[np.arange(len(rows)), targets]).mean() == pytest.approx(row["val_loss"], rel=1e-3)
+    check_validation_figures(opened, row)
     rows = prepared.dataset.indices("test")
     assert (opened.scores(prepared.pixels[rows]).argmax(1) == prepared.dataset.targets[rows]).mean() >= 0.6
     names = {entry.name for entry in relearned.folder.iterdir()}
@@ -56,7 +52,7 @@ def test_it_is_a_run_like_any_other(relearned: Run) -> None:
     assert read_summary(relearned.folder)[0].relearned == relearned.settings.relearned
 
 
-def test_the_kept_features_give_the_networks_numbers(relearned: Run) -> None:
+def test_the_cached_features_give_the_networks_numbers(relearned: Run) -> None:
     prepared = relearned.prepared()
     rows = prepared.dataset.indices("test")
     assert relearned._features is not None
@@ -204,16 +200,16 @@ def test_predict_test_and_look_agree_on_what_is_unknown(
     kept = math.ceil(0.95 * (len(rows) + 1))
     assert refused == len(rows) - kept
     others = data.prepare(data.load("builtin:drawings/apple,cat,fish"), prepared.form).pixels
-    drawing, stranger = next(
+    drawing, farthest = next(
         (image, answer) for image in others if (answer := opened.predict(image)[0]).label == "unknown"
     )
     seen = look(opened, drawing)
     told = seen.to_json()
-    assert (told["label"], told["confidence"], told["distance"]) == ("unknown", None, pytest.approx(stranger.distance))
+    assert (told["label"], told["confidence"], told["distance"]) == ("unknown", None, pytest.approx(farthest.distance))
     image = tmp_path / "far.png"
     Image.fromarray(drawing[..., 0]).save(image)
     assert command(["look", str(relearned.folder), str(image), "--out", str(tmp_path / "seen")]) == 0
-    assert f"far.png: unknown (its distance {stranger.distance:.3f}" in capsys.readouterr().out
+    assert f"far.png: unknown (its distance {farthest.distance:.3f}" in capsys.readouterr().out
 
 
 def test_without_test_and_validation_images_the_next_command_names_others(

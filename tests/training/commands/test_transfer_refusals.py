@@ -104,7 +104,7 @@ def broken(backbone: Run, folder: Path, change: Callable[[torch.Tensor], torch.T
 @pytest.mark.parametrize(
     ("factor", "code"), [(float("nan"), "backbone-not-finite"), (1e30, "backbone-not-finite"), (0.0, "backbone-blind")]
 )
-def test_a_backbone_without_sense_is_told(
+def test_a_backbone_without_sense_is_reported(
     backbone: Run, tmp_path: Path, options: dict[str, Any], factor: float, code: str
 ) -> None:
     file = broken(backbone, tmp_path / "weights", lambda value: value * factor if value.is_floating_point() else value)
@@ -127,7 +127,7 @@ def test_numbers_that_are_not_finite_are_not_kept(backbone: Run, tmp_path: Path)
         assert source.computed == 0
 
 
-def test_an_output_that_cannot_be_made_is_told_before_anything_is_computed(backbone: Run, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_made_is_reported_before_anything_is_computed(backbone: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     listener = Listener()
     with pytest.raises(MachineError) as caught:
@@ -136,7 +136,7 @@ def test_an_output_that_cannot_be_made_is_told_before_anything_is_computed(backb
     assert not listener.heard("features")
 
 
-def test_equal_images_were_not_kept_from_before(
+def test_equal_images_were_not_cached_before(
     backbone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are computed once, which is no find in the cache."""

@@ -70,7 +70,7 @@ def test_every_single_bit_counts(saved: Path, tmp_path: Path) -> None:
             checkpoint.load(broken)
 
 
-def test_feature_layer_at_a_hundred_places(saved: Path, tmp_path: Path) -> None:
+def test_cut_short_at_a_hundred_places(saved: Path, tmp_path: Path) -> None:
     content = saved.read_bytes()
     broken = tmp_path / "broken.safetensors"
     for length in np.linspace(1, len(content) - 1, 100).astype(int):

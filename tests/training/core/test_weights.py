@@ -1,15 +1,12 @@
 """Pretrained weights: what is downloaded and checked, what is refused, and what the ImageNet package holds."""
 
-import dataclasses
 import hashlib
-import http.server
 import io
 import os
 import pickle
 import resource
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +22,7 @@ from convoscope.training import relearn
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import unpacking, weights
 from convoscope.training.core.weights import imagenet_weights, library_weights, read_foreign
+from tests.support.server import Server, serving
 
 MODEL = "timm:resnet10t"
 INPUT = (64, 64, 3)
@@ -54,47 +52,10 @@ def pth(network: torch.nn.Module) -> bytes:
     return content.getvalue()
 
 
-@dataclasses.dataclass
-class Server:
-    address: str
-    files: dict[str, bytes]
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    asked: list[str] = dataclasses.field(default_factory=list)
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(False)
-
-        def do_GET(self) -> None:
-            self.answer(True)
-
-        def answer(self, whole: bool) -> None:
-            offered.asked.append(f"{self.command} {self.path}")
-            content = offered.files.get(self.path.lstrip("/"))
-            if content is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            for name, value in offered.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if whole:
-                self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        offered = Server(f"http://127.0.0.1:{running.server_port}/", {})
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
+    with serving() as offered:
         yield offered
-        running.shutdown()
-        thread.join()
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, address: str, sha256: str = "") -> None:
@@ -244,7 +205,7 @@ def test_no_payload_fires_even_with_the_right_sum(
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02", b"nonsense" * 100, pickle.dumps([1, 2])])
-def test_what_is_no_state_dict_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_state_dict_is_reported(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ModelFileError, match="cannot be read") as caught:
         weights._unpacked(tmp_path / "x.pth", content)
     assert caught.value.code == "backbone-unreadable"
@@ -441,7 +402,7 @@ def test_the_converted_weights_know_imagenet(shared_data: Path) -> None:
 @pytest.mark.shared_data
 @pytest.mark.slow
 def test_cats_and_dogs_and_what_is_neither(shared_data: Path, tmp_path: Path) -> None:
-    """Few photographs to learn from and choose by; strangers from Imagenette."""
+    """Few photographs to learn from and choose by; images of no class from Imagenette."""
     dataset = data.load(shared_data / "cats_dogs" / "train", validation=0.1, test=0.9 - 120 / 1400)
     rows = np.concatenate([dataset.indices("train"), dataset.indices("validation"), dataset.indices("test")[:60]])
     made = relearn("imagenet", dataset.select(np.sort(rows)), output=tmp_path / "run")

@@ -38,7 +38,7 @@ def test_the_model_follows_the_size(side: int, model: str) -> None:
     assert choose_model(images.dataset, images.form) == model
 
 
-def test_the_users_word_stands() -> None:
+def test_what_the_user_named_stays() -> None:
     recipe, _ = chosen(prepared(100, 64), "small", epochs=3, crop=0.9, flip=False, optimizer="sgd")
     assert (recipe.epochs, recipe.crop, recipe.flip, recipe.optimizer) == (3, 0.9, False, "sgd")
     assert recipe.colour > 0

@@ -41,12 +41,12 @@ def test_the_linear_head_is_logistic_regression() -> None:
 
 
 def test_few_long_vectors_are_solved_along_what_they_span() -> None:
-    """As scikit-learn has it in all dimensions; the weights, too, which are unique under the pull."""
+    """As scikit-learn has it in all dimensions; the weights, too, which are unique under an L2 penalty."""
     from sklearn.linear_model import LogisticRegression
 
     features, targets = cloud(3, 10, 400)
     validation, truth = cloud(3, 20, 400, seed=2)
-    truth[::3] = (truth[::3] + 1) % 3  # so that a strong pull is chosen, whose weights are found exactly
+    truth[::3] = (truth[::3] + 1) % 3  # so that a strong penalty is chosen, whose weights are found exactly
     examples = Examples.of(features, targets, validation, truth)
     basis = _basis(examples.train)
     assert basis is not None and basis.shape == (400, 29)  # 30 centred vectors
@@ -87,7 +87,7 @@ def test_cross_validation_leaves_each_image_out_once(width: int) -> None:
     assert cross_validated(features, targets, 3, seed=7) == pytest.approx(min(losses), rel=2e-3)
 
 
-def test_the_strength_is_the_one_with_the_least_validation_loss() -> None:
+def test_the_l2_penalty_is_the_one_with_the_least_validation_loss() -> None:
     from convoscope.training.heads.head import L2_PENALTIES, _minimise
 
     features, targets = cloud(3, 8, 20)

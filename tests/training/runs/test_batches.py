@@ -133,7 +133,7 @@ def test_features_of_large_images_go_in_smaller_batches(
 
 
 @pytest.mark.parametrize(("count", "side", "channels"), [(700, 28, 1), (300, 64, 3), (40, 200, 3), (3, 1100, 3)])
-def test_mean_and_spread_do_not_depend_on_how_many_go_at_once(count: int, side: int, channels: int) -> None:
+def test_mean_and_standard_deviation_do_not_depend_on_how_many_go_at_once(count: int, side: int, channels: int) -> None:
     """All sums are whole numbers below 2^53, exact in any order: the very bits of 256 images at once."""
     pixels, rows = noise(count, side, channels), np.arange(0, count, 2)
     total, squares, seen = np.zeros(channels), np.zeros(channels), 0

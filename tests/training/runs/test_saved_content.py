@@ -3,15 +3,10 @@
 import hashlib
 import json
 import math
-import warnings
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
+import warnings
 from convoscope import models
 from convoscope.data import from_arrays
 from convoscope.errors import DataError, ModelFileError
@@ -20,6 +15,9 @@ from convoscope.training.core import checkpoint
 from convoscope.training.core.optimizer import Optimizer
 from convoscope.training.fit.state import read_progress
 from convoscope.training.runs.saved import read_history
+from pathlib import Path
+from torch import nn
+from typing import Any
 
 PLAIN: dict[str, Any] = {"epochs": 2, "threads": 1, "precision": "float32", "memory_format": "contiguous"}
 
@@ -50,18 +48,18 @@ def test_a_network_larger_than_its_weights_is_never_built(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"mean": [0.1] * 7}, "expected a mean and a spread for each of 1 channels"),
-        ({"std": [0.0]}, "std: a spread must be greater than 0"),
+        ({"mean": [0.1] * 7}, "expected a mean and a standard deviation for each of 1 channels"),
+        ({"std": [0.0]}, "std: a standard deviation must be greater than 0"),
         ({"outputs": 5}, "5 outputs do not suit 2 classes"),
         ({"classes": ["a", "a"]}, "has another's name"),
         ({"classes": [1] * 1000}, "classes.0: should be a valid string; received 1"),
         ({"engine": {"threads": 1_000_000}}, "engine: threads: should be less than or equal to 1024; received 1000000"),
         ({"input": {"height": 10**9, "width": 5, "channels": 1}}, "input: each side must be 1 to 4096 pixels"),
         ({"source": "a\0b"}, "source: holds a zero byte"),
-        ({"task": "regression"}, "a mean and a spread for each of 2 numbers to predict"),
+        ({"task": "regression"}, "a mean and a standard deviation for each of 2 numbers to predict"),
     ],
 )
-def test_impossible_settings_are_told(lines: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+def test_impossible_settings_are_reported(lines: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ModelFileError) as caught:
         Run.open(changed(lines, tmp_path, **settings))
     assert caught.value.code == "settings-unreadable"
@@ -69,7 +67,7 @@ def test_impossible_settings_are_told(lines: Path, tmp_path: Path, settings: dic
     assert caught.value.hint
 
 
-def test_a_run_toml_of_too_many_bytes_is_told_with_the_limit(lines: Path, tmp_path: Path) -> None:
+def test_a_run_toml_of_too_many_bytes_is_reported_with_the_limit(lines: Path, tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").touch()
     (tmp_path / "run.toml").write_text("#" * 1_000_001)
     with pytest.raises(ModelFileError, match=r"more than 1\.0 MB"):
@@ -86,7 +84,7 @@ def test_a_run_toml_of_too_many_bytes_is_told_with_the_limit(lines: Path, tmp_pa
         ({"events_bytes": -1}, "events_bytes: should be greater"),
     ],
 )
-def test_impossible_progress_is_told(lines: Path, change: dict[str, Any], words: str) -> None:
+def test_impossible_progress_is_reported(lines: Path, change: dict[str, Any], words: str) -> None:
     _, state = checkpoint.load(lines / "last.safetensors")
     with pytest.raises(ModelFileError) as caught:
         read_progress({"progress": state["progress"] | change}, Path("last.safetensors"))

@@ -35,7 +35,7 @@ class Backbone:
         form: the images' size, channels and way of resizing.
         normalisation: their normalisation.
         width: D, the number of features.
-        head: the path of a library's dense head; empty for a text, whose head stands at its end.
+        head: the path of a library's dense head; empty for a text, whose head is at its end.
         run: the run that it comes from, if it does.
     """
 

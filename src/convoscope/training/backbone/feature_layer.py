@@ -123,7 +123,7 @@ def choose_feature_layer(
 
 
 def _sample(rows: NDArray[np.int64], targets: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.int64]:
-    """As many rows of each class as make `_TRIED` in all, fewer where a class has not so many."""
+    """`_TRIED` rows in all, as many of each class, fewer where a class does not have that many."""
     rng = np.random.default_rng(seed)
     most = _TRIED // classes
     return np.sort(np.concatenate([rng.permutation(rows[targets == label])[:most] for label in range(classes)]))

@@ -115,7 +115,7 @@ def _entry(key: str, held: contextlib.ExitStack) -> Path:
     """The store's folder, a new one if need be."""
     lease = data.cache.find("features", key, grows=True)
     if lease is None:
-        data.cache.tidy()  # before: afterwards, while nobody uses it, it might be the one that goes
+        data.cache.tidy()  # before: afterwards, while it is not in use, it might be the one that goes
         with data.cache.building("features", key, grows=True) as entry:
             for name in _FILES:
                 (entry.folder / name).touch()

@@ -73,8 +73,8 @@ def choose_features(backbone: Backbone, prepared: Prepared, wish: TransferOption
     """Decide where the backbone ends, how often the images are augmented, and what of the features counts less."""
     few = small(prepared) and len(prepared.dataset.indices("train")) <= _FEW
     augmented_views = wish.augmented_views or (_VIEWS if few else 1)
-    own, told = own_images(backbone)
-    notes: tuple[str, ...] = (told,) if told else ()
+    own, remark = own_images(backbone)
+    notes: tuple[str, ...] = (remark,) if remark else ()
     for note in notes:
         reporter.say(note)
     if wish.feature_layer is None and not wish.add and not wish.unfreeze:

@@ -67,7 +67,7 @@ def go_on(
     model: nn.Module | None = None,
     prepared: Prepared | None = None,
 ) -> Run:
-    """See `resume`. `prepared`: the run's images, if they are at hand; else they are read again."""
+    """See `resume`. `prepared`: the run's images, if they are in memory; otherwise they are read again."""
     if epochs is not None:
         epochs = Recipe.read({"epochs": epochs}).epochs
     if not place.is_dir():

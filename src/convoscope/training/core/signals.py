@@ -27,7 +27,7 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def defer(self) -> None:
-        """From now on the first signal only sets `number`; the training loop looks at it after every batch."""
+        """From now on the first signal only sets `number`; the training loop checks it after every batch."""
         self._deferred = True
 
     def __enter__(self) -> StopSignals:

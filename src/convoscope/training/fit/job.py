@@ -154,7 +154,7 @@ def check_trainable(
         raise DataError(
             dataset.source,
             "no images to train on",
-            hint="look at it with: convoscope data SOURCE",
+            hint="inspect it with: convoscope data SOURCE",
             code="no-training-images",
         )
     shape = (form.height, form.width, form.channels)

@@ -43,7 +43,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
     Args:
         job: what is trained.
         resumed: a checkpoint of this job to go on from.
-        signals: they stop the training after the batch at hand.
+        signals: they stop the training after the current batch.
         reporter: listens to what happens.
 
     Raises:

@@ -200,7 +200,7 @@ def cross_validated(features: Tensor, targets: Tensor, classes: int, seed: int) 
         inside, outside = fold != number, fold == number
         examples = Examples.of(features[inside], targets[inside], features[outside], targets[outside])
         if basis is not None:
-            examples = examples.along(basis)  # differences of the vectors lie in it too
+            examples = examples.along(basis)  # differences of the vectors are in it too
         weight = torch.zeros(classes, examples.train.shape[1], requires_grad=True)
         parts.append((examples, weight, torch.zeros(classes, requires_grad=True)))
     best, worse = math.inf, 0
