@@ -97,6 +97,15 @@ def test_the_same_seed_gives_the_same_weights(run: Run, pictures: Path, tmp_path
     assert figures[0] == figures[1]
 
 
+def test_torchs_generator_is_left_as_it_was_found(run: Run, pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    again = train(pictures, output=tmp_path / "again", seed=3, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+    resume(again.folder, epochs=QUICK["epochs"] + 1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_predictions_take_images_of_any_kind(run: Run, pictures: Path, tmp_path: Path) -> None:
     path = pictures / "square" / "3.png"
     picture = Image.open(path)
