@@ -77,24 +77,25 @@ def relearn(
     """
     reporter = reporter or Reporter()
     begin = time.perf_counter()
+    # What needs neither backbone nor images is checked first, before anything long begins.
     reading, choices = take(options, ReadingKeywords), take(options, TransferChoices)
     wish = TransferOptions.of(choices, take_recipe(options, ReadingKeywords, TransferChoices), seed)
     strict = reading.pop("strict", False)
     threads = Engine(threads=wish.recipe.threads or all_threads())
     with session() as signals, threads.thread_count():
-        whole = open_backbone(backbone, model=choices.get("model"), say=reporter.say)
+        opened = open_backbone(backbone, model=choices.get("model"), say=reporter.say)
         if wish.feature_layer is not None:
-            whole = feature_layer_at(whole, wish.feature_layer, whole=bool(wish.unfreeze))
+            opened = feature_layer_at(opened, wish.feature_layer, whole=bool(wish.unfreeze))
         if wish.add:
-            wish = wish.like(_settings_added_to(whole))
-        wish.check_blocks(whole)
+            wish = wish.like(_settings_added_to(opened))
+        wish.check_blocks(opened)
         dataset = data.load(images, seed=wish.seed, fewest_classes=1 if wish.add else 2, **reading)
         check_output(output, dataset.source)
-        plan = plan_images(dataset, whole, wish, reporter, strict=strict)
-        features = choose_features(whole, plan.prepared, wish, reporter)
+        plan = plan_images(dataset, opened, wish, reporter, strict=strict)
+        features = choose_features(opened, plan.prepared, wish, reporter)
         fitted = fit_head(features, plan.prepared, wish, reporter)
-        taken = features.source.backbone
-        folder = new_folder(output, dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
+        taken = features.source.backbone  # it may end earlier than the one that was opened
+        folder = new_folder(output, plan.prepared.dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
         with claimed(folder, drop_without_checkpoint):
             settings = transfer_settings(
                 taken,
@@ -109,6 +110,7 @@ def relearn(
             )
             if wish.unfreeze:
                 settings = on_fastest_engine(settings, folder, taken, plan.prepared, fitted, wish.hidden, reporter)
+            # From here on the run is soon whole: a signal waits until it is.
             signals.defer()
             write_run(folder, settings, taken, plan.prepared, fitted, time.perf_counter() - begin, reporter)
     if signals.number:
