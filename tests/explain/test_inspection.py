@@ -100,7 +100,7 @@ def test_the_report_has_its_chapter(run: Run) -> None:
     plain = write_report(run).read_text("utf-8")
     page = write_report(run, chapters=explain.chapters).read_text("utf-8")
     assert 'id="inside"' in page and 'id="inside"' not in plain
-    for heading in ("Which part decides", "From edges to parts", "How it tells them apart"):
+    for heading in ("Which part decides", "From edges to parts", "How it separates the classes"):
         assert heading in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
 

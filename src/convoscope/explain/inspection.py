@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from .. import data
 from ..errors import printable
-from ..render import paragraph, sheet
-from ..training import Normalisation, Prediction, Run
 from .capture.records import PASSING, Step
 from .drawings.attributions import attribution_sheet
 from .drawings.blocks import column
@@ -35,6 +25,14 @@ from .methods.attribution.question import Attribution
 from .methods.embeddings import embeddings, pca
 from .methods.transforms import MovedScores, transform_sensitivity
 from .views import Trace, Why, trace
+from ..render import paragraph, sheet
+from ..training import Normalisation, Prediction, Run
+from dataclasses import dataclass
+from functools import cached_property
+from numpy.typing import NDArray
+from pathlib import Path
+from torch import Tensor, nn
+from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -211,8 +209,8 @@ class Look:
         }
 
     def _repr_html_(self) -> str:
-        said = "".join(paragraph(sentence) for sentence in self.notes)
-        return said + sheet(self.overview(), f"the layers of {printable(self.name)}")
+        notes = "".join(paragraph(sentence) for sentence in self.notes)
+        return notes + sheet(self.overview(), f"the layers of {printable(self.name)}")
 
 
 def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
@@ -244,11 +242,14 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
     numbers = opened.input_tensor(pixels[None])
     settings = opened.settings
     if opened.task == "regression":
-        told = (
+        formulas = (
             f"{name} = {std:.6g} * output {'-' if mean < 0 else '+'} {abs(mean):.6g}"
             for name, mean, std in zip(opened.classes, settings.target_mean, settings.target_std, strict=True)
         )
-        notes.append(f"the network's outputs are numbers scaled by those of the training part: {'; '.join(told)}")
+        notes.append(
+            "the network's outputs are scaled by the training part's mean and standard deviation: "
+            + "; ".join(formulas)
+        )
     import torch
 
     plain = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
@@ -328,7 +329,7 @@ class RunInspection:
             yield self.run.input_tensor(self.pixels[begin : begin + together])
 
     def to_pixels(self, image: Tensor) -> Pixels:
-        """A normalised image `(C, h, w)` as uint8 `(h, w, C)`; what lies beyond black and white is cut off."""
+        """A normalised image `(C, h, w)` as uint8 `(h, w, C)`; values beyond black and white are clipped."""
         mean, std = np.array(self.run.settings.mean), np.array(self.run.settings.std)
         levels = image.detach().cpu().double().numpy().transpose(1, 2, 0) * std + mean
         whole: Pixels = np.clip(np.rint(levels * 255), 0, 255).astype(np.uint8)
@@ -353,9 +354,7 @@ class RunInspection:
         return {channel: found[channel] for channel in sorted(strongest)}
 
     def levels_sheet(self, *, depths: int = 3, channels: int = 3, grow: bool = True) -> Image.Image | None:
-        """From edges to parts: for some depths the patches that excite some channels most, and inputs grown to excite
-        them.
-        """
+        """From edges to parts: patches that excite channels at some depths, and inputs grown to excite them."""
         rows, inputs = [], []
         network = self.run.network()
         shape = (self.pixels.shape[3], *self.pixels.shape[1:3])

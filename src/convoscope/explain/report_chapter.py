@@ -72,9 +72,9 @@ def _features(inside: RunInspection) -> list[str]:
     features = inside.features_sheet()
     if features is None:
         return []
-    words = "Each dot is an image, placed by what goes into the last layer, seen from the side of largest variance."
+    words = "Each dot is an image, placed by what goes into the last layer, along the two axes of largest variance."
     return [
-        "<h3>How it tells them apart</h3>",
+        "<h3>How it separates the classes</h3>",
         paragraph(words),
         sheet(features, "feature vectors in two dimensions"),
     ]

@@ -1,6 +1,6 @@
-"""What people hold in their hands: traces, answers to "why?", gradients and training steps that show themselves.
+"""Traces, answers to "why?", gradients and training steps as users get them: with their texts and pictures.
 
-Each is one of the plain records of the rooms below, together with its texts and pictures.
+Each extends one of the plain records of the rooms below.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def trace(
 ) -> Trace:
     """Send one image through a network in eval mode and record every operation.
 
-    The network is left as it was found: no hooks, the same modes, gradients and weights, the same state of chance.
+    The network is left as it was found: no hooks, the same modes, gradients and weights, the same random state.
 
     Args:
         model: any module that takes `(1, C, H, W)`.

@@ -28,7 +28,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "soft": ("#b9bbc1", "#565960"),
     "muted": ("#62656d", "#a0a3ab"),
     "ink": ("#1a1b1e", "#ededef"),
-    # Accents; blue and orange are told apart by every kind of colour vision.
+    # Accents; every kind of colour vision distinguishes blue and orange.
     "blue": ("#1769aa", "#62b0f0"),
     "orange": ("#c4570a", "#f5a04c"),
     "red": ("#bd2a3a", "#f4737f"),
@@ -54,7 +54,7 @@ class _Shape:
 
 @dataclass
 class Drawing:
-    """Shapes on a sheet, in the order in which they were put down.
+    """Shapes on a sheet, in the order in which they are drawn.
 
     Args:
         width, height: in units; one unit is a CSS pixel at full size.

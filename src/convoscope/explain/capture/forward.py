@@ -144,7 +144,7 @@ def at_once(model: nn.Module, image: Sequence[int], most: int) -> int:
     except Exception as error:
         if ran_out(error):
             raise
-        return most  # what is wrong is said where the model is run
+        return most  # the run itself reports what is wrong
     return one.at_once(most=most)
 
 
@@ -197,5 +197,5 @@ def whole_number(name: str, value: Any, least: int, most: int, code: str) -> int
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one safe line."""
+    """The first line of an error's message, safe to print."""
     return printable(str(error).strip().split("\n")[0][:300]) or type(error).__name__

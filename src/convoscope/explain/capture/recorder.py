@@ -2,8 +2,8 @@
 
 The operations are recorded from below, where torch hands them to the machine (`TorchDispatchMode`), so that nothing
 depends on the names or the classes of layers: functional calls, additions, concatenations, modules used twice and
-in-place operations are seen as they run. The modules only give the names. The rules in `arithmetic` say what the
-arithmetic of one number is.
+in-place operations are recorded as they run. The modules only give the names. The rules in `arithmetic` open single
+numbers.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ class _Call:
 
     path: str
     whole: bool
-    """Whether what it gives bears its name: a module without others inside, or one of the catalogue's (residual,
-    parallel).
-    """
+    """Whether its result has its name: it has no modules inside, or is a residual or parallel block."""
     first: int
     steps: list[Step] = field(default_factory=list)
     """Those that ran while it was the innermost module."""
@@ -299,7 +297,7 @@ class _Watcher(TorchDispatchMode):
         stale = self._add("changed in place", tensor.detach().clone(), "", refs, {}, self._running[-1])
         stale.opaque = "it was changed in place through another view of the same memory"
         self._note(
-            f"{self._running[-1].path or 'the network'} changes memory in place that is seen from elsewhere; "
+            f"{self._running[-1].path or 'the network'} changes memory in place that other tensors share; "
             "its values are given"
         )
         self._known[id(tensor)] = (stale, tensor)

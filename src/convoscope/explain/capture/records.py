@@ -60,9 +60,7 @@ class Step:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The axes that a unit's position names: `(channels, height, width)` of maps, `(n,)` of a vector; the batch
-        axis is left out.
-        """
+        """The axes of a unit's position: `(channels, height, width)` of maps, `(n,)` of a vector; no batch axis."""
         return unit_axes(self.output)
 
     def value(self, index: Sequence[int]) -> float:

@@ -1,6 +1,4 @@
-"""The arithmetic of one unit as a picture: what came in, what it is multiplied by, the products, and the sum, as on
-paper.
-"""
+"""The arithmetic of one unit as a picture, as on paper: what came in, the weights, the products and the sum."""
 
 from __future__ import annotations
 
@@ -46,13 +44,13 @@ _SOFTMAXES: tuple[Form, ...] = ("softmax", "log-softmax")
 
 @dataclass
 class _Line:
-    """One line: what it is, pictures, and the number that stands in the right column."""
+    """One line: what it is, pictures, and the number in the right column."""
 
     label: Image.Image
     pictures: list[Image.Image] = field(default_factory=list)
     value: float | None = None
     rule: bool = False
-    """Whether a rule stands above, as above a sum."""
+    """Whether a rule is drawn above, as above a sum."""
 
 
 def why_figure(why: Arithmetic) -> Image.Image:
@@ -205,9 +203,7 @@ def _grids(
     beyond: NDArray[np.bool_] | None = None,
     winner: int = -1,
 ) -> list[Image.Image]:
-    """One grid for each channel, all with numbers of the same digits in cells of `side`; colour only where there are
-    many cells.
-    """
+    """One grid for each channel, with numbers of the same digits in cells of `side`; of many cells colour only."""
     if max(values.shape[1:]) > NUMBERED:
         return [framed(greys(part).resize((160, 160))) if grey else tile(part, reach, 160) for part in values]
     each = values[0].size
@@ -292,9 +288,7 @@ def _terms(why: Arithmetic) -> list[_Line]:
 
 
 def _flat_cells(values: Floats, terms: Sequence[Term] = ()) -> list[Image.Image]:
-    """One low cell for each number, on their common scale; of a single number only its sign has a colour, and a pale
-    one.
-    """
+    """One low cell for each number, on a common scale; a single number has a pale colour for its sign."""
     texts = cell_texts(values)
     width = max(52, cell_side(texts))
     reach = reach_of(values) * (2 if len(values) == 1 else 1)

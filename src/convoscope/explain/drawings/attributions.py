@@ -39,7 +39,7 @@ def attribution_sheet(
         maps: name and numbers `(h, w)`, enlarged to the image where they are smaller.
         controls: for each map the same of the shuffled network, and how alike the two are, -1..1 (`similarity`), or
             None.
-        title: what stands on top.
+        title: the heading.
 
     Raises:
         UsageError: `figure-values`.
@@ -82,8 +82,8 @@ def attribution_sheet(
         lines = [list(line) for line in zip(*panels[at : at + columns], strict=True)]
         lines = [line for line in lines if any(block.height > 1 for block in line)]
         blocks.append(table(lines, gap=(20, 5), middle=False))
-    says = "red positive, blue negative, each map on its own scale; a map with red only has no negative numbers"
-    heading = [title_line(title or "What the answer rests on"), words(says, colour="muted")]
+    about = "red positive, blue negative, each map on its own scale; a map with red only has no negative numbers"
+    heading = [title_line(title or "What the answer rests on"), words(about, colour="muted")]
     return on_sheet([*heading, column(blocks, gap=28)])
 
 

@@ -82,7 +82,7 @@ def column(parts: Sequence[Image.Image], *, gap: int = 6, align: Align = "start"
 
 
 def row(parts: Sequence[Image.Image], *, gap: int = 6, align: Align = "start") -> Image.Image:
-    """Blocks beside one another; `align` says how they hang: from the top, by their middles, or on a floor."""
+    """Blocks beside one another; `align`: at their tops, middles or bottoms."""
     tall = max((part.height for part in parts), default=1)
     sheet = Image.new("RGB", (max(1, sum(part.width + gap for part in parts) - gap), tall), GROUND)
     left = 0
@@ -99,8 +99,11 @@ def table(
     align: Sequence[Align] = (),
     middle: bool = True,
 ) -> Image.Image:
-    """Rows of blocks with common columns; `align` for each column, the last one for all further ones; `gap`: across,
-    down.
+    """Rows of blocks with common columns.
+
+    Args:
+        gap: across, down.
+        align: for each column, the last one for all further ones.
     """
     count = max(len(parts) for parts in rows)
     wide = [max((parts[at].width for parts in rows if at < len(parts)), default=1) for at in range(count)]
@@ -124,9 +127,7 @@ def flow(parts: Sequence[Image.Image], columns: int, *, gap: tuple[int, int] = (
 
 
 def columns_for(count: int, width: int, room: int) -> int:
-    """How many blocks of `width` pixels stand in a line of `room`: where there are many, a power of two, easy to count
-    in.
-    """
+    """How many blocks of `width` pixels fit into a line of `room`; of many a power of two, which is easy to count."""
     fit = max(1, room // max(1, width))
     return count if count <= fit else 2 ** int(math.log2(fit)) if fit >= 4 else fit
 

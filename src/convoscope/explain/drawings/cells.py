@@ -47,8 +47,9 @@ def coloured(values: Floats, reach: float) -> Image.Image:
 
 
 def resampled(shares: Floats, size: tuple[int, int]) -> Floats:
-    """Shares `(H, W)` at another width and height: each new cell is the mean of what lies in it, NaN where any of it is
-    not finite.
+    """Shares `(H, W)` at another width and height.
+
+    Each new cell is the mean of what is in it, NaN where any of it is not finite.
     """
     finite = np.isfinite(shares)
     image = Image.fromarray(np.where(finite, shares, 0).astype(np.float32))
@@ -180,10 +181,10 @@ def scale_bar(values: Floats, reach: float, *, pixels: bool = False) -> Image.Im
         pen.line((last, tall + 3, last, tall + 9), ink("muted"))
     left, right = ("0", number(reach)) if pixels else (number(-reach), number(reach))
     ends = row([words(left, size=SMALL, colour="muted"), block, words(right, size=SMALL, colour="muted")], gap=8)
-    said = [words(range_text(values), size=SMALL)]
+    legend = [words(range_text(values), size=SMALL)]
     meaning = "pixels as they are" if pixels else "blue negative, white zero, red positive"
-    said.append(words(meaning, size=SMALL, colour="muted"))
-    return row([ends, row(said, gap=14)], gap=22)
+    legend.append(words(meaning, size=SMALL, colour="muted"))
+    return row([ends, row(legend, gap=14)], gap=22)
 
 
 def range_text(values: Floats) -> str:

@@ -25,7 +25,7 @@ def filter_sheet(
 
     Args:
         weights: `(F, C, kh, kw)`.
-        title: what stands on top.
+        title: the heading.
         limit: how many filters are shown at most.
         channels: how many kernels of each are shown at most.
         first: the number of the first filter given.

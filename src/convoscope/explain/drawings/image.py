@@ -23,7 +23,7 @@ def image_sheet(pixels: Pixels | ArrayLike, *, title: str = "the image", unit: b
 
     Args:
         pixels: uint8 `(H, W)` or `(H, W, C)`.
-        title: what stands on top.
+        title: the heading.
         unit: numbers as 0..1 rather than 0..255.
 
     Raises:
@@ -45,8 +45,8 @@ def image_sheet(pixels: Pixels | ArrayLike, *, title: str = "the image", unit: b
     size = pictures[0].width - 2, pictures[0].height - 2
     blocks = []
     for (name, part, _), block in zip(panels, [small_image(picture, size), *pictures], strict=True):
-        says = f"{_level(int(part.min()), unit)} to {_level(int(part.max()), unit)}"
-        blocks.append(column([words(name, bold=True), block, words(says, size=SMALL, colour="muted")], gap=4))
+        levels = f"{_level(int(part.min()), unit)} to {_level(int(part.max()), unit)}"
+        blocks.append(column([words(name, bold=True), block, words(levels, size=SMALL, colour="muted")], gap=4))
     columns = columns_for(len(blocks), max(block.width for block in blocks) + 20, 1700)
     if len(blocks) > columns and columns >= 3:
         columns = 3

@@ -40,7 +40,7 @@ def cell_texts(values: Floats) -> list[str]:
 
 
 def aligned_texts(values: Sequence[float], digits: int = 8) -> list[str]:
-    """Numbers that stand below one another: the same decimals, `digits` meaningful ones for the largest."""
+    """Numbers in a column: the same decimals, `digits` meaningful ones for the largest."""
     finite = [abs(value) for value in values if math.isfinite(value)]
     top = max(finite, default=0.0)
     if all(math.isfinite(value) and value == round(value) for value in values) and top < 1e7:

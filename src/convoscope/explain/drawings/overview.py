@@ -30,11 +30,11 @@ def overview(trace: Recording, *, title: str = "", maps: int = 10, limit: int = 
 
     Each row has its own symmetric scale, whose end is the larger of the two numbers of its range. Steps that only pass
     numbers on (flatten, dropout, ...) are left out; of networks with more than `limit` further steps first norms, then
-    activations, then sums, and at last the end. The sheet says so.
+    activations, then sums, and at last the end. The sheet states it.
 
     Args:
         trace: of one image.
-        title: what stands on top.
+        title: the heading.
         maps: how many maps a row shows: all in order where there are no more, else the strongest.
         limit: of rows.
     """

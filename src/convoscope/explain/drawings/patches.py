@@ -26,7 +26,7 @@ def patches_sheet(
     Args:
         rows: a name, and patches uint8 `(h, w, C)` with their values; patches of one row keep their sizes relative to
             one another, so that those cut off by an image's border are smaller.
-        title: what stands on top.
+        title: the heading.
         about: one line under it.
         side: about how large the largest patch of a row is drawn.
     """

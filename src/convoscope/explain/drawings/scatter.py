@@ -36,11 +36,11 @@ def scatter(
     Both axes have the same scale. Up to 28 classes have marks of their own; further ones begin again.
 
     Args:
-        points: `(N, 2)`; those that are not finite are left out, and the sheet says how many.
+        points: `(N, 2)`; those that are not finite are left out, and the sheet states how many.
         labels: `(N,)`, whole numbers.
         classes: their names.
         explained: the share of the variance that each axis explains, 0..1, where there is such a thing.
-        title: what stands on top.
+        title: the heading.
 
     Raises:
         UsageError: the shapes do not fit, or a label has no class (`figure-values`).
@@ -76,14 +76,14 @@ def scatter(
     ]
     halves = [legend[at : at + 20] for at in range(0, len(legend), 20)]
     key = row([table(part, gap=(8, 3), align=("middle", "start", "end")) for part in halves], gap=20)
-    said = f"{len(shown):,} images" + (
+    about = f"{len(shown):,} images" + (
         f"; {len(places) - len(shown):,} without finite numbers left out" if not finite.all() else ""
     )
     if len(classes) > 60:
         key = column([key, words(f"the first 60 of {len(classes):,} classes named", size=SMALL, colour="muted")])
     if len(classes) > _MOST_CLASSES:
-        said += f"; marks repeat after {_MOST_CLASSES} classes"
-    heading = [title_line(title or "Images as the classifier sees them"), words(said, colour="muted")]
+        about += f"; marks repeat after {_MOST_CLASSES} classes"
+    heading = [title_line(title or "Images as the classifier sees them"), words(about, colour="muted")]
     return on_sheet([*heading, row([plot, key], gap=24)])
 
 
@@ -103,7 +103,7 @@ def _plot(points: Floats, kinds: NDArray[np.int64]) -> Image.Image:
     sheet = Image.new("RGB", (wide * fine, tall * fine), GROUND)
     pen = ImageDraw.Draw(sheet)
     radius = 5.5 if len(points) <= 300 else 4.5 if len(points) <= 2000 else 3.0
-    order = np.random.default_rng(0).permutation(len(points))  # no class lies on top of all others
+    order = np.random.default_rng(0).permutation(len(points))  # no class is drawn over all others
     for at in order.tolist():
         x = (wide / 2 + (points[at, 0] - middle[0]) * factor) * fine
         y = (tall / 2 - (points[at, 1] - middle[1]) * factor) * fine

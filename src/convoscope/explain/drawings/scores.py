@@ -29,14 +29,14 @@ def scores_bars(
 ) -> Image.Image:
     """The scores of the classes as bars with their numbers, of classes the largest in bold.
 
-    Up to `limit` classes stand in their order, of more the highest, the highest first. A single score of two classes
-    speaks for the second one above zero, for the first one below.
+    At most `limit` classes are shown in their order; of more, the highest scores, the highest first. A single score of
+    two classes means the second one above zero, the first one below.
 
     Args:
         scores: `(K,)` or `(1, K)`.
         classes: names; numbers where there are none.
         probabilities: `(K,)`, shown as percentages.
-        title: what stands on top.
+        title: the heading.
         kind: `class`, `label` or `number`.
         limit: of bars.
     """

@@ -12,11 +12,11 @@ from ..arithmetic.gradients import Descent
 from ..arithmetic.terms import Arithmetic, GradientSum
 
 _CHANNELS = 4
-"""So many input channels stand in a short answer, those that count most."""
+"""Input channels in a short answer: those that count most."""
 _TERMS = 12
-"""So many single terms stand in a short answer."""
+"""Single terms in a short answer."""
 _BESIDE = 7
-"""Up to this width a window's cells stand beside its weights and products."""
+"""Widest window whose cells are printed beside its weights and products."""
 
 
 def why_text(why: Arithmetic, *, all: bool = False) -> str:

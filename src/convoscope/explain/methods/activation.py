@@ -34,7 +34,7 @@ class Example:
         position: (y, x) of it in the map, the first where it comes several times; None where the layer gives vectors.
         box: the pixels that the unit there can see, cut off at the image's border.
         exact: whether the box is known; if not it is the whole image.
-        patch: what stands in the box, `(C, height, width)`, normalised.
+        patch: what is in the box, `(C, height, width)`, normalised.
     """
 
     image: int
@@ -58,9 +58,8 @@ def top_activating_examples(
     Zeiler and Fergus 2014, https://arxiv.org/abs/1311.2901. Each image comes at most once for a channel; of equal
     values the earlier image is first. The set is gone through once; at most `top` images for each channel are kept.
 
-    The box is found by trial: NaN in a pixel reaches exactly the units that can see it, whatever lies between and
-        however small the
-    weights. So it holds for any network, and is the whole image where one operation sees it all
+    The box is found by trial: NaN in a pixel reaches exactly the units that can see it, through any layers and weights
+    however small. So it holds for any network, and is the whole image where one operation sees all of it
     (squeeze-and-excitation).
 
     Args:
@@ -97,7 +96,7 @@ def top_activating_examples(
             if not largest.isfinite().all():
                 raise UsageError("layer", f"the maps of {printable(layer)} are not finite", code="maps-not-finite")
             number = torch.arange(count, count + len(batch), device=maps.device).expand(len(wanted), -1)
-            # Stable, and what is kept stands first: of equal values the earlier image stays.
+            # Stable, and what is kept comes first: of equal values the earlier image stays.
             best, order = torch.cat([best, largest.T], 1).sort(dim=1, descending=True, stable=True)
             best, order = best[:, :top], order[:, :top]
             numbers = torch.cat([numbers, number], 1).gather(1, order)
@@ -149,8 +148,9 @@ def _boxes(
         )[side]
 
     def reached(side: int, depths: list[int]) -> Tensor:
-        """`(depths, units)`: whether a unit sees the strip of that many rows or columns from the top, left, bottom or
-        right.
+        """Whether a unit sees the strip of that many rows or columns at a side, `(depths, units)`.
+
+        The sides are top, left, bottom, right.
         """
         found = []
         for start in range(0, len(depths), together):

@@ -1,6 +1,4 @@
-"""What the classifier sees of each image, and a plane to look at it: the last layer's inputs, their principal
-components, UMAP.
-"""
+"""What goes into the last layer for each image, and a plane to show it in: principal components, UMAP."""
 
 from __future__ import annotations
 
@@ -120,8 +118,8 @@ def pca(vectors: Tensor, dimensions: int = 2) -> Projection:
 def umap(vectors: Tensor, dimensions: int = 2, seed: int = 0, neighbours: int = 15) -> Tensor:
     """Coordinates float32 `(N, dimensions)` in which neighbours stay neighbours; distances between groups mean little.
 
-    McInnes et al. 2018, https://arxiv.org/abs/1802.03426. Needs the library umap-learn, which convoscope does not
-    bring.
+    McInnes et al. 2018, https://arxiv.org/abs/1802.03426. Needs the library umap-learn, which is not installed
+    with convoscope.
 
     Args:
         vectors: `(N, D)`.

@@ -1,8 +1,7 @@
 """Convolution and pooling by hand: any image, any kernel, and every number that comes out, in float64.
 
 These are the plain sums, apart from any network: no bias, no activation, nothing cut off below zero. The named kernels
-    stand in
-`models/kernels.py`, where a model's text finds them too.
+are in `models/kernels.py`, where a model's text finds them too.
 """
 
 from __future__ import annotations
@@ -44,11 +43,12 @@ def convolve(
     stride: Size = 1,
     dilation: Size = 1,
 ) -> Numbers:
-    """Slide `kernel` over `image`: `out[y, x] = sum over r, c of kernel[r, c] * image[y * stride + r * dilation, x *
-    ...]`.
+    """Slide `kernel` over `image`.
 
-    This is cross-correlation, which deep learning calls convolution: the kernel lies on the image as it is written and
-    is not turned around first. Negative results stay negative. Arithmetic is float64: exact for whole numbers while the
+    `out[y, x] = sum over r, c of kernel[r, c] * image[y * stride + r * dilation, x * stride + c * dilation]`
+
+    This is cross-correlation, which deep learning calls convolution: the kernel is laid on the image as it is written,
+    and is not flipped first. Negative results stay negative. Arithmetic is float64: exact for whole numbers while the
     sums stay below 2**53.
 
     Args:
@@ -57,7 +57,7 @@ def convolve(
             0..255, by the rules of `data.open_image`; 16-bit, 32-bit and float grey keep their numbers.
         kernel: a name of `models.KERNELS`; `(h, w)`, which goes over each channel by itself; or `(h, w, C)`, which sums
             over all channels, as a learned filter does: `filters(network, "conv1")[5].transpose(1, 2, 0)`.
-        border: what lies around the image. `none`: nothing, the kernel stays inside and the result is smaller; else the
+        border: what surrounds the image. `none`: nothing, the kernel stays inside and the result is smaller; else the
             result is as large as the image (with stride s: size / s, rounded up). `zeros`; `reflect`: the image
             mirrored at its edge pixel, `c b [a b c`; `replicate`: the edge pixel again, `a a [a b c`. A kernel of an
             even side gets its extra cell at the bottom and at the right, as in a model.
@@ -178,7 +178,7 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
 
     Raises:
         UsageError: `layer-unknown`: there is no such layer; the nearest names are listed; `layer-without-filters`: it
-            is no 2-D convolution.
+            is not a 2-D convolution.
     """
     known = {name: part for name, part in network.named_modules() if _weight(part) is not None}
     part = dict(network.named_modules()).get(layer)
@@ -233,7 +233,7 @@ def output_size(size: int, kernel: int, stride: int = 1, dilation: int = 1, padd
         size: cells of the image's side, from 1.
         kernel: cells of the window's side, from 1.
         stride, dilation: from 1.
-        padding: cells added at each side, from 0; or before and after, as `border_cells` says.
+        padding: cells added at each side, from 0; or before and after, as `border_cells` gives them.
 
     Raises:
         UsageError: `kernel-too-large`: there is no place; `bad-size`, `bad-kernel`, `bad-stride`, `bad-dilation`,
@@ -349,7 +349,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
         )
     width, height = image.size
     with contextlib.suppress(Exception):  # damaged EXIF counts as none, as in `open_image`
-        if image.getexif().get(274) in (5, 6, 7, 8):  # orientation: the picture lies on its side
+        if image.getexif().get(274) in (5, 6, 7, 8):  # orientation: the picture is turned by 90 degrees
             width, height = height, width
     grey = image.mode in ("1", "L", "LA", "La")
     pixels = open_image(image, InputFormat(height=height, width=width, channels=1 if grey else 3), tiff=True)

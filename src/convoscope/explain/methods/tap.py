@@ -15,9 +15,7 @@ from ...errors import UsageError, printable
 from ..capture.forward import at_once, find, hooked, normalised, run, whole_number
 
 Images = Tensor | ArrayLike | Iterable[Any]
-"""Normalised images, floats: one tensor or array `(N, C, H, W)`, memory-mapped where it is large, or batches of that
-form.
-"""
+"""Normalised floats `(N, C, H, W)`: a tensor, an array (memory-mapped where it is large), or batches of that form."""
 
 
 class Tap:
@@ -34,8 +32,9 @@ class Tap:
         self.vectors = False
 
     def __call__(self, images: Tensor) -> Any:
-        """What the layer gives, before anything behind it could change it; None if it does not run. May change
-        `images`.
+        """What the layer gives, before anything after it could change it; None if it does not run.
+
+        May change `images`.
         """
         kept: list[Any] = []
 

@@ -1,6 +1,4 @@
-"""What a network answers while one image is shifted, turned and scaled: the invariance curves' geometry, one image at a
-time.
-"""
+"""A network's answers while one image is shifted, turned and scaled, by the geometry of the invariance curves."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     straight = step.operation in _STRAIGHT and len(numbers) == 1
     weights = None
     if straight and (inputs[0] == 0 or result == 0 or abs(result) <= abs(inputs[0])):
-        # relu and its kin multiply by a slope, unless they stop at a limit.
+        # relu and the like multiply by a slope, unless they stop at a limit.
         slope = 0.0 if result == 0 else result / float(inputs[0])
         if step.operation in ("relu", "leaky_relu", "neg", "abs") or slope in (0.0, 1.0):
             weights = np.array([slope])

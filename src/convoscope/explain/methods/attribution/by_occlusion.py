@@ -88,7 +88,7 @@ def pixel_flips(
     """Every pixel in turn becomes its opposite, all channels at once: how much the target's probability falls in `map`.
 
     The opposite of a value is the image's own largest + smallest value of that channel - the value: ink becomes paper
-    and paper becomes ink. `answers` has the most likely class after each flip, `changes` says where it is another one.
+    and paper becomes ink. `answers` has the most likely class after each flip, `changes` marks where it differs.
 
     Args:
         model, target: see above.

@@ -20,11 +20,10 @@ from ...capture.forward import first_line
 def shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
     """A deep copy in which the numbers of every parameter are shuffled, each tensor by itself.
 
-    So each layer keeps its weights' distribution and loses what they mean. Buffers, such as the means and variances of
-    a batch
-    normalisation, stay: they describe data and were not learned by gradient. The copy has no gradients; modes and hooks
-        are those
-    of the original. Chance is a function of the seed; torch's own state is not touched.
+    So each layer keeps the distribution of its weights and loses what they mean. Buffers, such as the means and
+    variances of a batch normalisation, stay: they describe data and were not learned by gradient. The copy has no
+    gradients; modes and hooks are those of the original. The order follows from the seed; torch's own random state is
+    not touched.
 
     Raises:
         UsageError: `model-copy`: Python cannot copy this module.

@@ -26,7 +26,7 @@ class Attribution:
 
     Attributes:
         method: its name in `METHODS`.
-        map: `(H, W)`, to be drawn; what its numbers are, each method says.
+        map: `(H, W)`, to be drawn; see each method for what its numbers are.
         values: the same before the channels were put together, `(C, H, W)`; `(1, H, W)` where a method takes all
             channels at once.
         target: the class that was asked about.
