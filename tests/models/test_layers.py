@@ -5,23 +5,20 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from convoscope.models import LAYERS, OPERATIONS, Role, build, kinds_of, role_of, table
+from convoscope.models import LAYERS, OPERATIONS, OperationMode, Role, build, kinds_of, role_of, table
 
 
-class Heard(TorchDispatchMode):
+class Heard(OperationMode):
     """The names of torch's operations."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.names: list[str] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         self.names.append(func._overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def test_every_layer_has_a_role_and_the_roles_part_the_catalogue() -> None:

@@ -25,6 +25,7 @@ from .surgery import blocks, head_path, pool_first, replace_part
 from .table import ModelTable, table
 
 if TYPE_CHECKING:
+    from .dispatch import OperationMode
     from .memory import BUDGET, Footprint, Scale, footprint
     from .network import Parallel, Residual
 
@@ -40,6 +41,7 @@ __all__ = [
     "Kernel",
     "LayerRow",
     "ModelTable",
+    "OperationMode",
     "Parallel",
     "Preset",
     "Pretrained",
@@ -73,17 +75,15 @@ __all__ = [
 ]
 
 _NEED_TORCH = {
-    "BUDGET": ".memory",
-    "Footprint": ".memory",
-    "Scale": ".memory",
-    "footprint": ".memory",
-    "Parallel": ".network",
-    "Residual": ".network",
+    ".dispatch": ("OperationMode",),
+    ".memory": ("BUDGET", "Footprint", "Scale", "footprint"),
+    ".network": ("Parallel", "Residual"),
 }
 
 
 def __getattr__(name: str) -> object:
     # Imported when they are first used: torch alone takes seconds.
-    if name in _NEED_TORCH:
-        return getattr(import_module(_NEED_TORCH[name], __name__), name)
+    for file, names in _NEED_TORCH.items():
+        if name in names:
+            return getattr(import_module(file, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

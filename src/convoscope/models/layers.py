@@ -387,7 +387,7 @@ class GivenKernel(Windowed):
 
 
 class Pool(Layer):
-    """What the three pooling layers share."""
+    """One number for each window, as a class of `torch.nn` makes it."""
 
     role = "pooling"
     arguments = (
@@ -410,6 +410,14 @@ class Pool(Layer):
         ),
     )
 
+    def __init__(
+        self, kind: str, meaning: str, torch_class: str, *, aten: tuple[str, ...] = (), **options: int
+    ) -> None:
+        """`options`: of the torch class; with them it is not this layer by its class alone."""
+        self.kind, self.meaning, self.aten = kind, meaning, aten
+        self.classes = () if options else (torch_class,)
+        self._torch_class, self._options = torch_class, options
+
     def window(self, arguments: Arguments, shape: Shape) -> Window:
         size = pair(arguments["size"])
         return Window(size, size if arguments["stride"] is None else pair(arguments["stride"]))
@@ -428,45 +436,32 @@ class Pool(Layer):
             )
         return (*slide(window, shape, padding), shape[2])
 
-
-@layer
-class MaxPool(Pool):
-    kind = "maxpool"
-    aten = ("max_pool2d_with_indices", "max_pool2d", "adaptive_max_pool2d")
-    classes = ("MaxPool2d",)
-    meaning = "the largest number in the window"
-
     def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
         from torch import nn
 
         window = self.window(arguments, shape)
-        return nn.MaxPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]))
+        made: nn.Module = getattr(nn, self._torch_class)(
+            window.size, stride=window.stride, padding=pair(arguments["padding"]), **self._options
+        )
+        return made
 
 
-@layer
-class AvgPool(Pool):
-    kind = "avgpool"
-    aten = ("avg_pool2d", "_adaptive_avg_pool2d")
-    classes = ("AvgPool2d",)
-    meaning = "the mean of the window; padding counts as zeros"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        window = self.window(arguments, shape)
-        return nn.AvgPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]))
-
-
-@layer
-class SumPool(Pool):
-    kind = "sumpool"
-    meaning = "the sum of the window"
-
-    def module(self, arguments: Arguments, shape: Shape) -> nn.Module:
-        from torch import nn
-
-        window = self.window(arguments, shape)
-        return nn.AvgPool2d(window.size, stride=window.stride, padding=pair(arguments["padding"]), divisor_override=1)
+for _pool in (
+    Pool(
+        "maxpool",
+        "the largest number in the window",
+        "MaxPool2d",
+        aten=("max_pool2d_with_indices", "max_pool2d", "adaptive_max_pool2d"),
+    ),
+    Pool(
+        "avgpool",
+        "the mean of the window; padding counts as zeros",
+        "AvgPool2d",
+        aten=("avg_pool2d", "_adaptive_avg_pool2d"),
+    ),
+    Pool("sumpool", "the sum of the window", "AvgPool2d", divisor_override=1),
+):
+    LAYERS[_pool.kind] = _pool
 
 
 @layer
@@ -520,24 +515,22 @@ class Activation(Layer):
 
 _SLOPE = Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope for numbers below zero")
 
-LAYERS |= {
-    activation.kind: activation
-    for activation in (
-        Activation("relu", "max(0, x)", "ReLU", rectifies=True),
-        Activation(
-            "leakyrelu",
-            "x where x > 0, else slope times x",
-            "LeakyReLU",
-            _SLOPE,
-            rectifies=True,
-            operation="leaky_relu",
-        ),
-        Activation("sigmoid", "1 / (1 + exp(-x))", "Sigmoid"),
-        Activation("tanh", "the hyperbolic tangent of x", "Tanh"),
-        Activation("gelu", "x times the normal distribution function of x", "GELU", rectifies=True),
-        Activation("silu", "x times sigmoid(x)", "SiLU", rectifies=True),
-    )
-}
+for _activation in (
+    Activation("relu", "max(0, x)", "ReLU", rectifies=True),
+    Activation(
+        "leakyrelu",
+        "x where x > 0, else slope times x",
+        "LeakyReLU",
+        _SLOPE,
+        rectifies=True,
+        operation="leaky_relu",
+    ),
+    Activation("sigmoid", "1 / (1 + exp(-x))", "Sigmoid"),
+    Activation("tanh", "the hyperbolic tangent of x", "Tanh"),
+    Activation("gelu", "x times the normal distribution function of x", "GELU", rectifies=True),
+    Activation("silu", "x times sigmoid(x)", "SiLU", rectifies=True),
+):
+    LAYERS[_activation.kind] = _activation
 
 
 # The rest.

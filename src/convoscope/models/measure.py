@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from .dispatch import OperationMode
 from .layers import CLASSES, OPERATIONS, Window, role_of
 from .modes import eval_mode
 from .network import Parallel, Residual
@@ -54,9 +54,9 @@ def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, .
     return tuple(watcher.rows)
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(OperationMode):
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.names = {part: name for name, part in module.named_modules()}
         self.rows: list[LayerRow] = []
         self.work: list[int] = []
@@ -103,14 +103,7 @@ class _Watcher(TorchDispatchMode):
             )
         )
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports torch's whole compiler, which takes more than a second
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         count: Callable[..., int] | None = flop_registry.get(func._overloadpacket)
         if count is not None and self.work:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..free_memory import asked_for, ran_out
+from .dispatch import OperationMode
 from .modes import eval_mode
 
 BUDGET = 1 << 29
@@ -87,7 +87,7 @@ def _weighed(
     return Footprint(answering=scale.most + preparing, training=scale.made + preparing)
 
 
-class Scale(TorchDispatchMode):
+class Scale(OperationMode):
     """Weighs the tensors that are made while it is open.
 
     Attributes:
@@ -97,15 +97,11 @@ class Scale(TorchDispatchMode):
 
     def __init__(self, there: Iterable[Tensor]) -> None:
         """`there`: what was there before, such as weights, and does not count."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.made = self.most = self._alive = 0
         self._known: dict[int, tuple[int, weakref.ref[Any]]] = {}
         for tensor in there:
             self.put(tensor, 0)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports torch's whole compiler, which takes more than a second
 
     def put(self, tensor: Tensor, weight: int | None = None) -> None:
         """Weigh a tensor's numbers, once, until they are gone; `weight`: count them as so many bytes."""
@@ -122,10 +118,8 @@ class Scale(TorchDispatchMode):
     def _gone(self, which: int) -> None:
         self._alive -= self._known.pop(which)[0]
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.put(leaf)

@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...errors import UsageError
-from ...models import OPERATIONS, Parallel, Residual
+from ...models import OPERATIONS, OperationMode, Parallel, Residual
 from ...training import Normalisation
 from .forward import preserve_state, run
 from .records import IMAGE, PIXELS, Recording, Ref, Step
@@ -106,11 +105,11 @@ class _Call:
     result: Step | None = None
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(OperationMode):
     """Turns operations into steps. Tensors are known by identity, and kept, so that no identity is used twice."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.steps: list[Step] = []
         self.notes: list[str] = []
         self._paths = {part: path for path, part in model.named_modules()}
@@ -185,14 +184,7 @@ class _Watcher(TorchDispatchMode):
         self._image = image
         self._know(image, step)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports torch's whole compiler, which takes more than a second
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         known = [leaf for leaf in given if self._step_of(leaf) is not None or _storage(leaf) in self._changed]
         if not known:
