@@ -439,7 +439,7 @@ def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, chann
         ),
         (
             "flatten dense dense",
-            "dense1 (item 2, line 1 column 9): dense without a number stands for the outputs",
+            "dense1 (item 2, line 1 column 9): dense without a number has one unit for each output",
             "write how",
             "model-shape",
         ),

@@ -24,10 +24,9 @@ class Argument:
 
     Attributes:
         kind: `count`: a whole number; `size`: `3`, or `3x5` for height 3 and width 5; `number`; `flag`: true or false;
-            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, size or numbers may also be
-                one
-            of `words`.
-        default: None where `meaning` says what stands in, or where the argument is required.
+            `word`: one of `words`; `numbers`: the numbers of a square, row by row. A count, a size or numbers may also
+            be one of `words`.
+        default: None where `meaning` says what is taken instead, or where the argument is required.
     """
 
     name: str
@@ -41,20 +40,23 @@ class Argument:
 
     @property
     def expected(self) -> str:
-        """What may stand here, in words."""
+        """The accepted values, in words."""
         low, high = f"{self.minimum:,.15g}", f"{self.maximum:,.15g}"
         what = {
             "count": f"a whole number from {low} to {high}",
             "size": f"a size such as 3 or 3x5 (sides from {low} to {high})",
             "number": f"a number from {low} to {high}",
-            "numbers": f"the numbers of a square, row by row (1, 4, 9, ... or {LARGEST_KERNEL**2} of them, from {low} to {high})",
+            "numbers": (
+                f"the numbers of a square, row by row (1, 4, 9, ... or {LARGEST_KERNEL**2} of them, "
+                f"from {low} to {high})"
+            ),
             "flag": "true or false",
             "word": "",
         }[self.kind]
         return " or ".join([what, *self.words] if what else self.words)
 
     def accept(self, value: object) -> Value | None:
-        """`value` in its normal form (3x3 is 3, numbers are floats), or None where it may not stand here."""
+        """`value` in its normal form (3x3 is 3, numbers are floats), or None where it is not accepted."""
         if isinstance(value, str):
             return value if value in self.words else None
         if self.kind == "flag" or isinstance(value, bool):

@@ -17,8 +17,8 @@ from .plan import make_plan
 def backbone_text(model: str, *, head: int = 1) -> str:
     """A model's text without its head: `conv(8) flatten dense(16) relu dense` gives `conv(8) flatten dense(16) relu`.
 
-    A library's network stays as it is named, without layers of its own behind it. A text that ends in something else
-    than a dense layer has no head and stays whole.
+    A library's network keeps its name, without the layers written behind it. A text that ends in something other than a
+    dense layer has no head and stays whole.
 
     Args:
         model: a text, a preset's name, `torchvision:NAME` or `timm:NAME`.
@@ -42,8 +42,8 @@ def backbone_text(model: str, *, head: int = 1) -> str:
 
 
 def with_head(backbone: str, head: Sequence[int] = ()) -> str:
-    """The model's text of a backbone and a head: one dense layer with as many units as there are outputs, before it
-    those of `head`, each with a relu.
+    """The text of a model with this backbone and a new head: hidden dense layers of `head` units, each with a relu, and
+    a last dense layer with one unit for each output.
 
     >>> with_head("conv(8) globalavg")
     'conv(8) globalavg dense'
@@ -58,12 +58,12 @@ def with_head(backbone: str, head: Sequence[int] = ()) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureLayer:
-    """A place where a backbone may end.
+    """A layer at which a backbone may end.
 
     Attributes:
-        text: the model's text up to there; maps are laid out as one vector.
-        layers: the names of the layers that are kept, from the input on. The last one names the place.
-        width: D, how many numbers come out for an image.
+        text: the model's text up to this layer; maps are flattened to one vector.
+        layers: the names of the layers that are kept, from the input on. The last one is this layer.
+        width: D, how many features it gives for an image.
     """
 
     text: str
@@ -75,12 +75,13 @@ _TAKES_UP = ("conv", "dense", "residual", "parallel", "globalavg")
 
 
 def feature_layers(backbone: str, input: tuple[int, int, int]) -> tuple[FeatureLayer, ...]:
-    """Where the text of a backbone may end: before each layer that learns or averages whole maps, and where it ends.
-    From the input on.
+    """The layers at which a backbone may end, from the input on: those before each layer that learns or averages whole
+    maps, and its own last one.
 
-    A library's network can only be taken whole, so it has none.
+    A library's network can only be used whole, so it has none.
 
-    >>> [(feature_layer.layers[-1], feature_layer.width) for feature_layer in feature_layers("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))]
+    >>> found = feature_layers("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))
+    >>> [(feature_layer.layers[-1], feature_layer.width) for feature_layer in found]
     [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
     """
     if library_name(backbone) is not None:

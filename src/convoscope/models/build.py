@@ -20,14 +20,14 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
 
     It takes float32 `(N, C, H, W)`, already normalised, and returns raw scores `(N, outputs)`; `.outputs` on networks
     from a text says how many, which is 1 where the text ends with `dense(1)` for two classes. A ready module is tried
-    on one image of zeros and returned as it is. Chance comes from torch's global generator: set `torch.manual_seed`
-    first.
+    on one image of zeros and returned unchanged. Weights are drawn from torch's global generator: call
+    `torch.manual_seed` first.
 
     Weights start normal with mean 0 and variance 2 / inputs of a unit (He et al. 2015,
     https://arxiv.org/abs/1502.01852), 1 / inputs in the last layer with weights; biases start at 0. Networks without a
-    relu or its kin keep torch's own, smaller start. Where a residual has an empty shortcut and its body ends with a
-    norm, that norm's scale starts at 0, so that the block begins by passing on what comes in (Goyal et al. 2017,
-    https://arxiv.org/abs/1706.02677).
+    relu or a similar activation keep torch's own, smaller start. Where a residual has an empty shortcut and its body
+    ends with a norm, that norm's scale starts at 0, so that the block begins by passing on what comes in (Goyal et al.
+    2017, https://arxiv.org/abs/1706.02677).
 
     Args:
         model: what to build.
@@ -49,7 +49,7 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
 
 
 def count_parameters(model: str, input: tuple[int, int, int], outputs: int) -> int:
-    """How many parameters `build` would make, told without making them.
+    """How many parameters the network of `build` would have, without building it.
 
     Raises:
         UsageError: as in `build`.

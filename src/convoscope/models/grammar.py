@@ -1,7 +1,7 @@
 """From a model's text to its items.
 
-Here the words are checked: names of layers, names and values of arguments. Whether the shapes fit together is `plan`'s
-question. Errors say line, column, what was expected and what came.
+Names of layers and names and values of arguments are checked here; whether the shapes fit together is checked in
+`plan`. Errors say the line, the column, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 20_000
 
-# One form for every layer, so that a misspelt name is told as such and not as a wrong bracket.
+# One form for every layer, so that a misspelt name is reported as such and not as a wrong bracket.
 GRAMMAR = r"""
 start: item*
 item: NAME [OPEN body CLOSE]
@@ -198,7 +198,7 @@ class _Reader:
     def chains(
         self, layer: Layer, branches: list[list[Tree[Token]]], given: dict[str, Value], line: int, column: int
     ) -> list[tuple[Item, ...]]:
-        """The layers inside residual, parallel and repeat; arguments stand before them."""
+        """The layers inside residual, parallel and repeat; their arguments come first."""
         if layer.branches[1] == 1 and len(branches) > 1:
             self.fail(line, column, f"no `|` inside {layer.kind}", f"{len(branches)} branches")
         chains = []
@@ -211,7 +211,8 @@ class _Reader:
                 self.fail(*self.place(entry), f"layers inside {layer.kind} with white space between them", "`,`")
             if rest and rest[0].data != "chain":
                 self.fail(*self.place(rest[0]), "a layer", f"`{self.shown(rest[0])}`")
-            chains.append(tuple(self.item(child) for child in rest[0].children) if rest else ())  # type: ignore[arg-type]
+            inside: list[Tree[Token]] = rest[0].children if rest else []  # type: ignore[assignment]
+            chains.append(tuple(self.item(child) for child in inside))
         problem = chain_problem(layer, chains)
         if problem:
             self.fail(line, column, *problem, advice=_form(layer))

@@ -23,7 +23,7 @@ class Item:
         kind: a name of the catalogue.
         given: the arguments that were given, name and value, in the catalogue's order.
         branches: the chains inside: one for `residual` and `repeat`, two or more for `parallel`.
-        line, column: where it stands in the text, from 1; 0 where there is no text. They do not count in comparisons.
+        line, column: its place in the text, from 1; 0 where there is no text. Comparisons ignore them.
     """
 
     kind: str

@@ -1,9 +1,7 @@
-"""Kernels made by hand, by name: what `kernel(sobel_x)` in a model's text and `convolve(image, "sobel_x")` slide over
-an image.
+"""Kernels made by hand, by name, for `kernel(sobel_x)` in a model's text and `convolve(image, "sobel_x")`.
 
-They are written as they lie on the image, top row first: like everything here they are multiplied cell by cell and
-    summed
-(cross-correlation), never turned around first.
+They are written as they are laid on the image, top row first. Like all kernels here they are multiplied cell by cell
+and summed (cross-correlation), not flipped first.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ class Kernel:
     """A kernel with a name.
 
     Attributes:
-        name: what stands in a text.
+        name: as it is written in a text.
         rows: its numbers, a square, top row first.
         about: one line.
     """
@@ -42,15 +40,19 @@ _ALL = (
     Kernel("blur", _product((1, 1, 1)), "the mean of 3x3 pixels"),
     Kernel("gaussian", _product((1, 2, 1)), "a blur in which near pixels count more"),
     Kernel("gaussian5", _product((1, 4, 6, 4, 1)), "the same, stronger: 5x5 pixels"),
-    Kernel("sharpen", ((0, -1, 0), (-1, 5, -1), (0, -1, 0)), "each pixel moves away from its four neighbours"),
+    Kernel("sharpen", ((0, -1, 0), (-1, 5, -1), (0, -1, 0)), "pushes each pixel away from its four neighbours"),
     Kernel(
-        "sobel_x", ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)), "standing edges: positive where it gets brighter to the right"
+        "sobel_x", ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)), "vertical edges: positive where it gets brighter to the right"
     ),
-    Kernel("sobel_y", ((-1, -2, -1), (0, 0, 0), (1, 2, 1)), "lying edges: positive where it gets brighter downwards"),
     Kernel(
-        "laplacian", ((0, 1, 0), (1, -4, 1), (0, 1, 0)), "four neighbours against the pixel: edges of every direction"
+        "sobel_y", ((-1, -2, -1), (0, 0, 0), (1, 2, 1)), "horizontal edges: positive where it gets brighter downwards"
     ),
-    Kernel("outline", ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)), "the pixel against all eight neighbours"),
+    Kernel(
+        "laplacian",
+        ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+        "the four neighbours minus four times the pixel: edges in every direction",
+    ),
+    Kernel("outline", ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)), "eight times the pixel minus its eight neighbours"),
     Kernel("emboss", ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)), "a relief, lit from the upper left"),
 )
 

@@ -53,7 +53,7 @@ class Layer:
         kind: its name in a model's text.
         meaning: one line for the handbook.
         role: what it is for.
-        arguments: what stands between its brackets.
+        arguments: what is written between its brackets.
         branches: how many chains of layers are inside: at least, at most.
         rectifies: whether it is like a relu, which halves the variance of what goes through; networks with such a layer
             start with larger weights.
@@ -124,10 +124,10 @@ def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> t
     frame = shape[0] + top + bottom, shape[1] + left + right
     reach = tuple((k - 1) * d + 1 for k, d in zip(window.size, window.dilation, strict=True))
     if reach[0] > frame[0] or reach[1] > frame[1]:
-        spread = f" spread over {size_text(reach)}" if window.dilation != (1, 1) else ""
+        reached = f" spread over {size_text(reach)}" if window.dilation != (1, 1) else ""
         padded = " with its padding" if any(padding) else ""
         raise ShapeError(
-            f"a {size_text(window.size)} window{spread} does not fit into {size_text(shape[:2])}{padded}",
+            f"a {size_text(window.size)} window{reached} does not fit into {size_text(shape[:2])}{padded}",
             "drop a pooling layer or make the window smaller",
             too_small=True,
         )
@@ -146,7 +146,7 @@ class Windowed(Layer):
         if padding == "valid":
             return 0, 0, 0, 0
         if padding == "same":
-            # An even window cannot stand in the middle: the extra cell is at the bottom and at the right, as in torch.
+            # An even window has no middle: the extra cell is at the bottom and at the right, as in torch.
             window = self.window(arguments, ())
             assert window is not None
             (height, width), (down, across) = window.size, window.dilation
@@ -328,7 +328,7 @@ class Norm(Layer):
 
 @layer
 class GivenKernel(Windowed):
-    """One kernel over every channel by itself. Its numbers stand in the text and training leaves them alone."""
+    """One kernel over every channel by itself. Its numbers are in the text; training does not change them."""
 
     kind = "kernel"
     role = "convolution"
@@ -598,7 +598,7 @@ class Repeat(Layer):
     kind = "repeat"
     role = "block"
     meaning = "writes the layers inside several times, each time with weights of its own"
-    arguments = (Argument(name="n", kind="count", required=True, minimum=1, maximum=1000, meaning="how often"),)
+    arguments = (Argument(name="n", kind="count", required=True, minimum=1, maximum=1000, meaning="how many times"),)
     branches = (1, 1)
 
 

@@ -36,7 +36,7 @@ def build_from_library(named: LibraryName, input: tuple[int, int, int], outputs:
 
 
 def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    """The same network without numbers (on torch's meta device), to look at its shapes; made in a fraction of the time."""
+    """The same network without numbers (on torch's meta device), for its shapes; made in a fraction of the time."""
     library, name, layers = named
     options = _fitting_options(library, name, input, outputs)
     network = _sketch(library, name, input, outputs, options)

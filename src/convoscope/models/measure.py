@@ -1,7 +1,7 @@
 """The table of any network, from watching one image of zeros go through it.
 
-Every tensor operation is seen below the modules, so that functional calls, additions and concatenations count too: work
-goes to the innermost module that is running, and receptive fields are followed from tensor to tensor.
+Every tensor operation is seen below the modules, so that functional calls, additions and concatenations count too. Work
+counts for the innermost module that is running, and receptive fields are followed from tensor to tensor.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Watcher(OperationMode):
         # Parameters of the modules inside that have run are counted there.
         own = [parameter for parameter in part.parameters() if id(parameter) not in self.counted]
         self.counted.update(map(id, own))
-        # An empty nn.Sequential, such as the shortcut of a residual, is no layer.
+        # An empty nn.Sequential, such as the shortcut of a residual, is not a layer.
         layer = isinstance(part, Residual | Parallel) or not (isinstance(part, nn.Sequential) or list(part.children()))
         if not (layer or own or work):
             return
@@ -152,7 +152,7 @@ def _after(
             height, width = taken.shape[2:]
             return field.flattened((height, width, taken.shape[1]))
         if taken.ndim == 2 and made.ndim == 4 and made.shape[2:] == (1, 1):
-            return field.over_all() if field.spread == (0, 0) else None
+            return field.over_all() if field.extent == (0, 0) else None
         return None
     if name == "transpose" and taken.ndim == 5 and {args[1], args[2]} == {1, 2}:
         return field  # the channel shuffle

@@ -1,7 +1,7 @@
 """How much memory images take on their way through a network, and so how many of them may go at once.
 
-One image of zeros goes through, and every tensor that is made on the way is weighed for as long as it lives. What an
-operation needs inside itself for a moment is not seen; with convolutions on a processor that is little.
+One image of zeros goes through, and every tensor made on the way is counted for as long as it exists. What an
+operation allocates internally is not seen; for convolutions on a CPU that is little.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .dispatch import OperationMode
 from .modes import eval_mode
 
 BUDGET = 1 << 29
-"""Bytes that a batch may take. A fixed number, whatever is free: another size of the batch may change the last digits
-of the answers.
+"""Bytes that a batch may take. It is fixed, however much is free: another batch size may change the last digits of the
+answers.
 """
 MOST = 256
-"""Images at once at most; more make nothing quicker."""
+"""The most images at once; more are not faster."""
 _LARGE = 1 << 20
-"""An image of more numbers is weighed without computing anything, for which torch has to import much: about two
+"""Images with more numbers than this are measured without computing anything. Torch's imports for that take about two
 seconds.
 """
 _PREPARING = 3
-"""An image as floats, so often: before, while and after it is normalised."""
+"""Copies of the image as floats: before, during and after normalisation."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class Footprint:
     """Of one image, in bytes.
 
     Attributes:
-        answering: what is alive at the same time at most while it goes through without gradients, with what its
-            preparation takes.
-        training: all that is made on the way, which is kept for the way back.
+        answering: the most that is alive at the same time in a forward pass without gradients, with its preparation.
+        training: everything made on the way, which is kept for the backward pass.
     """
 
     answering: int
@@ -54,14 +53,15 @@ class Footprint:
 
 
 def footprint(network: nn.Module, image: Sequence[int]) -> Footprint:
-    """What one image `(C, H, W)` takes in a network, which is left as it was found; at least, where memory does not
-    suffice for it.
+    """What one image `(C, H, W)` takes in a network, which is left as it was found.
+
+    Where memory runs out, the result is a lower bound.
     """
     weights = network.state_dict(keep_vars=True)
     first = next(network.parameters(), torch.zeros(()))
     if torch.Size(image).numel() > _LARGE:
         away = {name: value.detach().to("meta") for name, value in weights.items()}
-        # A module of the user's own may ask for numbers, which there are none of.
+        # A module of the user's own may ask for values, which do not exist on this device.
         with contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
             picture = torch.zeros(1, *image, device="meta", dtype=first.dtype)
             return _weighed(network, picture, away.values(), lambda: functional_call(network, away, (picture,)))
@@ -80,7 +80,7 @@ def _weighed(
     except Exception as error:
         if not ran_out(error):
             raise
-        # So much at least: the error comes again, with this figure, where the network is run in earnest.
+        # At least this much: the error comes again, with this figure, when the network is really run.
         asked = asked_for(error) or 0
         scale.made, scale.most = scale.made + asked, scale.most + asked
     preparing = _PREPARING * picture.nbytes
@@ -88,15 +88,15 @@ def _weighed(
 
 
 class Scale(OperationMode):
-    """Weighs the tensors that are made while it is open.
+    """Counts the bytes of the tensors that are made while it is open.
 
     Attributes:
         made: bytes of all of them.
-        most: bytes that were alive at the same time at most.
+        most: the most bytes that were alive at the same time.
     """
 
     def __init__(self, there: Iterable[Tensor]) -> None:
-        """`there`: what was there before, such as weights, and does not count."""
+        """`there`: what existed before, such as weights, and does not count."""
         super().__init__()
         self.made = self.most = self._alive = 0
         self._known: dict[int, tuple[int, weakref.ref[Any]]] = {}
@@ -104,7 +104,7 @@ class Scale(OperationMode):
             self.put(tensor, 0)
 
     def put(self, tensor: Tensor, weight: int | None = None) -> None:
-        """Weigh a tensor's numbers, once, until they are gone; `weight`: count them as so many bytes."""
+        """Count a tensor's bytes once, until it is freed; `weight`: count this many bytes instead."""
         numbers = tensor.untyped_storage()
         which = numbers._cdata
         if which in self._known:

@@ -14,7 +14,7 @@ LIBRARIES = ("torchvision", "timm")
 
 
 def model_text(model: str) -> str:
-    """The text that a preset's name stands for; any other text, and `torchvision:NAME`, as it is.
+    """The text of a preset, given its name; any other text, and `torchvision:NAME`, as it is.
 
     Raises:
         UsageError: `model-unknown`: a single word that is neither a preset nor a layer.
@@ -25,7 +25,8 @@ def model_text(model: str) -> str:
     if re.fullmatch(r"[\w.-]+", word) and word not in LAYERS:
         raise UsageError(
             "model",
-            f"expected a preset ({', '.join(PRESETS)}), torchvision:NAME, timm:NAME or a text of layers, got `{printable(word[:80])}`",
+            f"expected a preset ({', '.join(PRESETS)}), torchvision:NAME, timm:NAME or a text of layers, "
+            f"got `{printable(word[:80])}`",
             code="model-unknown",
             hint=did_you_mean(word, [*PRESETS, *LAYERS]) or "write for instance: conv(32) relu maxpool flatten dense",
         )

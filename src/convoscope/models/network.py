@@ -124,4 +124,5 @@ class FixedKernel(nn.Module):
         return F.conv2d(x, self.weight, None, self.stride, padding, 1, self.groups)
 
     def extra_repr(self) -> str:
-        return f"{self.groups}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, border={self.border}"
+        size, stride, padding = self.kernel_size, self.stride, self.padding
+        return f"{self.groups}, kernel_size={size}, stride={stride}, padding={padding}, border={self.border}"

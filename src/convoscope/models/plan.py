@@ -27,15 +27,15 @@ class ReceptiveField:
     Attributes:
         size: the side of the square of pixels that the unit can see, borders included.
         jump: the distance between the squares of two neighbours.
-        spread: what a unit that sees the whole flattened map sees more than one that sees a single cell of it.
+        extent: by how much a unit that sees the whole flattened map sees farther than one that sees a single cell.
     """
 
     size: tuple[int, int] = (1, 1)
     jump: tuple[int, int] = (1, 1)
-    spread: tuple[int, int] = (0, 0)
+    extent: tuple[int, int] = (0, 0)
 
     def through(self, window: Window) -> ReceptiveField:
-        """The field of a unit that looks at this one's maps through `window`."""
+        """The field of a unit that sees this one's maps through `window`."""
         height, width = (
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, window.size, window.dilation, self.jump, strict=True)
         )
@@ -44,20 +44,22 @@ class ReceptiveField:
 
     def flattened(self, shape: Shape) -> ReceptiveField:
         """The field of one number of the flattened maps."""
-        spread = ((shape[0] - 1) * self.jump[0], (shape[1] - 1) * self.jump[1])
-        return ReceptiveField(self.size, self.jump, spread)
+        extent = ((shape[0] - 1) * self.jump[0], (shape[1] - 1) * self.jump[1])
+        return ReceptiveField(self.size, self.jump, extent)
 
     def over_all(self) -> ReceptiveField:
         """The field of a unit that sees the whole vector."""
-        return ReceptiveField((self.size[0] + self.spread[0], self.size[1] + self.spread[1]), self.jump)
+        return ReceptiveField((self.size[0] + self.extent[0], self.size[1] + self.extent[1]), self.jump)
 
     def beside(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a unit that sees both."""
-        return ReceptiveField(*(tuple(map(max, a, b)) for a, b in zip(self.parts, other.parts, strict=True)))  # type: ignore[arg-type]
+        return ReceptiveField(
+            _larger(self.size, other.size), _larger(self.jump, other.jump), _larger(self.extent, other.extent)
+        )
 
-    @property
-    def parts(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        return self.size, self.jump, self.spread
+
+def _larger(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return max(one[0], other[0]), max(one[1], other[1])
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,7 @@ class _Planner:
         if item.kind == "dense" and arguments["n"] is None:
             if not last:
                 fail(
-                    "dense without a number stands for the outputs and can only be the last layer",
+                    "dense without a number has one unit for each output and can only be the last layer",
                     "write how many units it has, for instance dense(128)",
                 )
             arguments["n"] = self.outputs
@@ -353,9 +355,10 @@ class _Planner:
                 stride = (inside.jump[0] // field.jump[0], inside.jump[1] // field.jump[1])
                 reached = (math.ceil(shape[0] / stride[0]), math.ceil(shape[1] / stride[1]))
                 if reached != output[:2]:
+                    step = size_text(stride) if stride[0] != stride[1] else stride[0]
                     fail(
-                        f"the layers inside turn {size_text(shape[:2])} into {size_text(output[:2])}, but the shortcut with "
-                        f"stride {size_text(stride) if stride[0] != stride[1] else stride[0]} gives {size_text(reached)}",
+                        f"the layers inside turn {size_text(shape[:2])} into {size_text(output[:2])}, but the shortcut "
+                        f"with stride {step} gives {size_text(reached)}",
                         "inside residual, use convolutions with padding=same, and a stride in place of pooling",
                     )
                 given: tuple[tuple[str, Value], ...] = (("filters", output[2]), ("size", 1), ("stride", stride))
@@ -396,7 +399,7 @@ def _place(name: str, item: Item, number: int) -> str:
 
 
 def _written(items: Sequence[Item]) -> int:
-    """Layers as they stand in the text, those inside others included."""
+    """Layers as they are written in the text, those inside others included."""
     return sum(1 + sum(_written(branch) for branch in item.branches) for item in items)
 
 

@@ -1,4 +1,4 @@
-"""Models with a name: each stands for a text that can be printed, changed and used in its place."""
+"""Models with a name. Each is a text that can be printed, changed and used in its place."""
 
 from __future__ import annotations
 
@@ -63,15 +63,18 @@ _ALL = (
     ),
     Preset(
         "catsdogs",
-        "conv(32, padding=valid) relu maxpool conv(64, padding=valid) relu maxpool conv(128, padding=valid) relu maxpool "
+        "conv(32, padding=valid) relu maxpool conv(64, padding=valid) relu maxpool conv(128, padding=valid) relu "
+        "maxpool "
         "flatten dense(512) relu dense(1)",
         "three convolutions without padding and one score for two classes",
         (150, 150, 3),
     ),
     Preset(
         "small",
-        "conv(24, stride=2, bias=false) norm relu conv(48, bias=false) norm relu maxpool conv(96, bias=false) norm relu "
-        "maxpool conv(192, bias=false) norm relu maxpool residual(conv(192, bias=false) norm relu conv(192, bias=false) norm) "
+        "conv(24, stride=2, bias=false) norm relu conv(48, bias=false) norm relu maxpool conv(96, bias=false) norm "
+        "relu "
+        "maxpool conv(192, bias=false) norm relu maxpool residual(conv(192, bias=false) norm relu conv(192, "
+        "bias=false) norm) "
         "relu globalavg dropout(0.2) dense",
         "the one to begin with for photographs: plain convolutions, then one residual block",
     ),
@@ -83,7 +86,8 @@ _ALL = (
     ),
     Preset(
         "resnet-small",
-        "conv(24, stride=2, bias=false) norm relu residual(conv(24, bias=false) norm relu conv(24, bias=false) norm) relu "
+        "conv(24, stride=2, bias=false) norm relu residual(conv(24, bias=false) norm relu conv(24, bias=false) norm) "
+        "relu "
         "residual(conv(48, stride=2, bias=false) norm relu conv(48, bias=false) norm) relu "
         "residual(conv(96, stride=2, bias=false) norm relu conv(96, bias=false) norm) relu "
         "residual(conv(192, stride=2, bias=false) norm relu conv(192, bias=false) norm) relu "
@@ -99,7 +103,8 @@ _ALL = (
         "parallel(conv(32, 1, bias=false) norm relu | conv(32, 1, bias=false) norm relu conv(64, bias=false) norm relu "
         "| conv(16, 1, bias=false) norm relu conv(32, 5, bias=false) norm relu "
         "| maxpool(3, stride=1, padding=1) conv(32, 1, bias=false) norm relu) maxpool "
-        "repeat(2, parallel(conv(64, 1, bias=false) norm relu | conv(64, 1, bias=false) norm relu conv(128, bias=false) norm relu "
+        "repeat(2, parallel(conv(64, 1, bias=false) norm relu | conv(64, 1, bias=false) norm relu conv(128, "
+        "bias=false) norm relu "
         "| conv(16, 1, bias=false) norm relu conv(32, 5, bias=false) norm relu "
         "| maxpool(3, stride=1, padding=1) conv(32, 1, bias=false) norm relu)) "
         "globalavg dropout(0.2) dense",

@@ -54,8 +54,8 @@ def replace_part(network: nn.Module, path: str, part: nn.Module) -> None:
 def blocks(network: nn.Module) -> list[list[str]]:
     """The network's parts that hold parameters, from the input to the scores, each with the names of its parameters.
 
-    A block is what stands in a chain: a convolution with the norm behind it, a residual, a dense layer. Chains within
-        chains are opened.
+    A block is one link of a chain: a convolution with the norm behind it, a residual, a dense layer. Chains within
+    chains are opened.
     """
     result: list[list[str]] = []
     for path, part in _links(network, ""):
