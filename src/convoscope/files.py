@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import ConvoscopeError, InUseError, MachineError, printable, shell_word
+from .posix import lock_file
 
 _NOT_OFFERED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How file systems (exFAT, network shares) say that they have no such thing as a hard link or the sync of a folder."""
@@ -304,7 +304,7 @@ class FolderLock:
         with contextlib.ExitStack() as undo:
             try:
                 self._file = undo.enter_context(open(path, "a+b", buffering=0, opener=open_own))
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(self._file)
                 self._file.truncate(0)
                 self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
             except BlockingIOError:

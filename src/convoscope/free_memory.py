@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import ConvoscopeError, MachineError
 from .files import size_text
+from .posix import memory_limit, page_bytes
 
 _TEXTS = (
     "can't allocate memory",
@@ -47,13 +48,11 @@ def _machine(root: Path, swap: bool) -> Iterator[int]:
 
 def _limit(root: Path) -> Iterator[int]:
     """What is left of the process's own limit (`ulimit -v`)."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        most = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if most != resource.RLIM_INFINITY:
+    with contextlib.suppress(OSError, ValueError):
+        most = memory_limit()
+        if most is not None:
             pages = int((root / "proc/self/statm").read_text().split()[0])
-            yield max(0, most - pages * resource.getpagesize())
+            yield max(0, most - pages * page_bytes())
 
 
 def _containers(root: Path) -> Iterator[int]:

@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convoscope.explain import Normalisation, Trace, trace
+from convoscope.explain import Trace, trace
+from convoscope.training import Normalisation
 
 RED, BLUE, WHITE = (0xC2, 0x2A, 0x35), (0x1F, 0x5F, 0xBF), (255, 255, 255)
 random = np.random.default_rng(0)
@@ -32,5 +33,5 @@ def colour_of(block: Image.Image, x: float, y: float) -> tuple[int, int, int]:
 def net(*layers: nn.Module, channels: int = 1, side: int = 6, pixels: bool = True) -> Trace:
     torch.manual_seed(0)
     image = torch.randint(0, 256, (1, channels, side, side)).float()
-    given = Normalisation(image, [0.5] * channels, [0.25] * channels) if pixels else None
-    return trace(nn.Sequential(*layers), (image / 255 - 0.5) / 0.25, normalisation=given)
+    how = Normalisation(mean=(0.5,) * channels, std=(0.25,) * channels)
+    return trace(nn.Sequential(*layers), how(image), pixels=image if pixels else None, normalisation=how)

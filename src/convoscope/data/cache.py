@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -31,6 +30,7 @@ from typing import IO, Final
 
 from ..errors import MachineError, UsageError
 from ..files import machine_error
+from ..posix import lock_file
 
 LOCK: Final = "lock"
 _BLOCK: Final = 1 << 20
@@ -115,7 +115,7 @@ def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_file(lock, shared=True)
         # Between the opening and the lock the entry may have been removed, perhaps made anew.
         status = os.fstat(lock)
         if status.st_ino != (entry / LOCK).stat().st_ino or not stat.S_ISREG(status.st_mode):
@@ -176,7 +176,7 @@ def alone(key: str, folder: Path | None = None) -> Iterator[None]:
     except OSError as error:
         raise _refused(place.parent, error) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_file(lock, wait=True)
         yield
     finally:
         os.close(lock)
@@ -215,7 +215,7 @@ def building(kind: str, key: str = "", folder: Path | None = None, *, grows: boo
         _make_folder(place)
         entry.folder.mkdir(parents=True)
         with open(entry.folder / LOCK, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock, wait=True)
             yield entry
             with contextlib.suppress(FileNotFoundError):  # somebody empties the cache folder
                 if not grows:
@@ -284,7 +284,7 @@ def _locked(entry: Path) -> Iterator[None]:
     """
     lock = os.open(entry / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(lock)
         yield
     finally:
         os.close(lock)

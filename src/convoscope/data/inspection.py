@@ -7,7 +7,6 @@ scaled, brightened) by their 16x16 grey thumbnails, see `close_groups`.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, MachineError, printable
+from ..posix import usable_cores
 from .dataset import SPLITS, Dataset, InputFormat, Skipped, Task
 from .decode import decode_bytes, read_header, turn_to_read
 from .sources import ArrayImages, FileImages, digest_of
@@ -222,7 +222,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
     Raises:
         MachineError: 20 images in a row could not be read because of the machine (`pictures-unreachable`).
     """
-    opened = _open_all(dataset, progress, workers or _cores())
+    opened = _open_all(dataset, progress, workers or usable_cores())
     digests, thumbnails, good = opened.digests, opened.thumbnails, opened.good
     equal = _equal(digests, np.flatnonzero(good).tolist())
     same = [rows for rows in equal.values() if len(rows) > 1]
@@ -268,10 +268,6 @@ def concerns(prepared: Prepared) -> list[str]:
         ("", 0.0) if dataset.task == "regression" else _unevenness(_totals(dataset.classes, dataset.counts()))
     )
     return [*found, uneven] if ratio > WARN_IMBALANCE else found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:

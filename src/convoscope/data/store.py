@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ..errors import ConvoscopeError, DataError, MachineError, printable, shell_word
 from ..files import size_text
 from ..parsing import parse_json
+from ..posix import usable_cores
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_VERSION, Pixels, check_format
@@ -276,7 +277,7 @@ def unreachable(source: str, last: ConvoscopeError) -> MachineError:
 
 def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None) -> Iterator[Outcome]:
     """All outcomes in order, decoded by threads (Pillow and hashlib let go of Python's lock), a few chunks ahead."""
-    threads = workers or _cores()
+    threads = workers or usable_cores()
     count = len(dataset)
     size = max(1, min(256, 2_000_000 // (form.height * form.width * form.channels)))
     chunks = (range(start, min(start + size, count)) for start in range(0, count, size))
@@ -293,13 +294,6 @@ def _outcomes(dataset: Dataset, form: InputFormat, progress: Progress | None, wo
             done += len(results)
             if progress:
                 progress(done, count)
-
-
-def _cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _map(file: Path | FileIO, count: int, form: InputFormat) -> Pixels:

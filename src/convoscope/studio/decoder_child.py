@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import sys
-from typing import Any, Final
-
 from ..data.dataset import InputFormat
 from ..data.decode import decode_bytes, read_header
 from ..errors import DataError
+from ..posix import limit_process
+from typing import Any, Final
 
 CPU_SECONDS: Final = 6
 """Three times the 2 seconds beyond which a picture is refused undecoded, and the start."""
@@ -26,19 +25,13 @@ MEMORY_BYTES: Final = 700_000_000
 
 def limit() -> None:
     """From now on no file can be written, no process started, and time and memory are limited."""
-    _limit(resource.RLIMIT_CPU, CPU_SECONDS)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, 64)
-    _limit(resource.RLIMIT_NPROC, 0)
-    with contextlib.suppress(OSError, ValueError):  # macOS does not have this limit
-        _limit(resource.RLIMIT_AS, MEMORY_BYTES)
-
-
-def _limit(kind: int, value: int) -> None:
-    _, most = resource.getrlimit(kind)
-    value = value if most == resource.RLIM_INFINITY else min(value, most)
-    resource.setrlimit(kind, (value, value))
+    limit_process("cpu seconds", CPU_SECONDS)
+    limit_process("file bytes", 0)
+    limit_process("core bytes", 0)
+    limit_process("open files", 64)
+    limit_process("processes", 0)
+    with contextlib.suppress(OSError, ValueError):  # macOS does not know this one
+        limit_process("memory bytes", MEMORY_BYTES)
 
 
 def decode(content: bytes, side: int) -> tuple[dict[str, Any], bytes]:

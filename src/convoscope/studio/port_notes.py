@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+
 import json
 import os
 import stat
@@ -15,6 +15,7 @@ from typing import Any
 import platformdirs
 
 from ..parsing import parse_json
+from ..posix import lock_file
 
 
 def _note(port: int) -> Path:
@@ -36,7 +37,7 @@ def noted(port: int, runs: Path) -> Iterator[None]:
             if _is_ours(path.parent):
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 file = cleanup.enter_context(open(descriptor, "w", encoding="utf-8"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file)
                 file.truncate(0)
                 url = f"http://127.0.0.1:{port}/"
                 json.dump({"pid": os.getpid(), "runs": str(runs.absolute()), "url": url}, file)
@@ -53,7 +54,7 @@ def running(port: int) -> dict[str, Any] | None:
             return None
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                lock_file(file, shared=True)
             except BlockingIOError:
                 note = parse_json(file.read(10_000).encode())
                 return {key: note[key] for key in ("pid", "runs", "url")}

@@ -26,6 +26,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..posix import STOP_SIGNALS
 from ..errors import MachineError, UsageError, printable
 from .app import create_app
 from .connections import CONNECTIONS, READING_SECONDS, server_config
@@ -239,7 +240,7 @@ class _Server(uvicorn.Server):
 
         # uvicorn handles SIGINT and SIGTERM while it serves. When everything is closed it raises them again, so they
         # arrive here, too.
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
         try:
             self.run([listener])
         except SystemExit:

@@ -2,26 +2,24 @@
 
 import hashlib
 import io
+import numpy as np
 import os
 import pickle
+import pytest
 import resource
+import safetensors.torch
 import subprocess
 import sys
+import torch
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
-import pytest
-import safetensors.torch
-import torch
-
 from convoscope import data, models
 from convoscope.errors import MachineError, ModelFileError, UsageError
 from convoscope.training import relearn
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import unpacking, weights
 from convoscope.training.core.weights import imagenet_weights, library_weights, read_foreign
+from pathlib import Path
 from tests.support.server import Server, serving
 
 MODEL = "timm:resnet10t"
@@ -237,7 +235,7 @@ def test_the_unpacking_process_may_do_nothing_else(tmp_path: Path) -> None:
 
 def test_unpacking_in_this_process(pth: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code without the limits, which would hold for all tests that follow."""
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(unpacking, "limit_process", lambda *_: None)
     monkeypatch.setattr(sys, "addaudithook", lambda _: None)
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pth)))

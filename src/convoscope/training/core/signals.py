@@ -9,8 +9,7 @@ from types import FrameType
 from typing import Any
 
 from ...errors import Interrupted
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from ...posix import STOP_SIGNALS
 
 
 class StopSignals:
@@ -32,7 +31,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import sys
 from typing import Any
+
+from ...posix import limit_process
 
 SECONDS = 300
 _FORBIDDEN = (
@@ -46,8 +47,8 @@ def main() -> int:
     import safetensors.torch
     import torch
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    limit_process("file bytes", 0)
+    limit_process("cpu seconds", SECONDS)
     sys.addaudithook(_forbid)
     try:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
