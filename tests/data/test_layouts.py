@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from convoscope.data import LAYOUTS, TARGET_NOUNS, InputFormat, Task, from_arrays, load, suggest_format
+from convoscope.data.registry import layout_table, layouts
 from convoscope.errors import ConvoscopeError, DataError, MachineError, UsageError
 from tests.support.pictures import class_folders, encoded, jpeg
 
@@ -622,6 +623,7 @@ def test_a_layout_can_be_named_and_must_be_known(tmp_path: Path) -> None:
         load(root, layout="tree")
     assert caught.value.code == "unknown-layout"
     assert all(name in caught.value.reason for name in LAYOUTS)
+    assert all(f"{one.name}: {one.about}" in caught.value.hint for one in layouts())
     for layout, code in (
         ("flat", "no-class-folders"),
         ("idx", "idx-missing"),
@@ -631,6 +633,13 @@ def test_a_layout_can_be_named_and_must_be_known(tmp_path: Path) -> None:
     ):
         refused(root, code, layout=layout)
     refused(root / "cat" / "0000.png", "not-a-folder", layout="folders")
+
+
+def test_names_and_the_handbooks_table_follow_from_the_readers() -> None:
+    assert LAYOUTS[:2] == ("auto", "folders")
+    assert {"idx", "flat", "arrays", "quickdraw", "csv", "csv:classes", "csv:labels", "csv:numbers"} < set(LAYOUTS)
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    assert layout_table() in page, "make it anew: python tools/make_layout_table.py"
 
 
 def test_tiff_on_request(tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ app = App(
 JsonFlag = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
 _SOURCE = "A folder, a file or a name of images; `convoscope data --help` says what can be read."
 _RUN = "A run's folder, or one of its .safetensors files."
-_LAYOUT = """How to read SOURCE, if the guess is wrong: folders, flat, idx, arrays, quickdraw, csv, csv:classes, csv:labels or
-    csv:numbers."""
+_LAYOUT = (
+    "How to read SOURCE, if the guess is wrong, such as folders or csv:labels. A name that is none lists all of them."
+)
 
 
 def main() -> NoReturn:

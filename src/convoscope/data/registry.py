@@ -27,6 +27,8 @@ ARRAY_ENDINGS: Final = (".npy", ".npz")
 
 AUTO: Final = "auto"
 """The name that asks for a guess."""
+USUAL: Final = "folders"
+"""The layout that is meant where none claims a path. It comes first in lists."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def layout(
         name: what `--layout` calls it.
         about: a few plain words, for messages and help.
         looks_like: the same for the handbook's table, in Markdown.
-        order: the guess asks the layouts by this number, smallest first; so does every list.
+        order: the guess asks the layouts by this number, smallest first.
         claims: whether a path looks like this layout; earlier layouts have not claimed it.
         folder_only: whether it reads folders only, not a single file.
         variants: endings after a colon that say more, such as `csv:labels`.
@@ -178,12 +180,12 @@ def layout(
 
 @cache
 def layouts() -> tuple[Layout, ...]:
-    """All layouts, in their order. Imports the modules named `layout_*.py`."""
+    """All layouts, the usual one first, then in their order. Imports the modules named `layout_*.py`."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.name.startswith("layout_"):
             importlib.import_module(f"{package}.{module.name}")
-    return tuple(sorted(_REGISTERED, key=lambda one: one.order))
+    return tuple(sorted(_REGISTERED, key=lambda one: (one.name != USUAL, one.order)))
 
 
 def layout_names() -> tuple[str, ...]:
@@ -197,13 +199,14 @@ def layout_called(name: str) -> Layout:
 
 
 def guess(path: Path) -> Layout:
-    """The first layout that claims the path; class folders if none does, for what is missing is then easy to say.
+    """The first layout that claims the path; class folders if none does, as it is then easy to say what is missing.
 
     Raises:
         MachineError: the folder may not be listed.
     """
     contents = Contents.of(path)
-    return next((one for one in layouts() if one.claims(contents)), layout_called("folders"))
+    asked = sorted(layouts(), key=lambda one: one.order)
+    return next((one for one in asked if one.claims(contents)), layout_called(USUAL))
 
 
 def layout_table() -> str:
@@ -214,7 +217,7 @@ def layout_table() -> str:
 
 def accepted() -> str:
     """What can be read, for messages: class folders as a drawing, the others by name."""
-    others = ", ".join(one.about for one in layouts() if one.name != "folders")
+    others = ", ".join(one.about for one in layouts() if one.name != USUAL)
     return f"a folder of class folders:{CLASS_FOLDERS}also read: {others}"
 
 
