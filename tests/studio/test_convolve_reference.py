@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.tools import ROOT, tool
+
 PAGE = ROOT / "web" / "src" / "pages" / "convolve"
 CASES = json.loads((PAGE / "reference.json").read_text("utf-8"))["cases"]
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_convolve_reference", ROOT / "tools/make_convolve_reference.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_reference_is_what_the_package_makes_today() -> None:
-    assert json.loads((PAGE / "reference.json").read_text("utf-8")) == json.loads(tool().text())
+    assert json.loads((PAGE / "reference.json").read_text("utf-8")) == json.loads(
+        tool("make_convolve_reference").text()
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from convoscope.errors import (
-    ConvoscopeError,
-    DataError,
-    Interrupted,
-    InUseError,
-    MachineError,
-    ModelFileError,
-    UsageError,
-)
+from convoscope import errors as package
 from convoscope.studio import errors
 from convoscope.studio.errors import RequestRefused, from_error, without_folders
 from convoscope.studio.state import Studio
@@ -26,16 +18,16 @@ STUDIO = Path(__file__).parents[2] / "src" / "convoscope" / "studio"
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (UsageError("kernel", "too large", code="x"), 422),
-        (DataError("a.jpg", "is no picture", code="x"), 422),
-        (ModelFileError("best.safetensors", "damaged", code="x"), 422),
-        (InUseError("runs/a", "in use", code="x"), 409),
-        (MachineError("/tmp", "the disk is full", code="disk-full"), 507),
-        (MachineError("/tmp", "no permission", code="no-permission"), 503),
-        (Interrupted("", "stopped", code="interrupted"), 503),
+        (package.UsageError("kernel", "too large", code="x"), 422),
+        (package.DataError("a.jpg", "is no picture", code="x"), 422),
+        (package.ModelFileError("best.safetensors", "damaged", code="x"), 422),
+        (package.InUseError("runs/a", "in use", code="x"), 409),
+        (package.MachineError("/tmp", "the disk is full", code="disk-full"), 507),
+        (package.MachineError("/tmp", "no permission", code="no-permission"), 503),
+        (package.Interrupted("", "stopped", code="interrupted"), 503),
     ],
 )
-def test_every_kind_of_error_has_its_status(error: ConvoscopeError, status: int, tmp_path: Path) -> None:
+def test_every_kind_of_error_has_its_status(error: package.ConvoscopeError, status: int, tmp_path: Path) -> None:
     api = FastAPI()
     api.state.studio = Studio(runs=tmp_path / "runs", models=tmp_path / "models")
     errors.install(api)

@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,7 @@ QUICK = ReadyMade(
     epochs=3,
 )
 # A few seconds of training: time to look at it, and to stop it.
-LONG = ReadyMade(
-    name="long",
-    classes=("horizontal", "vertical"),
-    architecture="tiny",
-    arguments=("builtin:lines", *SETTINGS),
-    epochs=250,
-)
+LONG = replace(QUICK, name="long", epochs=250)
 
 
 @pytest.fixture
@@ -69,7 +64,7 @@ async def until(
 
 
 @contextlib.asynccontextmanager
-async def begun(folder: Path, *recipes: ReadyMade) -> Any:
+async def begun(folder: Path, *recipes: ReadyMade) -> AsyncIterator[StartupNetworks]:
     making = StartupNetworks(folder, lambda: None, recipes)
     making.start()
     try:
@@ -129,13 +124,12 @@ async def test_however_it_is_stopped_it_ends_at_the_same_weights(tmp_path: Path)
         (child,) = children()
         os.kill(child, signal.SIGKILL)
         failed = await until(making, "long", lambda model: model.state == "failed")
-        assert failed.refusal is not None and "ended by the system" in failed.refusal.message
+        assert failed.refusal is not None and "the system ended the training" in failed.refusal.message
         making.make("long")
         await until(making, "long", lambda model: model.epoch > stopped_at + 5)
 
-        begin = time.monotonic()
         await making.stop()
-        assert time.monotonic() - begin < 5 and not children()
+        assert not children()
     assert (folder / "last.safetensors").exists()
     async with begun(tmp_path / "models", LONG) as making:
         made = await until(making, "long", lambda model: model.state in ("ready", "failed"))
@@ -178,14 +172,15 @@ async def test_what_waits_can_be_taken_out_of_the_queue(tmp_path: Path) -> None:
         await until(making, "long", lambda model: model.state == "making")
         making.halt("quick")
         making.halt("long")
-        await asyncio.sleep(0.2)
+        while making._wanted.is_set():  # until it has looked for the next one
+            await asyncio.sleep(0.01)
         assert [one.message.state for one in making.drawables()] == ["stopped", "stopped"] and not making.busy
     assert not (tmp_path / QUICK.folder).exists()
 
 
 @pytest.mark.anyio
 async def test_two_studios_with_one_folder_train_once_and_in_order(tmp_path: Path) -> None:
-    last = ReadyMade(**{**vars(QUICK), "name": "last", "epochs": 2})
+    last = replace(QUICK, name="last", epochs=2)
     async with begun(tmp_path, QUICK, last) as first, begun(tmp_path, QUICK, last) as second:
         assert [one.message.state for one in first.drawables()] == ["waiting", "waiting"]
         for making in (first, second):
@@ -202,12 +197,23 @@ async def test_two_studios_with_one_folder_train_once_and_in_order(tmp_path: Pat
 
 
 @pytest.mark.anyio
-async def test_what_another_process_makes_is_waited_for(tmp_path: Path) -> None:
+async def test_what_another_process_makes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    command = room._command
+
+    def counted(job: Any) -> list[str] | None:
+        nonlocal looks
+        looks += 1
+        return command(job)
+
+    monkeypatch.setattr(room, "_command", counted)
+    monkeypatch.setattr(room, "_RETRY_SECONDS", 0.01)
     folder = tmp_path / QUICK.folder
     folder.mkdir(parents=True)
     with FolderLock(folder):
         async with begun(tmp_path, QUICK) as making:
-            await asyncio.sleep(1.5)
+            while looks < 3:
+                await asyncio.sleep(0.01)
             assert model_of(making, "quick").state == "making" and not children()
             making.halt("quick")
             assert model_of(making, "quick").state == "stopped"
@@ -258,7 +264,7 @@ async def test_a_bug_of_ours_fails_one_network_and_not_the_next(
 
 
 def test_another_recipe_gets_another_folder() -> None:
-    longer = ReadyMade(**{**vars(QUICK), "epochs": QUICK.epochs + 1})
+    longer = replace(QUICK, epochs=QUICK.epochs + 1)
     assert longer.folder != QUICK.folder
     assert longer.folder.startswith("quick-")
     text = "\n".join(["train", "builtin:lines", *SETTINGS, "--model", "tiny", "--epochs", "3"])

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.tools import ROOT, tool
+
 PAGE = ROOT / "web" / "src" / "pages" / "tiny"
 CASES = json.loads((PAGE / "reference.json").read_text("utf-8"))
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_tiny_reference", ROOT / "tools/make_tiny_reference.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def fresh() -> list[dict[str, Any]]:
-    made = tool()
+    made = tool("make_tiny_reference")
     cases: list[dict[str, Any]] = json.loads(made.text(made.content()))
     return cases
 
@@ -48,5 +38,5 @@ def test_every_number_is_made_again(fresh: list[dict[str, Any]], number: int) ->
 
 
 def test_the_sets_are_what_the_studio_hands_out() -> None:
-    made = tool()
+    made = tool("make_tiny_reference")
     assert (PAGE / "sets.json").read_text("utf-8") == made.text(made.sets())
