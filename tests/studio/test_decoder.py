@@ -16,10 +16,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from convoscope.studio import decoder
+from convoscope.studio import decoder as room
+from convoscope.studio.child_signals import signal_child
 from convoscope.studio.decoder import Decoder, sentence
 from convoscope.studio.decoder_child import decode
 from convoscope.studio.errors import RequestRefused
+from convoscope.studio.messages.common import Pixels
 from tests.support.pictures import colourful, encoded
 
 Child = asyncio.subprocess.Process
@@ -35,6 +37,23 @@ def test_every_reason_becomes_a_sentence_about_an_image() -> None:
     assert sentence("the PNG ends early (1 of 2 rows)") == "the PNG ends early (1 of 2 rows)"
 
 
+async def decoded(decoder: Decoder, content: bytes = PICTURE) -> Pixels:
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        return await decoder.decode(file, 64)
+
+
+def in_a_loop(work: Callable[[Decoder], Awaitable[Any]], **options: Any) -> Any:
+    async def run() -> Any:
+        decoder = Decoder(**options)
+        try:
+            return await work(decoder)
+        finally:
+            await decoder.stop()
+
+    return asyncio.run(run())
+
+
 def with_child(code: str, monkeypatch: pytest.MonkeyPatch, content: bytes = b"x", **options: Any) -> Any:
     """What `Decoder` makes of a child that runs this code."""
 
@@ -48,17 +67,8 @@ def with_child(code: str, monkeypatch: pytest.MonkeyPatch, content: bytes = b"x"
             stderr=asyncio.subprocess.DEVNULL,
         )
 
-    async def run() -> Any:
-        decoder = Decoder(**options)
-        with tempfile.TemporaryFile() as file:
-            file.write(content)
-            try:
-                return await decoder.decode(file, 64)
-            finally:
-                await decoder.stop()
-
-    monkeypatch.setattr(decoder, "start_child", start)
-    return asyncio.run(run())
+    monkeypatch.setattr(room, "start_child", start)
+    return in_a_loop(lambda decoder: decoded(decoder, content), **options)
 
 
 LIMITED = "from convoscope.studio import decoder_child as d; d.CPU_SECONDS = 1; d.limit(); "
@@ -153,28 +163,7 @@ def test_a_module_in_the_working_folder_is_not_ours(tmp_path: Path, monkeypatch:
     (tmp_path / "PIL.py").write_text("raise SystemExit('taken over')")
     (tmp_path / "numpy.py").write_text("raise SystemExit('taken over')")
     monkeypatch.chdir(tmp_path)
-
-    async def run() -> Any:
-        decoder = Decoder()
-        with tempfile.TemporaryFile() as file:
-            file.write(PICTURE)
-            try:
-                return await decoder.decode(file, 64)
-            finally:
-                await decoder.stop()
-
-    assert asyncio.run(run()).width == 64
-
-
-def in_a_loop(work: Callable[[Decoder], Awaitable[Any]], **options: Any) -> Any:
-    async def run() -> Any:
-        decoder = Decoder(**options)
-        try:
-            return await work(decoder)
-        finally:
-            await decoder.stop()
-
-    return asyncio.run(run())
+    assert in_a_loop(decoded).width == 64
 
 
 def test_a_child_that_ended_while_it_stood_ready_is_replaced() -> None:
@@ -184,17 +173,15 @@ def test_a_child_that_ended_while_it_stood_ready_is_replaced() -> None:
         child = await decoder._spare
         child.kill()
         await child.wait()
-        with tempfile.TemporaryFile() as file:
-            file.write(PICTURE)
-            return await decoder.decode(file, 64)
+        return await decoded(decoder)
 
     assert in_a_loop(work).width == 64
 
 
 def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most, started = 0, 0, 0
-    real = decoder.start_child
-    assert decoder.CHILDREN_AT_ONCE == 4
+    real = room.start_child
+    assert room.CHILDREN_AT_ONCE == 4
     four = asyncio.Barrier(4)
 
     async def ask(self: Decoder, child: Child, file: IO[bytes], side: int) -> bytes:
@@ -212,7 +199,7 @@ def test_no_more_than_four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return await real()
 
     monkeypatch.setattr(Decoder, "_ask", ask)
-    monkeypatch.setattr(decoder, "start_child", start)
+    monkeypatch.setattr(room, "start_child", start)
 
     async def work(decoder: Decoder) -> Any:
         with tempfile.TemporaryFile() as file:
@@ -227,8 +214,8 @@ ONE_PIXEL = b'{"height": 1, "width": 1, "channels": 1, "notes": []}\nx'
 
 
 def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "WAITING", 2)
-    monkeypatch.setattr(decoder, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(room, "WAITING", 2)
+    monkeypatch.setattr(room, "READ_AT_ONCE", 2)
     order: list[int] = []
     another = asyncio.Event()
 
@@ -259,7 +246,7 @@ def test_a_client_may_drop_a_folder_but_not_wait_without_end(monkeypatch: pytest
 
 def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """It has often ended by itself when it is ended, and asyncio has not yet heard of it."""
-    wait, start, signal_child = os.waitpid, decoder.start_child, decoder.signal_child
+    wait, start = os.waitpid, room.start_child
     signalled = threading.Event()
 
     def waitpid(pid: int, options: int) -> tuple[int, int]:
@@ -280,14 +267,12 @@ def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplo
         return child
 
     monkeypatch.setattr(os, "waitpid", waitpid)
-    monkeypatch.setattr(decoder, "signal_child", signal_and_say_so)
-    monkeypatch.setattr(decoder, "start_child", start_and_end)
+    monkeypatch.setattr(room, "signal_child", signal_and_say_so)
+    monkeypatch.setattr(room, "start_child", start_and_end)
 
     async def work(decoder: Decoder) -> None:
-        with tempfile.TemporaryFile() as file:
-            file.write(PICTURE)
-            with pytest.raises(RequestRefused):
-                await decoder.decode(file, 64)
+        with pytest.raises(RequestRefused):
+            await decoded(decoder)
 
     in_a_loop(work)
     assert [record.getMessage() for record in caplog.records] == []

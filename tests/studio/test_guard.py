@@ -7,6 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from convoscope.studio.app import routes
+from convoscope.studio.errors import RequestRefused
 from convoscope.studio.guard import _WRONG_TOKEN, Guard
 from convoscope.studio.sessions import Sessions
 from tests.support.studios import PAGE, Answer, Door, ask, make_door
@@ -401,13 +402,11 @@ def test_every_answer_carries_the_security_headers(door: Door) -> None:
 def test_r07_s01_what_is_not_there_is_not_found(
     door: Door, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from convoscope.studio.routes import draw
-
     class NoDraw:
         def find(self, identity: str, role: str) -> None:
-            raise draw.RequestRefused(404, "no-such-model", "There is no such network.")
+            raise RequestRefused(404, "no-such-model", "There is no such network.")
 
-    monkeypatch.setattr(draw, "_draw", lambda _: NoDraw())
+    monkeypatch.setattr("convoscope.studio.routes.draw._draw", lambda _: NoDraw())
     (tmp_path / "runs").mkdir()
     answer = door.ask(path)
     assert answer.status == 404, answer.body

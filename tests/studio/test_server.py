@@ -232,7 +232,7 @@ def test_f09_what_the_system_refuses(number: int, code: str, monkeypatch: pytest
         def bind(self, address: Any) -> None:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(room.socket, "socket", Refusing)
+    monkeypatch.setattr(socket, "socket", Refusing)
     with pytest.raises(MachineError) as caught:
         listen(80, lan=False)
     assert (caught.value.code, caught.value.exit_code) == (code, 5)
@@ -350,7 +350,7 @@ def test_s15_root_lets_no_class_in_unless_told_so(
     monkeypatch.setattr(room, "listen", stop)
 
     def start(*, root: bool, allow_root: bool) -> None:
-        monkeypatch.setattr(room.os, "geteuid", lambda: 0 if root else 1000)
+        monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
         shared = Studio(tmp_path, tmp_path, lan=lan)
         serve(shared, port=0, browser=False, allow_root=allow_root, say=print, warn=warned.append)
 

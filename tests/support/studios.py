@@ -24,7 +24,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from convoscope.studio import startup_networks
 from convoscope.studio.app import create_app
-from convoscope.studio.server import listen, server_config
+from convoscope.studio.connections import server_config
+from convoscope.studio.server import listen
 from convoscope.studio.sessions import Sessions
 from convoscope.studio.state import Studio
 from convoscope.studio.static_files import Page
@@ -228,7 +229,8 @@ def live(port: int, headers: dict[str, str], **changes: Any) -> ClientConnection
         "close_timeout": 1,
         **changes,
     }
-    return connect(f"ws://127.0.0.1:{port}/api/live", proxy=None, **options)
+    connection: ClientConnection = connect(f"ws://127.0.0.1:{port}/api/live", proxy=None, **options)
+    return connection
 
 
 def until(reached: Callable[[], Any], *, seconds: float) -> None:

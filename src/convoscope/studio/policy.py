@@ -64,7 +64,8 @@ POLICY: Final[Mapping[str, Rule]] = {
 # The patterns are the router's own, so that rule and route always match the same requests.
 _PATTERNS: Final = [
     (method, compile_path(path)[0], rule)
-    for method, path, rule in ((*route.split(" "), rule) for route, rule in POLICY.items())
+    for route, rule in POLICY.items()
+    for method, _, path in [route.partition(" ")]
 ]
 
 

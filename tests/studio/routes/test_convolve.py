@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -110,6 +110,9 @@ def test_edges_have_negative_results(client: TestClient) -> None:
     assert edges.min() < -100 and edges.max() > 100
 
 
+Border = Literal["none", "zeros", "reflect", "replicate"]
+PoolKind = Literal["max", "mean", "sum"]
+
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
@@ -121,7 +124,8 @@ def test_a_convolution_equals_that_of_explain(client: TestClient, drawn: st.Data
     if drawn.draw(st.booleans()):
         size = (*size, shape[2])
     kernel = drawn.draw(arrays.arrays(np.float64, size, elements=finite))
-    border = drawn.draw(st.sampled_from(["none", "zeros", "reflect", "replicate"]))
+    borders: tuple[Border, ...] = ("none", "zeros", "reflect", "replicate")
+    border = drawn.draw(st.sampled_from(borders))
     stride, dilation = drawn.draw(st.integers(1, 3)), drawn.draw(st.integers(1, 3))
     step = {"kind": "convolve", "kernel": kernel.tolist(), "border": border, "stride": stride, "dilation": dilation}
     made = chain_result(client, image, step)
@@ -146,7 +150,8 @@ def test_a_convolution_equals_that_of_explain(client: TestClient, drawn: st.Data
 def test_a_chain_is_one_step_after_the_other(client: TestClient, drawn: st.DataObject) -> None:
     shape = drawn.draw(st.tuples(st.integers(4, 9), st.integers(4, 9), st.integers(1, 3)))
     image = drawn.draw(arrays.arrays(np.float64, shape, elements=finite))
-    kind = drawn.draw(st.sampled_from(["max", "mean", "sum"]))
+    kinds: tuple[PoolKind, ...] = ("max", "mean", "sum")
+    kind = drawn.draw(st.sampled_from(kinds))
     size, stride = drawn.draw(st.integers(1, 4)), drawn.draw(st.integers(1, 3))
     kernel = drawn.draw(arrays.arrays(np.float64, (2, 2), elements=finite))
     made = chain_result(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -181,8 +182,8 @@ def test_folders_without_rights_hide_no_other_and_come_back_with_them(studio: Pa
             (runs / place).chmod(0)
         if os.geteuid() == 0:
             root.chmod(0o755)
-            for place in (runs, *runs.rglob("*")):
-                os.chown(place, 65534, 65534)
+            for path in (runs, *runs.rglob("*")):
+                os.chown(path, 65534, 65534)
         command = [sys.executable, "-c", AS_SOMEBODY_ELSE, str(runs)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
@@ -328,7 +329,7 @@ def hostile_names(studio: Path) -> list[str]:
         str(studio / "fruit"), f"/proc/self/cwd/{target}", "....//secret", "..;/secret", "..\u2215secret", "\uff0e\uff0e/secret",
         "fruit\n", "fruit\r\n", "fru\u0131t", "x" * 300, "../" * 50 + "secret",
     ]  # fmt: skip
-    encodings = (
+    encodings: tuple[Callable[[str], str], ...] = (
         lambda name: quote(name, safe=""),
         lambda name: quote(quote(name, safe=""), safe=""),
         lambda name: quote(name, safe="/\\:"),

@@ -5,6 +5,7 @@ from fastapi.testclient import TestClient
 
 from convoscope import data
 from convoscope.data import InputFormat
+from convoscope.data.dataset import SplitName
 
 
 @pytest.mark.parametrize("name", ["lines", "shapes", "fruits"])
@@ -13,7 +14,8 @@ def test_a_tiny_set_is_drawn_by_its_seed(client: TestClient, name: str) -> None:
     assert first == again != other
     dataset = data.load(f"builtin:{name}", seed=7)
     assert first["name"] == name and first["classes"] == list(dataset.classes)
-    for part, each in (("train", 20), ("test", 10)):
+    sizes: dict[SplitName, int] = {"train": 20, "test": 10}
+    for part, each in sizes.items():
         images = first[part]
         assert [image["label"] for image in images] == [0, 1] * each
         assert len({str(image["pixels"]) for image in images}) == 2 * each

@@ -572,7 +572,7 @@ export interface components {
             values: string;
             /**
              * Notes
-             * @description What was done to the image, such as scaling it down or turning it upright.
+             * @description What was done to it, such as scaling down or turning upright.
              * @default []
              */
             notes: string[];

@@ -35,9 +35,7 @@ class Pixels(Message):
     width: int
     channels: Literal[1, 3] = Field(description="1 grey, 3 red, green, blue.")
     values: str = Field(description="base64 of height x width x channels bytes.")
-    notes: list[str] = Field(
-        [], description="What was done to the image, such as scaling it down or turning it upright."
-    )
+    notes: list[str] = Field([], description="What was done to it, such as scaling down or turning upright.")
 
 
 class Maps(Message):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Query, Request, Response, WebSocket
 
 from ... import models
 from ...data import DRAWING_SIDE
@@ -17,22 +17,12 @@ from ...models import Item
 from ..draw_state import DrawState, Listener
 from ..errors import RequestRefused
 from ..guesses import PAD_SIDE
+from ..lifespans import keeps
 from ..messages.draw import Guess, Layer, PadModelDetail, PadModels
 from ..startup_networks import StartupNetworks
 from ..state import client_of
 
-
-@contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.draw = DrawState(app.state.studio, app.state.on_fault)
-    app.state.draw.start()
-    try:
-        yield
-    finally:
-        await app.state.draw.stop()
-
-
-router = APIRouter(prefix="/api", lifespan=_lifespan)
+router = APIRouter(prefix="/api", lifespan=keeps("draw", lambda app: DrawState(app.state.studio, app.state.on_fault)))
 
 _FRAME_BYTES = 4096
 _FRAMES_A_SECOND = 50

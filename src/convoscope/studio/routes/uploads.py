@@ -7,30 +7,18 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from ..decoder import Decoder
 from ..errors import RequestRefused
+from ..lifespans import keeps
 from ..messages.common import Pixels
 from ..policy import POLICY
 from ..state import client_of
 
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.decoder = Decoder()
-    app.state.decoder.start()
-    try:
-        yield
-    finally:
-        await app.state.decoder.stop()
-
-
-router = APIRouter(prefix="/api", lifespan=_lifespan)
+router = APIRouter(prefix="/api", lifespan=keeps("decoder", lambda _: Decoder()))
 
 _LIMIT: Final = POLICY["POST /api/images"].limit
 _BODY: Final = {"schema": {"type": "string", "format": "binary", "maxLength": _LIMIT}}
