@@ -1,4 +1,4 @@
-"""The browser studio's server: it passes requests to the other rooms and does no mathematics itself. See docs/studio.md."""
+"""The browser studio's server: it passes requests to the other rooms and does no mathematics itself."""
 
 from __future__ import annotations
 

@@ -38,8 +38,9 @@ class _Queue:
 
 
 class Decoder:
-    """Decodes images in child processes, a few at once; the others wait. One child is always started in advance, because
-    starting takes 0.3 s.
+    """Decodes images in child processes, a few at once; the others wait.
+
+    One child is always started in advance, because starting takes 0.3 s.
     """
 
     def __init__(self, at_once: int = CHILDREN_AT_ONCE, wall_seconds: float = WALL_SECONDS) -> None:

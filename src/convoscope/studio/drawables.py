@@ -92,7 +92,7 @@ def epochs_done(folder: Path) -> int:
 
 
 def test_accuracy(folder: Path) -> float | None:
-    """The accuracy of the run's last test, if it was on its own test images; None if there is none or it cannot be read."""
+    """The accuracy of the run's last test, on its own test images; None if there is none that can be read."""
     try:
         return _accuracy(folder, stamps(folder, (_SCORES,))) if (folder / _SCORES).is_file() else None
     except Exception:  # whatever the file contains, it is not a test result

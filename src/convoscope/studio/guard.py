@@ -31,8 +31,8 @@ _HEADERS: Final = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), serial=(), hid=(), "
-    "midi=(), payment=()",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), serial=(), "
+    "hid=(), midi=(), payment=()",
 }
 
 _NO_SESSION: Final = RequestRefused(
@@ -163,8 +163,9 @@ class Guard:
         return held
 
     def _traded(self, token: str, client: str, held: dict[Role, str]) -> Response:
-        """Exchange the token for a cookie at once, so that it disappears from the address. An owner who opens the class's
-        address stays the owner.
+        """Exchange the token for a cookie at once, so that it disappears from the address.
+
+        An owner who opens the class's address stays the owner.
         """
         answer = RedirectResponse("/", 303)
         try:

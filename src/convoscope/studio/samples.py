@@ -19,9 +19,9 @@ from ..data import InputFormat
 
 Image = NDArray[np.uint8]
 
-# The worked example of convolution and pooling in "Introduction to Deep Learning with TensorFlow", with an image of 6x6:
-# the window 1 0 4, 8 2 5, 20 13 25 pools to 25, and a kernel is centred on the pixel 25 in row 3, column 3. The text
-# gives nine of the 36 numbers; the others, and the kernel of the example, are ours.
+# The worked example of convolution and pooling in "Introduction to Deep Learning with TensorFlow", an image of 6x6. The
+# window 1 0 4, 8 2 5, 20 13 25 pools to 25, and a kernel is centred on the pixel 25 in row 3, column 3. The text gives
+# nine of the 36 numbers; the others, and the kernel of the example, are ours.
 _NUMBERS = (
     (1, 0, 4, 2, 125, 67),
     (8, 2, 5, 4, 34, 12),

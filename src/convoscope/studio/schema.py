@@ -1,4 +1,4 @@
-"""The OpenAPI description, from which the page's TypeScript types are made: `python -m convoscope.studio.schema > FILE`."""
+"""The OpenAPI description; the page's types are made of it: `python -m convoscope.studio.schema > FILE`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .app import routes
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 description of all routes under `/api/`. Starts nothing, and contains nothing about this machine."""
+    """OpenAPI 3.1 of all routes under `/api/`. Starts nothing, and contains nothing about this machine."""
     return routes().openapi()
 
 

@@ -26,8 +26,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..posix import STOP_SIGNALS
 from ..errors import MachineError, UsageError, printable
+from ..posix import STOP_SIGNALS
 from .app import create_app
 from .connections import CONNECTIONS, READING_SECONDS, server_config
 from .port_notes import noted, running
@@ -184,9 +184,7 @@ def has_screen() -> bool:
 
 
 class FaultLog:
-    """Writes the tracebacks of bugs of ours to a file, created at the first one, and prints its path; browsers never see
-    them.
-    """
+    """Writes the tracebacks of bugs of ours to a file and prints its path; browsers never see them."""
 
     def __init__(self, warn: Say) -> None:
         self._warn = warn

@@ -77,7 +77,7 @@ class Sessions:
             raise RequestRefused(
                 429,
                 "too-many-tokens",
-                f"this token is wrong, like {WRONG_TOKENS} others from this address within {LOCKED_SECONDS:.0f} seconds",
+                f"wrong token, like {WRONG_TOKENS} others from this address within {LOCKED_SECONDS:.0f} seconds",
                 "open the address that is printed in the studio's terminal",
             )
         self._wrong[client] = [*wrong, now]

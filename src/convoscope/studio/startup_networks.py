@@ -1,4 +1,4 @@
-"""The networks that come with the studio, as recipes without weights: they are trained on this machine at the first start.
+"""The networks that come with the studio, as recipes without weights: this machine trains them at the first start.
 
 Each is trained by the command that a user would type, in its own process, on one thread and with the lowest priority.
 Its state is in its run's folder. Several studios may use the same folder; the run's lock decides which one trains.

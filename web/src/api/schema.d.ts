@@ -720,7 +720,7 @@ export interface components {
             maps: components["schemas"]["Maps"];
             /**
              * Size Text
-             * @description The formula of the output size with its numbers, for height and width; one entry if both are the same.
+             * @description The output size's formula with its numbers, for height and width; one entry if both are equal.
              */
             size_text: string[];
         };

@@ -1,1 +1,1 @@
-"""What travels between the page and the server, one module a page; the OpenAPI description and the page's types are made from it."""
+"""What is sent between the page and the server, one module for each page. OpenAPI and the page's types follow from it."""

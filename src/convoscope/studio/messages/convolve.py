@@ -67,7 +67,7 @@ class StepResult(Message):
 
     maps: Maps
     size_text: list[str] = Field(
-        description="The formula of the output size with its numbers, for height and width; one entry if both are the same."
+        description="The output size's formula with its numbers, for height and width; one entry if both are equal."
     )
 
 

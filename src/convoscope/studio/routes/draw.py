@@ -66,9 +66,7 @@ def show_model(model: str, request: Request) -> PadModelDetail:
 
 
 def _texts(architecture: str, kinds: list[str]) -> list[str]:
-    """Each layer as it is written. If the table has layers that nobody wrote (a shortcut, a library's), the kinds of all
-    layers instead.
-    """
+    """Each layer as it is written; or only the kinds, if the table has layers that nobody wrote, such as a shortcut."""
     if ":" not in architecture:
         items = list(_written(models.parse(models.model_text(architecture))))
         if [item.kind for item in items] == kinds:
