@@ -159,11 +159,12 @@ export class Bench {
       if (this.source !== null && ["sample", "drawing", "steps"].every((name) => address.get(name) === ""))
         return;
       this.#known = text;
-      untrack(() => this.#read());
+      untrack(() => this.read());
     });
     $effect(() => {
-      const { image, steps, pixels, full, view } = this;
-      if (image && pixels) untrack(() => this.#renew({ image, pixels, full, view, steps }));
+      const { image, pixels, steps, full, view } = this;
+      void [image, pixels, steps, full, view];
+      untrack(() => this.renew());
     });
     $effect(() => {
       const { selected, at, pinned } = this;
@@ -200,8 +201,8 @@ export class Bench {
     }
   }
 
-  /** What the address says; what it does not say is as at first. */
-  #read(): void {
+  /** Take over the view of the address; what it does not say is as at first. */
+  read(): void {
     const ink = readDrawing(address.get("drawing"));
     const id = address.get("sample", FIRST.sample);
     const known = this.samples.some((sample) => sample.id === id);
@@ -270,8 +271,11 @@ export class Bench {
     if (this.source) void this.open(this.source, side);
   }
 
-  #renew(asked: Asked): void {
-    this.#newest = asked;
+  /** Ask for the results of what is set now; `start` does so at every change. */
+  renew(): void {
+    const { image, pixels, full, view, steps } = this;
+    if (!image || !pixels) return;
+    this.#newest = { image, pixels, full, view, steps };
     this.renewing = true;
     if (!this.#pending) void this.#convolve();
     else if (performance.now() - this.#pending.since > PATIENCE_MS) this.#pending.request.abort();
@@ -322,7 +326,7 @@ export class Bench {
   again(): void {
     this.problem = null;
     if (!this.ready) void this.prepare();
-    else if (!this.pixels) this.#read();
+    else if (!this.pixels) this.read();
     else this.steps = [...this.steps];
   }
 

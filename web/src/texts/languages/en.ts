@@ -20,7 +20,7 @@ export const texts = {
     page: { tiny: "Tiny", convolve: "Convolve", draw: "Draw" },
     language: "Language",
     theme: "Light or dark",
-    system: "Same as the system",
+    system: "System",
     light: "Light",
     dark: "Dark",
     lost: "The studio does not answer. Is it still running in the terminal?",
