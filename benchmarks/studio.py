@@ -133,7 +133,7 @@ def frame_costs(page: Page, name: str) -> None:
         for values, more in zip((script, task), script_per_frame(page, session, 1), strict=True):
             values += more
         page.get_by_role("button", name="Pause").click()
-        page.get_by_role("button", name="To the start").click()
+        page.get_by_role("button", name="Back to the start").click()
     say(f"{name}, script in a frame", told(script, "ms", 2))
     say(f"{name}, all of the main thread in a frame", told(task, "ms", 2))
     session.detach()

@@ -9,16 +9,17 @@ import re
 import runpy
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from playwright._impl._api_structures import SetCookieParam
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "browser.py"))
@@ -38,7 +39,10 @@ MAKING_MS = 900_000
 expect.set_options(timeout=PATIENCE_MS)
 
 SIZES = {"narrow": (390, 844), "laptop": (1366, 768), "wide": (1920, 1080)}
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+WEB = Path(__file__).parents[2] / "web"
+AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
+# The page's own list; each entry begins with its address.
+PAGES = re.findall(r'address: "(\w+)"', (WEB / "src" / "pages" / "index.ts").read_text(encoding="utf-8"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,13 +93,13 @@ def start_studio(folder: Path, *options: str) -> Studio:
         text=True,
     )
     assert process.stdout is not None
-    told: list[str] = []
+    printed: list[str] = []
     for line in process.stdout:
-        told.append(line)
+        printed.append(line)
         if found := re.search(r"http://\S+", line):
             return Studio(found[0], folder, process)
     process.wait(20)
-    raise AssertionError("the studio did not start:\n" + "".join(told))
+    raise AssertionError("the studio did not start:\n" + "".join(printed))
 
 
 def stop_studio(studio: Studio) -> None:
@@ -147,35 +151,41 @@ class Seen:
     faults: list[str] = field(default_factory=list)
 
 
-OpenPage = Callable[..., Page]
+class View(TypedDict, total=False):
+    """How a page is opened."""
+
+    size: str
+    """One of `SIZES`."""
+    dark: bool
+    touch: bool
+    language: str
+    refusals: bool
+    """That the browser logs requests that were refused or not answered is part of the test."""
+    at: Studio
+    """Another studio than the session's."""
+
+
+class OpenPage(Protocol):
+    """`open_page("#/tiny", size="narrow", dark=True)`."""
+
+    def __call__(self, view: str = "", **options: Unpack[View]) -> Page: ...
 
 
 @pytest.fixture
 def open_page(browser: Browser, studio: Studio) -> Iterator[OpenPage]:
-    """`open_page("#/tiny", size="narrow", dark=True)`. At the end no page may have logged an error or asked anybody else for anything.
-
-    `refusals`: that the browser logs requests that were refused or not answered is part of the test.
-    `at`: another studio than the session's.
-    """
+    """At the end no page may have logged an error or asked anybody else for anything."""
     seen = Seen()
     contexts: list[BrowserContext] = []
 
-    def opened(
-        view: str = "",
-        *,
-        size: str = "laptop",
-        dark: bool = False,
-        touch: bool = False,
-        language: str = "en",
-        refusals: bool = False,
-        at: Studio = studio,
-    ) -> Page:
-        width, height = SIZES[size]
+    def opened(view: str = "", **options: Unpack[View]) -> Page:
+        at = options.get("at", studio)
+        refusals = options.get("refusals", False)
+        width, height = SIZES[options.get("size", "laptop")]
         context = browser.new_context(
             viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            locale={"en": "en-GB", "de": "de-DE"}[language],
-            has_touch=touch,
+            color_scheme="dark" if options.get("dark") else "light",
+            locale={"en": "en-GB", "de": "de-DE"}[options.get("language", "en")],
+            has_touch=options.get("touch", False),
         )
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
@@ -194,16 +204,20 @@ def open_page(browser: Browser, studio: Studio) -> Iterator[OpenPage]:
     assert not seen.faults, "\n".join(seen.faults)
 
 
-_cookies: dict[str, list] = {}  # type: ignore[type-arg]
+_cookies: dict[str, list[SetCookieParam]] = {}
 
 
-def cookies(browser: Browser, studio: Studio) -> list:  # type: ignore[type-arg]
+def cookies(browser: Browser, studio: Studio) -> list[SetCookieParam]:
     """The session that the printed address gives, once for each studio."""
     if studio.address not in _cookies:
         context = browser.new_context()
         page = context.new_page()
         page.goto(studio.address)
-        _cookies[studio.address] = context.cookies()
+        given = context.cookies()
+        _cookies[studio.address] = [
+            {"name": each["name"], "value": each["value"], "domain": each["domain"], "path": each["path"]}
+            for each in given
+        ]
         context.close()
     return _cookies[studio.address]
 
@@ -242,7 +256,7 @@ def serious_faults() -> Callable[[Page], list[str]]:
     return check
 
 
-def open_pad(open_page: OpenPage, model: str = "apple-banana", **options: object) -> Page:
+def open_pad(open_page: OpenPage, model: str = "apple-banana", **options: Unpack[View]) -> Page:
     """The page Draw with a network that is ready; waits until the studio has made it."""
     page = open_page(f"#/draw?model={model}", **options)
     expect(page.get_by_text("on drawings it never saw in training")).to_be_visible(timeout=MAKING_MS)
@@ -284,9 +298,21 @@ def pixels_of(canvas: Locator) -> NDArray[np.uint8]:
     return np.array(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA"))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Until `condition()` is true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+def frames(page: Page, count: int = 10) -> None:
+    """Let the page draw that many frames."""
+    page.evaluate(
+        """(count) => new Promise((done) => {
+          const next = () => (count-- > 0 ? requestAnimationFrame(next) : done());
+          next();
+        })""",
+        count,
+    )
+
+
+def wait_for(page: Page, condition: Callable[[], bool], most: int = 2_000) -> None:
+    """Until `condition()` is true; it is looked at after each of at most this many frames of the page."""
+    for _ in range(most):
+        if condition():
+            return
+        frames(page, 1)
+    raise AssertionError("waited in vain")

@@ -98,7 +98,7 @@ def expect_marked(page: Page, which: str, cells: tuple[int, int, int, int], of: 
         # The line has a width of 5 pixels, half of which may lie outside.
         return found is not None and all(abs(a - b) < 0.03 for a, b in zip(found, wanted, strict=True))
 
-    wait_for(lit)
+    wait_for(page, lit)
 
 
 def colour(page: Page, which: str, row: int, column: int) -> tuple[int, int, int]:
@@ -158,7 +158,7 @@ EXAMPLES = {
     "Worked example: a kernel over the pixel 25": ("Numbers, 6 × 6", "123"),
     # 1·1 + 2·0 + 1·8 + 2·2; five of the nine are zeros of the border.
     "Worked example: zeros around the image": ("Numbers, 6 × 6", "13"),
-    "A detector of standing lines": ("A line, 5 × 5", None),
+    "A detector of vertical lines": ("A line, 5 × 5", None),
     "The edges of a photograph": ("Photograph in grey", None),
     "A photograph, blurred": ("Photograph in colour", None),
     "The outline of a disc": ("Disc", None),
@@ -278,7 +278,7 @@ def test_play_slides_over_every_place_step_by_step(open_page: OpenPage) -> None:
     settled(page)
     player = page.get_by_role("group", name="Slide the window")
     position = player.get_by_role("slider", name="Position")
-    player.get_by_role("button", name="One step on").click()
+    player.get_by_role("button", name="One step forward").click()
     expect(position).to_have_value("1")
     player.get_by_role("button", name="One step back").click()
     expect(position).to_have_value("0")
@@ -292,7 +292,7 @@ def test_play_slides_over_every_place_step_by_step(open_page: OpenPage) -> None:
     assert reached < 15
     expect(player.get_by_role("button", name="Play")).to_be_visible()
     expect(place(page)).to_have_text("Row 4, column 4")
-    player.get_by_role("button", name="To the start").click()
+    player.get_by_role("button", name="Back to the start").click()
     expect(place(page)).to_have_text("Row 1, column 1")
 
 
@@ -563,11 +563,11 @@ def test_an_image_file_is_opened_and_its_numbers_are_the_files(open_page: OpenPa
     page.get_by_role("combobox", name="Size").select_option(label="up to 64")
     open_file(page, "own.jpg", picture("JPEG", colours))
     expect(title(page, "Input")).to_have_text(re.compile("^Image, 40 × 60"))
-    page.get_by_role("combobox", name="Seen as").select_option(label="blue channel")
+    page.get_by_role("combobox", name="View as").select_option(label="blue channel")
     settled(page)
     point_at(page, "Result", 20, 50)
     assert abs(number(result_text(page)) - 240) <= 4  # JPEG is not exact
-    page.get_by_role("combobox", name="Seen as").select_option(label="red channel")
+    page.get_by_role("combobox", name="View as").select_option(label="red channel")
     settled(page)
     assert abs(number(result_text(page)) - 20) <= 4
 
@@ -618,7 +618,7 @@ def test_a_wrong_upload_is_told_in_a_plain_sentence_and_the_page_goes_on(
 def test_a_drawing_of_ones_own_by_pointer_and_keys(open_page: OpenPage) -> None:
     page = open_page("#/convolve?sample=numbers&steps=conv:identity:zeros")
     settled(page)
-    page.get_by_role("button", name="Own drawing").click()
+    page.get_by_role("button", name="Draw an image").click()
     dialog = page.get_by_role("dialog")
     pad = dialog.get_by_role("group", name=re.compile("^Drawing"))
     pad.focus()
@@ -648,7 +648,7 @@ def test_what_is_looked_at_stands_in_the_address_and_survives_a_reload(open_page
     expect(title(page, "Input")).to_have_text("Image, 6 × 6")
     page.get_by_role("button", name="Remove this step").click()
     page.get_by_role("group", name="Chain of steps").get_by_role("button", name=re.compile("^Step 2: ")).click()
-    page.get_by_role("group", name="What is taken of each window").get_by_text("sum").click()
+    page.get_by_role("group", name="What is kept of each window").get_by_text("sum").click()
     page.get_by_role("combobox", name="Numbers").select_option(label="0 to 1")
     pane(page, "Result").focus()
     page.keyboard.press("ArrowRight")

@@ -15,9 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from convoscope.data import pad_image
 from convoscope.studio.startup_networks import READY_MADE
 from convoscope.training import Run
-from tests.support.strokes import drawn, strokes
-
-from .conftest import (
+from tests.browser.conftest import (
     MAKING_MS,
     OpenPage,
     Studio,
@@ -30,6 +28,7 @@ from .conftest import (
     wait_for,
     wait_for_guess,
 )
+from tests.support.strokes import drawn, strokes
 
 Line = list[tuple[float, float]]
 RING: Line = [(0.5 + 0.3 * np.cos(turn), 0.5 + 0.3 * np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 33)]
@@ -103,7 +102,7 @@ def test_the_other_network_knows_twenty_things(open_page: OpenPage) -> None:
     page = open_pad(open_page, "twenty")
     expect(page.get_by_role("heading", level=1)).to_have_text("Draw one of 20 things")
     expect(page.get_by_role("list").filter(has_text="bicycle").get_by_role("listitem")).to_have_count(20)
-    right = []
+    right: list[bool] = []
     first: dict[str, list[Line]] = {}
     for label, lines in unseen("twenty"):
         first.setdefault(label, lines)
@@ -157,8 +156,8 @@ def test_the_maps_of_both_layers_are_shown_and_follow_the_drawing(open_page: Ope
     told = " ".join(steps.all_inner_texts())
     for part in ("4 filters", "8 filters", "16 neurons", "8 neurons", "2 answers"):
         assert part in told
-    learned = re.search(r"([\d,]+) learned numbers", page.locator("main").inner_text())
-    parts = [int(text.replace(",", "")) for text in re.findall(r"([\d,]+) numbers", told)]
+    learned = re.search(r"([\d,]+) parameters", page.locator("main").inner_text())
+    parts = [int(text.replace(",", "")) for text in re.findall(r"([\d,]+) parameters", told)]
     assert learned and sum(parts) == int(learned[1].replace(",", ""))
 
 
@@ -193,16 +192,16 @@ def test_undo_redo_and_an_empty_sheet(open_page: OpenPage) -> None:
     two = ink_on(page)
     assert two > one
     tool(page, "Undo").click()
-    wait_for(lambda: ink_on(page) == one)
-    wait_for(lambda: answers(page) == seen)
+    wait_for(page, lambda: ink_on(page) == one)
+    wait_for(page, lambda: answers(page) == seen)
     tool(page, "Redo").click()
-    wait_for(lambda: ink_on(page) == two)
+    wait_for(page, lambda: ink_on(page) == two)
     tool(page, "Empty sheet").click()
     expect(bars(page)).to_have_count(0)
     assert ink_on(page) == 0
     expect(tool(page, "Empty sheet")).to_be_disabled()
     tool(page, "Undo").click()
-    wait_for(lambda: ink_on(page) == two)
+    wait_for(page, lambda: ink_on(page) == two)
     expect(bars(page)).to_have_count(2)
     for _ in range(2):
         pad_of(page).press("Control+z")
@@ -218,7 +217,7 @@ def test_the_eraser_takes_ink_away(open_page: OpenPage) -> None:
     wait_for_guess(page, replay(page, [DASH]))
     assert ink_on(page) < before - 500
     wait_for_guess(page, replay(page, [RING]))
-    wait_for(lambda: ink_on(page) == 0)
+    wait_for(page, lambda: ink_on(page) == 0)
     expect(bars(page)).to_have_count(0)
 
 
@@ -313,7 +312,7 @@ def test_a_game_of_six_words(open_page: OpenPage) -> None:
     page.clock.install()
     page.get_by_role("button", name="Play").click()
     expect(page).to_have_url(re.compile("model=twenty.*panel=game|panel=game.*model=twenty"))
-    words = []
+    words: list[str] = []
     for turn in range(1, 7):
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"Word {turn} of 6")
         words.append(asked(page))
@@ -334,7 +333,7 @@ def test_a_game_of_six_words(open_page: OpenPage) -> None:
             if turn == 2:
                 replay(page, [[(0.3, 0.3), (0.7, 0.7)]])
             page.clock.run_for(17_500)
-            expect(calls).to_contain_text("The time is over.")
+            expect(calls).to_contain_text("Time is up.")
         page.clock.run_for(3_000)
         page.clock.resume()
 
@@ -425,7 +424,7 @@ def test_a_network_that_is_being_made_says_how_far_it_is(
         expect(bars(page)).to_have_count(0)
         state.get_by_role("button", name="Stop the training").click()
         expect(state.get_by_role("heading", name="was stopped")).to_be_visible()
-        state.get_by_role("button", name="Go on with the training").click()
+        state.get_by_role("button", name="Continue the training").click()
         expect(bars(page)).to_have_count(2, timeout=MAKING_MS)
         page.close()
     finally:

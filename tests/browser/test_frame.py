@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import SIZES, OpenPage, Studio
-
-PAGES = ("tiny", "convolve", "draw")
+from .conftest import PAGES, SIZES, OpenPage, Studio, frames
 
 
 def test_the_pages_are_reached_by_name_and_stand_in_the_address(open_page: OpenPage) -> None:
     page = open_page()
-    for name in ("Convolve", "Draw", "Tiny"):
-        link = page.get_by_role("navigation").get_by_role("link", name=name)
+    links = page.get_by_role("navigation").get_by_role("link")
+    expect(links).to_have_count(len(PAGES))
+    assert PAGES[0] == "tiny"
+    for at in range(len(PAGES) - 1, -1, -1):
+        link = links.nth(at)
         link.click()
         expect(link).to_have_attribute("aria-current", "page")
-        expect(page).to_have_title(f"{name} · convoscope")
-        assert re.search(rf"#/{name.lower()}", page.url)
+        expect(page).to_have_title(f"{link.inner_text()} · convoscope")
+        assert re.search(rf"#/{PAGES[at]}", page.url)
 
 
 def test_an_unknown_page_is_the_first_one(open_page: OpenPage) -> None:
@@ -68,7 +69,7 @@ def test_the_keyboard_skips_to_the_page(open_page: OpenPage) -> None:
 def test_no_page_scrolls_sideways(open_page: OpenPage, name: str, size: str) -> None:
     page = open_page(f"#/{name}", size=size)
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    page.wait_for_timeout(300)
+    frames(page, 20)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from typing import Protocol, Unpack
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import SIZES, OpenPage, open_pad, replay, wait_for_guess
+from .conftest import SIZES, OpenPage, View, open_pad, replay, wait_for_guess
 
 RING = [(0.3, 0.4), (0.5, 0.25), (0.7, 0.4), (0.65, 0.7), (0.4, 0.75), (0.3, 0.4)]
 
@@ -17,77 +18,80 @@ RING = [(0.3, 0.4), (0.5, 0.25), (0.7, 0.4), (0.65, 0.7), (0.4, 0.75), (0.3, 0.4
 # --- states: each opens a page and brings it there -----------------------------------------------------------------------
 
 
-def tiny(open_page: OpenPage, **options: object) -> Page:
+def tiny(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_page("#/tiny", **options)
     expect(page.get_by_role("heading", level=1)).to_be_attached()
     expect(page.get_by_role("group", name="Test images").get_by_role("button")).not_to_have_count(0)
     return page
 
 
-def tiny_calculation(open_page: OpenPage, **options: object) -> Page:
+def tiny_calculation(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = tiny(open_page, **options)
     page.locator("main").get_by_role("button", name=re.compile(r"^(?:horizontal|vertical) \d")).last.click()
     expect(page.get_by_role("button", name="Hide")).to_be_visible()
     return page
 
 
-def convolve(open_page: OpenPage, **options: object) -> Page:
+def convolve(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_page("#/convolve", **options)
     expect(page.locator("[data-test=result]")).to_be_visible()
     expect(page.get_by_role("group", name="Sample images").locator("canvas")).to_have_count(15)
     return page
 
 
-def convolve_numbers(open_page: OpenPage, **options: object) -> Page:
+def convolve_numbers(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_page("#/convolve?sample=numbers&steps=conv:laplacian:zeros;relu;pool:max:2:2&cell=0,1,1", **options)
     expect(page.locator("[data-test=result]")).to_be_visible()
     return page
 
 
-def convolve_refused(open_page: OpenPage, **options: object) -> Page:
+def convolve_refused(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_page("#/convolve?sample=lines&steps=pool:max:9:1", **options)
     expect(page.get_by_role("alert")).to_be_visible()
     return page
 
 
-def convolve_script(open_page: OpenPage, **options: object) -> Page:
+def convolve_script(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = convolve_numbers(open_page, **options)
     page.get_by_role("button", name="Copy as PyTorch").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     return page
 
 
-def convolve_drawing(open_page: OpenPage, **options: object) -> Page:
+def convolve_drawing(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = convolve(open_page, **options)
-    page.get_by_role("button", name="Own drawing").click()
+    page.get_by_role("button", name="Draw an image").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     return page
 
 
-def draw(open_page: OpenPage, **options: object) -> Page:
+def draw(open_page: OpenPage, **options: Unpack[View]) -> Page:
     return open_pad(open_page, **options)
 
 
-def draw_answer(open_page: OpenPage, **options: object) -> Page:
+def draw_answer(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_pad(open_page, **options)
     wait_for_guess(page, replay(page, [RING]))
     return page
 
 
-def draw_twenty(open_page: OpenPage, **options: object) -> Page:
+def draw_twenty(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_pad(open_page, "twenty", **options)
     wait_for_guess(page, replay(page, [RING]))
     return page
 
 
-def draw_game(open_page: OpenPage, **options: object) -> Page:
+def draw_game(open_page: OpenPage, **options: Unpack[View]) -> Page:
     page = open_pad(open_page, "twenty", **options)
     page.get_by_role("button", name="Play").click()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
     return page
 
 
-State = Callable[..., Page]
+class State(Protocol):
+    def __call__(self, open_page: OpenPage, **options: Unpack[View]) -> Page: ...
+
+
 MAIN: dict[str, State] = {"tiny": tiny_calculation, "convolve": convolve, "draw": draw_answer}
 OTHER: dict[str, State] = {
     "tiny": tiny,
@@ -142,9 +146,12 @@ NAME = """(each) => each.type === 'radio' ? `radio ${each.name}`
      each.ariaLabel ? null : [...document.querySelectorAll(each.localName)].indexOf(each)].filter((part) => part !== null && part !== '').join(' ')"""
 
 
-@pytest.mark.parametrize("name", {**MAIN, **OTHER})
+EACH = MAIN | OTHER
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_every_control_is_reached_by_tab_and_left_again(open_page: OpenPage, name: str) -> None:
-    page = {**MAIN, **OTHER}[name](open_page)
+    page = EACH[name](open_page)
     wanted = set(page.evaluate(f"() => ({CONTROLS})().map({NAME})"))
     assert len(wanted) >= 3
     # From the very beginning of the page, or of the dialog that is open.
@@ -192,3 +199,26 @@ SMALL = """() => [...document.querySelectorAll('main button, main select, header
 def test_targets_are_large_enough_for_a_finger(open_page: OpenPage, name: str) -> None:
     page = MAIN[name](open_page, size="narrow", touch=True)
     assert page.evaluate(SMALL) == []
+
+
+# --- words of the field ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["narrow", "laptop"])
+def test_a_word_of_the_field_shows_its_sentence(open_page: OpenPage, size: str) -> None:
+    page = tiny(open_page, size=size)
+    words = page.get_by_role("heading", level=1).locator("dfn")
+    sentence = page.get_by_role("tooltip")
+    expect(sentence).to_have_count(0)
+    words.nth(0).focus()
+    expect(sentence).to_have_text(re.compile("^A filter is a small grid of weights"))
+    expect(sentence).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    expect(sentence).to_have_count(0)
+    words.nth(2).hover()
+    expect(sentence).to_have_text(re.compile("^A bias is a learned number"))
+    expect(sentence).to_be_in_viewport(ratio=1)
+    page.mouse.move(2, 2)
+    expect(sentence).to_have_count(0)
+    described = words.nth(0).get_attribute("aria-describedby")
+    assert (page.locator(f"#{described}").text_content() or "").startswith("A filter is")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch.nn.utils import vector_to_parameters
 
 from convoscope import explain, models
 
-from .conftest import OpenPage, wait_for
+from .conftest import OpenPage, View, frames, wait_for
 
 SETS = {
     "Lines": ("horizontal", "vertical"),
@@ -65,7 +66,7 @@ def reading(page: Page, name: str) -> Locator:
     return page.locator(f"[data-reading={name}]")
 
 
-def opened(open_page: OpenPage, view: str = "#/tiny", **options: object) -> Page:
+def opened(open_page: OpenPage, view: str = "#/tiny", **options: Unpack[View]) -> Page:
     page = open_page(view, **options)
     expect(page.locator(".test canvas")).to_have_count(20)
     expect(reading(page, "count")).to_have_text(re.compile(r"= \d+"))
@@ -84,15 +85,15 @@ def open_tab(page: Page, name: str) -> Locator:
     return page.get_by_role("tabpanel")
 
 
-def train(page: Page) -> None:
+def train(page: Page, press: Callable[[Locator], None] = Locator.click) -> None:
     """Press Train, as fast as it goes, until it stops by itself; once more from other random numbers where a start runs dead."""
     page.get_by_role("slider", name="Pace").fill("1")
     for _ in range(4):
-        page.get_by_role("button", name=re.compile(r"^Train( on)?$")).click()
+        press(page.get_by_role("button", name=re.compile(r"^Train( on)?$")))
         expect(page.get_by_role("button", name="Pause", exact=True)).to_have_count(0)
         if reading(page, "train").inner_text() == "100 %":
             return
-        page.get_by_role("button", name="Reset").click()
+        press(page.get_by_role("button", name="Reset"))
         expect(reading(page, "epoch")).to_have_text("0")
     raise AssertionError("four starts in a row learnt nothing")
 
@@ -191,7 +192,7 @@ def walk(page: Page, frames: int) -> list[list[Written]]:
         for each in page.evaluate(BESIDE):
             assert number(re.sub(r"^− (?=[\d−])| ✓$", "", each["text"])) == number(each["product"])
         seen.append(found)
-        forward = panel.get_by_role("button", name="One step on")
+        forward = panel.get_by_role("button", name="One step forward")
         if frame < frames:
             forward.click()
         else:
@@ -234,7 +235,7 @@ def test_train_goes_on_and_stops_when_somebody_says_so(open_page: OpenPage) -> N
     page.get_by_role("button", name="Train on").click()
     page.get_by_role("button", name="Pause", exact=True).click()
     at = reading(page, "epoch").inner_text()
-    page.wait_for_timeout(300)
+    frames(page, 20)
     assert reading(page, "epoch").inner_text() == at
     page.get_by_role("slider", name="Pace").fill("1")
     page.get_by_role("button", name="Train on").click()
@@ -290,11 +291,11 @@ def test_a_training_that_leaves_all_bounds_is_told_and_drawn_without_a_fault(ope
     page.get_by_role("slider", name="Pace").fill("1")
     page.get_by_role("radio", name="1,000 epochs").click()
     page.get_by_role("button", name="Train", exact=True).click()
-    expect(page.get_by_text("The numbers have left all bounds")).to_be_visible()
+    expect(page.get_by_text("The numbers have grown beyond all bounds")).to_be_visible()
     open_tab(page, "Landscape")
     expect(page.get_by_role("application", name=re.compile("^The error over two numbers"))).to_be_visible()
-    expect(page.get_by_text("The numbers have left all bounds")).to_be_visible()
-    for name in ("Closer", "Wider", "Wider", "Whole path"):
+    expect(page.get_by_text("The numbers have grown beyond all bounds")).to_be_visible()
+    for name in ("Zoom in", "Zoom out", "Zoom out", "Whole path"):
         page.get_by_role("button", name=name).click()
     choose(page)
     for name in ("Flip test", "Animation", "One training step", "Own images", "Train"):
@@ -355,7 +356,7 @@ def test_the_animation_plays_scrubs_and_goes_back(open_page: OpenPage) -> None:
     expect(cell(page, "map:0:5").locator("text")).to_have_count(0)
     panel.get_by_role("button", name="One step back").click()
     expect(cell(page, "map:0:4").locator("text")).to_have_count(0)
-    panel.get_by_role("button", name="To the start").click()
+    panel.get_by_role("button", name="Back to the start").click()
     expect(count).to_have_text("1/16")
 
 
@@ -429,11 +430,12 @@ def test_the_numbers_are_those_of_the_package(open_page: OpenPage) -> None:
 def test_an_image_is_hidden_by_escape_and_by_a_click_beside_it(open_page: OpenPage) -> None:
     page = opened(open_page)
     figure = page.get_by_role("group", name="The network")
-    for hide in (
+    ways: list[Callable[[], None]] = [
         lambda: page.keyboard.press("Escape"),
         lambda: figure.click(position={"x": 3, "y": 3}),
         lambda: page.get_by_role("button", name="Hide").click(),
-    ):
+    ]
+    for hide in ways:
         choose(page)
         expect(cell(page, "map:0:0").locator("text")).to_have_count(1)
         hide()
@@ -463,7 +465,7 @@ def test_the_same_set_pressed_again_is_dealt_anew(open_page: OpenPage) -> None:
     assert len(first) == 60
     page.get_by_role("radio", name="Lines").click()
     expect(page).to_have_url(re.compile(r"[?&]seed=1\b"))
-    wait_for(lambda: pictures(page) != first)
+    wait_for(page, lambda: pictures(page) != first)
     assert len(pictures(page)) == 60
 
 
@@ -562,7 +564,7 @@ def test_figure_and_controls_fit_a_laptop_together(open_page: OpenPage) -> None:
         page.get_by_role("radio", name=filters, exact=True).click()
         for name, control in (("Flip test", None), ("Animation", "Play"), ("One training step", "Apply this step")):
             panel = open_tab(page, name)
-            page.wait_for_timeout(100)
+            frames(page, 6)  # the second one knows how large the panel became
             if control is not None:
                 expect(panel.get_by_role("button", name=control)).to_be_in_viewport(ratio=1)
             figure = page.get_by_role("group", name="The network").bounding_box()
@@ -602,7 +604,7 @@ def test_a_marked_pixel_turns_the_answer(open_page: OpenPage) -> None:
             break
     before = told.inner_text().split(",")[0]
     name = marked.first.get_attribute("aria-label") or ""
-    wanted = re.search(r"turned: (\w+) (\d+) %, the answer becomes (\w+)", name)
+    wanted = re.search(r"flipped: (\w+) (\d+) %, the answer becomes (\w+)", name)
     assert wanted and wanted[1] == before and int(wanted[2]) <= 50 and wanted[3] != before
     marked.first.click()
     expect(told).to_have_text(re.compile(rf"^{wanted[3]}, \d+ %"))
@@ -714,7 +716,7 @@ def test_the_tour_is_left_in_the_middle(open_page: OpenPage) -> None:
     expect(card).to_have_count(0)
     # Only the tour: what it opened stays, and goes on to work.
     expect(page.get_by_role("button", name="Hide")).to_be_visible()
-    page.get_by_role("tabpanel").get_by_role("button", name="One step on").click()
+    page.get_by_role("tabpanel").get_by_role("button", name="One step forward").click()
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Hide")).to_have_count(0)
 
@@ -729,7 +731,7 @@ def test_german(open_page: OpenPage) -> None:
     expect(page.locator(".prediction")).to_have_text(re.compile(r"^(waagerecht|senkrecht), \d+ %$"))
     expect(cell(page, "score:0").locator("text")).to_have_text(re.compile(r"^−?\d+,\d+$"))
     cell(page, "bias:0").click()
-    page.get_by_role("textbox", name="Neuer Wert: Schwelle von waagerecht").fill("−0,5")
+    page.get_by_role("textbox", name="Neuer Wert: Schwellenwert von waagerecht").fill("−0,5")
     page.keyboard.press("Enter")
     assert values(page, ["bias:0"]) == [-0.5]
     page.get_by_role("tab", name="Animation").click()
@@ -755,20 +757,14 @@ def test_an_address_shows_the_same_to_somebody_else(open_page: OpenPage) -> None
     expect(other.get_by_role("radio", name="Apples and bananas")).to_be_checked()
     expect(other.get_by_role("radio", name="2", exact=True)).to_be_checked()
     expect(other.get_by_role("tab", name="Flip test")).to_have_attribute("aria-selected", "true")
-    wait_for(lambda: pictures(other) == pictures(page))
+    wait_for(other, lambda: pictures(other) == pictures(page))
     assert values(other, learnt) == values(page, learnt)
     expect(other.locator(".prediction")).to_have_text(page.locator(".prediction").inner_text())
 
 
 def test_on_a_phone_somebody_trains_chooses_and_sees_the_answer(open_page: OpenPage) -> None:
     page = opened(open_page, size="narrow", touch=True)
-    page.get_by_role("slider", name="Pace").fill("1")
-    for _ in range(4):
-        page.get_by_role("button", name=re.compile(r"^Train( on)?$")).tap()
-        expect(page.get_by_role("button", name="Pause", exact=True)).to_have_count(0)
-        if reading(page, "train").inner_text() == "100 %":
-            break
-        page.get_by_role("button", name="Reset").tap()
+    train(page, Locator.tap)
     page.get_by_role("group", name="Test images").get_by_role("button").nth(3).tap()
     answer = page.locator(".prediction")
     expect(answer).to_have_text(re.compile(r"^(horizontal|vertical), \d+ %$"))
