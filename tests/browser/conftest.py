@@ -19,8 +19,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright._impl._api_structures import SetCookieParam
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    StorageState,
+    expect,
+    sync_playwright,
+)
 
 BROWSER = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "browser.py"))
 CHROMIUM: str | None = BROWSER["find"]()
@@ -186,11 +195,11 @@ def open_page(browser: Browser, studio: Studio) -> Iterator[OpenPage]:
             color_scheme="dark" if options.get("dark") else "light",
             locale={"en": "en-GB", "de": "de-DE"}[options.get("language", "en")],
             has_touch=options.get("touch", False),
+            # The printed address is for one use; the session's cookie is carried on.
+            storage_state=session(browser, at),
         )
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
-        # The printed address is for one use; the session's cookie is carried on.
-        context.add_cookies(cookies(browser, at))
         page = context.new_page()
         page.on("console", lambda message: note_console(seen, message, refusals))
         page.on("pageerror", lambda fault: seen.faults.append(f"uncaught: {fault}"))
@@ -204,22 +213,17 @@ def open_page(browser: Browser, studio: Studio) -> Iterator[OpenPage]:
     assert not seen.faults, "\n".join(seen.faults)
 
 
-_cookies: dict[str, list[SetCookieParam]] = {}
+_sessions: dict[str, StorageState] = {}
 
 
-def cookies(browser: Browser, studio: Studio) -> list[SetCookieParam]:
+def session(browser: Browser, studio: Studio) -> StorageState:
     """The session that the printed address gives, once for each studio."""
-    if studio.address not in _cookies:
+    if studio.address not in _sessions:
         context = browser.new_context()
-        page = context.new_page()
-        page.goto(studio.address)
-        given = context.cookies()
-        _cookies[studio.address] = [
-            {"name": each["name"], "value": each["value"], "domain": each["domain"], "path": each["path"]}
-            for each in given
-        ]
+        context.new_page().goto(studio.address)
+        _sessions[studio.address] = context.storage_state()
         context.close()
-    return _cookies[studio.address]
+    return _sessions[studio.address]
 
 
 # What chromium itself writes about requests.
