@@ -137,10 +137,10 @@ def test_a_training_that_starts_anew_takes_no_code_from_the_working_folder(
     library = re.findall(r"\S+/libc\b\S*\.so\S*", Path("/proc/self/maps").read_text())[0]
     program = (
         "import os, pathlib, sys\n"
-        "from convoscope import cli\n"
-        f"cli._quick_allocators = lambda: iter([pathlib.Path({library!r})])\n"
+        "from convoscope import launch\n"
+        f"launch._tcmalloc_libraries = lambda: iter([pathlib.Path({library!r})])\n"
         "os.environ['PYTHONPATH'] = ':src:' + os.environ['PYTHONPATH']\n"
-        "cli.main()\n"
+        "launch.main()\n"
     )
     told = environment(own, CONVOSCOPE_ALLOCATOR="")
     done = subprocess.run(

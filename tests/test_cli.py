@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convoscope.cli.finish import evaluate
 from PIL import Image
 
-from convoscope.cli import _test_and_report
 from convoscope.cli import run as cli
 from convoscope.errors import ConvoscopeError, DataError, InUseError, MachineError, ModelFileError
 from convoscope.training import Reporter, Run
@@ -200,7 +200,8 @@ def test_nothing_is_put_among_the_images(
     assert value_of(capsys, ["data", ".", "--json"])["contact_sheet"] is None
     assert cli(["data", "."]) == 0
     assert (
-        "no contact sheet: it would lie among the images; --sheet FILE.png says where else" in capsys.readouterr().out
+        "no contact sheet: it would be among the images; choose another place with --sheet FILE.png"
+        in capsys.readouterr().out
     )
     code, message = refused(capsys, ["train", "."])
     assert code == 2
@@ -271,7 +272,7 @@ def test_the_command_line_overrules_the_file_and_says_so(
         "--no-test",
     ]
     assert cli(arguments) == 0
-    assert "recipe.epochs: the command line overrules" in capsys.readouterr().err
+    assert "recipe.epochs: the command line overrides" in capsys.readouterr().err
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 3
 
 
@@ -287,10 +288,10 @@ def test_images_that_go_away_while_a_network_learns_do_not_hide_that_it_has(
         code, said = refused(capsys, ["train", str(share), "--model", MODEL, "--epochs", "1", "--output", str(folder)])
     assert code == 5
     assert (
-        f"error: {folder}: the training is done and saved, its test or its report is not: {share}: there is no such file"
+        f"error: {folder}: the training is done and saved, but its test or its report failed: {share}: there is no such file"
         in said
     )
-    assert f"hint: mend that, then test it with: convoscope test {folder}" in said
+    assert f"hint: fix that, then test it with: convoscope test {folder}" in said
     away.rename(share)
     assert cli(["test", str(folder)]) == 0
 
@@ -313,11 +314,11 @@ def test_a_test_after_a_training_says_that_the_training_is_saved(
 
     monkeypatch.setattr("convoscope.evaluation.test", broken)
     with pytest.raises(ConvoscopeError) as caught:
-        _test_and_report(Run.open(trained), Reporter(), quiet=True)
+        evaluate(Run.open(trained), Reporter(), quiet=True)
     assert caught.value.code == code
     if code == "untested":
         assert caught.value.exit_code == 5
-        assert caught.value.reason == f"the training is done and saved, its test or its report is not: {error}"
+        assert caught.value.reason == f"the training is done and saved, but its test or its report failed: {error}"
 
 
 def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -425,7 +426,7 @@ def test_names_that_are_no_text_are_valid_json(trained: Path, tmp_path: Path) ->
     name = os.fsencode(tmp_path) + b"/\xff\x1b[31m.png"
     with open(name, "wb") as file:
         Image.new("L", (12, 12), 99).save(file, "PNG")
-    command = [sys.executable, "-m", "convoscope", "predict", str(trained), name]
+    command: list[str | bytes] = [sys.executable, "-m", "convoscope", "predict", str(trained), name]
     for form in ("json", "csv", "table"):
         output = subprocess.run([*command, "--format", form], capture_output=True, check=True).stdout
         assert b"\x1b" not in output
@@ -534,8 +535,8 @@ def test_tables_of_numbers_and_of_labels_from_training_to_prediction(
         (["train", "{pictures}", "more"], 2, "error: more: one argument too many\nhint: convoscope train --help"),
         (["data", "{pictures}", "more", "and more"], 2, "error: more: one argument too many, and 1 more"),
         (["train", "{pictures}", "--batch-size", "4"], 2, "hint: convoscope train ... --set batch_size=VALUE"),
-        (["train", "{pictures}", "--rotate=4"], 2, "error: --rotate: no option, but a setting of the recipe"),
-        (["train", "{pictures}", "--set"], 2, "error: --set: expected a value behind it"),
+        (["train", "{pictures}", "--rotate=4"], 2, "error: --rotate: not an option, but a setting of the recipe"),
+        (["train", "{pictures}", "--set"], 2, "error: --set: expected a value after it"),
         (["train", "{pictures}", "--accept-data-change"], 2, "only goes with --resume"),
         (["train", "{pictures}", "--seed", "-1"], 2, "seed: must be a whole number from 0 to"),
         (["data", "builtin:lines", "--seed", "-1"], 2, "seed: must be a whole number from 0 to"),
@@ -696,8 +697,8 @@ def test_every_command_whose_reader_has_gone_writes_its_files_and_ends_quietly(
     ]  # fmt: skip
     program = (
         "import json, os, sys\n"
-        "from convoscope import cli\n"
-        "cli._open_streams()\n"
+        "from convoscope import cli, launch\n"
+        "launch.open_streams()\n"
         "codes = [(code, sys.stdout.flush()) for arguments in json.loads(sys.argv[1]) for code in [cli.run(arguments)]]\n"
         "open('codes', 'w').write(json.dumps([code for code, _ in codes]))\n"
     )
@@ -736,7 +737,7 @@ def test_the_last_words_go_nowhere_when_nobody_reads(unread: int, arguments: lis
 
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from convoscope import cli; cli._open_streams(); print('unread'); print('unread', file=sys.stderr)\n"
+        "import os, sys; from convoscope.launch import open_streams; open_streams(); print('unread'); print('unread', file=sys.stderr)\n"
         "sys.exit(sum(os.fstat(number).st_rdev != os.stat(os.devnull).st_rdev for number in range(3)) or len(sys.stdin.read()))\n"
     )
     command = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, program]

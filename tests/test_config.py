@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from convoscope.cli import _size, app
+from convoscope.cli import app, run, unwritable
+from convoscope.cli.options import read_size
 from convoscope.cli.predictions import collect
 from convoscope.config import read_assignments, read_config
 from convoscope.errors import ConvoscopeError, UsageError
@@ -61,10 +62,10 @@ def test_assignments_are_toml_values_or_text() -> None:
 
 
 def test_sizes() -> None:
-    assert _size("96") == (96, 96)
-    assert _size("96x128") == (96, 128)
+    assert read_size("96") == (96, 96)
+    assert read_size("96x128") == (96, 128)
     for text in ("", "x", "96x", "-3", "9.5", "1x2x3x4"):
-        assert code_of(_size, text) == "size-malformed"
+        assert code_of(read_size, text) == "size-malformed"
 
 
 def test_contradictions(tmp_path: Path) -> None:
@@ -76,8 +77,6 @@ def test_contradictions(tmp_path: Path) -> None:
 
 
 def test_a_usage_error_points_to_help(capsys: pytest.CaptureFixture[str]) -> None:
-    from convoscope.cli import run
-
     assert run(["train", "--nonsense", "1"]) == 2
     assert "hint: convoscope train --help" in capsys.readouterr().err
     assert UsageError("", "x", code="usage").exit_code == 2
@@ -87,9 +86,8 @@ def test_output_that_fails_is_an_error_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from convoscope import models
-    from convoscope.cli import _unwritable, run
 
-    assert _unwritable(OSError(28, "x")).code == "output-unwritable"
+    assert unwritable(OSError(28, "x")).code == "output-unwritable"
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -2,9 +2,9 @@
 
 from .children import leave_working_folder
 
-# Python has put the working folder first on its path; before anything else is imported it has to go.
+# Python has put the working folder first on its path; it has to go before anything else is imported.
 leave_working_folder()
 
-from .cli import main  # noqa: E402
+from .launch import main  # noqa: E402
 
 main()

@@ -1,4 +1,4 @@
-"""The `predict` command's edges: from what the user names to a list of images, and from predictions to text."""
+"""What `predict` reads and prints: from the names given to a list of images, and from predictions to text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from ..data import Skipped, escape_cell
 from ..errors import DataError, printable
 from ..files import json_bytes
+from .output import print_plain
+from .tables import print_prediction_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..training import Prediction, Run
 
+_STANDARD_INPUT = ("-", "/dev/stdin")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 
@@ -26,7 +29,7 @@ def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
     """Files, folders (all images below them, in order), patterns, and `-` for a list of these on standard input.
 
     Returns:
-        The images' paths, and what is not there.
+        The images' paths, and the names of which nothing was found.
 
     Raises:
         DataError: nothing was named or found (`nothing-to-predict`).
@@ -34,13 +37,12 @@ def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
     images: list[str] = []
     skipped: list[Skipped] = []
     for name in names:
-        if name in ("-", "/dev/stdin"):
+        listed: list[str] = []
+        if name in _STANDARD_INPUT:
             lines = [os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer]
-            more, less = (
-                collect([line for line in lines if line and line not in ("-", "/dev/stdin")]) if lines else ([], [])
-            )
-            images += more
-            skipped += less
+            listed = [line for line in lines if line and line not in _STANDARD_INPUT]
+            if lines and not listed:
+                raise _nothing_named()
         elif Path(name).is_dir():
             found = [
                 os.path.join(folder, file)  # noqa: PTH118 - keeps undecodable names and a leading ./ as they are
@@ -54,15 +56,20 @@ def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
         elif os.path.lexists(name):
             images.append(name)
         else:
-            matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
-            if not matches:
+            listed = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+            if not listed:
                 skipped.append(Skipped(name, "there is no such file or folder"))
-            more, less = collect(matches) if matches else ([], [])
+        if listed:
+            more, less = collect(listed)
             images += more
             skipped += less
-    if not names or (not images and not skipped):
-        raise DataError("", "no images were named", hint="give files, folders or patterns", code="nothing-to-predict")
+    if not images and not skipped:
+        raise _nothing_named()
     return images, skipped
+
+
+def _nothing_named() -> DataError:
+    return DataError("", "no images were named", hint="give files, folders or patterns", code="nothing-to-predict")
 
 
 def print_predictions(
@@ -85,9 +92,7 @@ def print_predictions(
             writer.writerow([escape_cell(each.path), escape_cell(each.label), confidence, *far, *numbers])
         sys.stdout.buffer.write(table.getvalue().encode("utf-8", "surrogateescape"))
     else:
-        from .tables import print_prediction_table
-
         print_prediction_table(console, predictions)
     sys.stdout.flush()
     for item in skipped:
-        errors.print(f"skipped: {printable(item.path)}: {item.reason}", markup=False, highlight=False, style="yellow")
+        print_plain(errors, f"skipped: {printable(item.path)}: {item.reason}", style="yellow")

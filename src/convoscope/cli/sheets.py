@@ -1,4 +1,4 @@
-"""The `look` command's edges: images into a folder, numbers into text."""
+"""What `look` writes and prints: images into a folder, numbers as text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import printable
 from ..files import machine_error, make_own_folder, write_bytes
+from .output import print_plain
+from .tables import print_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,15 +24,14 @@ def save_sheets(sheets: Iterable[tuple[str, Image.Image]], folder: Path) -> list
     """Write images as PNG, each atomically, and give their paths. While one is packed the next is drawn.
 
     Raises:
-        MachineError: the folder cannot be written to, or something in it is no plain file (`not-a-plain-file`).
+        MachineError: the folder cannot be written to, or something in it is not a plain file (`not-a-plain-file`).
     """
 
     def save(name: str, image: Image.Image) -> Path:
         path = folder / name
         try:
-            folder.mkdir(
-                parents=True, exist_ok=True
-            )  # not before there is something to save: what was asked for may be refused
+            # Not before there is something to save: what was asked for may be refused.
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise machine_error(folder, error) from error
         if path.parent != folder:
@@ -46,35 +47,29 @@ def save_sheets(sheets: Iterable[tuple[str, Image.Image]], folder: Path) -> list
 
 def print_why(console: Console, errors: Console, seen: Look, why: Why, *, all: bool, files: list[Path]) -> None:
     """The arithmetic of one number."""
-    _say(errors, seen)
-    console.print(why.text(all=all), markup=False, highlight=False, soft_wrap=True)
+    _print_notes(errors, seen)
+    print_plain(console, why.text(all=all), soft_wrap=True)
     for path in files:
-        console.print(f"image: {printable(path)}", markup=False, highlight=False)
+        print_plain(console, f"image: {printable(path)}")
 
 
 def print_look(console: Console, errors: Console, seen: Look, folder: Path, files: list[Path]) -> None:
     """The answer, the table of layers, and where the images are."""
-    from .tables import print_rows
-
-    _say(errors, seen)
+    _print_notes(errors, seen)
     answer = seen.prediction
     sure = "" if answer.confidence is None else f" ({100 * answer.confidence:.1f} %)"
     detector = seen.run.ood_detector()
     if answer.confidence is None and answer.distance is not None and detector is not None:
         sure = f" (its distance {answer.distance:.3f} is above the threshold {detector.threshold:.3f})"
-    console.print(
-        f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}", markup=False, highlight=False
-    )
+    print_plain(console, f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}")
     header, rows = seen.rows()
     print_rows(console, header, rows)
-    console.print(f"images: {printable(folder)} ({len(files)})", markup=False, highlight=False)
+    print_plain(console, f"images: {printable(folder)} ({len(files)})")
     largest = next((step for step in reversed(seen.layers()) if step.kind == "conv"), seen.layers()[-1])
     place = ",".join(str(size // 2) for size in largest.shape)
-    console.print(
-        f"any number opens: --why {printable(largest.name)}:{place}", markup=False, highlight=False, style="dim"
-    )
+    print_plain(console, f"see how any number is computed: --why {printable(largest.name)}:{place}", style="dim")
 
 
-def _say(errors: Console, seen: Look) -> None:
+def _print_notes(errors: Console, seen: Look) -> None:
     for sentence in seen.notes:
-        errors.print(sentence, markup=False, highlight=False, style="dim")
+        print_plain(errors, sentence, style="dim")

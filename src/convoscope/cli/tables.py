@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
+from collections.abc import Iterable, Mapping, Sequence
+from .output import print_plain
+from ..errors import printable
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-from ..errors import printable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..data import Inspection
@@ -35,23 +34,39 @@ def _cell(value: object) -> str:
     return printable(unicodedata.normalize("NFC", str(value))).replace("[", "\\[")
 
 
-def _say(console: Console, text: str, **style: Any) -> None:
-    console.print(text, markup=False, highlight=False, **style)
-
-
 def print_inspection(console: Console, found: Inspection) -> None:
     """What `convoscope data` found."""
-    _say(console, f"{printable(found.source)}: {found.layout}", style="bold")
+    print_plain(console, f"{printable(found.source)}: {found.layout}", style="bold")
     for note in found.notes:
-        _say(console, f"  {printable(note)}", style="dim")
+        print_plain(console, f"  {printable(note)}", style="dim")
+    _print_counts(console, found)
+    for name, (least, mean, largest) in found.numbers.items():
+        print_plain(console, f"{printable(name)}: {least:g} to {largest:g}, mean {mean:.4g}")
+    if found.sizes:
+        _print_sizes(console, found)
+    _print_groups(console, "same image more than once", found.duplicates)
+    _print_groups(console, "look the same", found.near_duplicates)
+    for title, leaks in (
+        ("the same image in two splits", found.leaks),
+        ("look the same in two splits", found.near_leaks),
+    ):
+        _print_groups(console, title, [_named(group) for group in leaks])
+    _print_groups(console, "the same image under two classes", [_named(group) for group in found.conflicts])
+    if found.skipped:
+        print_plain(console, f"{len(found.skipped):,} images skipped:", style="yellow")
+        for one in found.skipped[:_FEW]:
+            print_plain(console, f"  {printable(one.path)}: {one.reason}")
+        if len(found.skipped) > _FEW:
+            print_plain(console, f"  and {len(found.skipped) - _FEW:,} more, all in --json", style="dim")
+    for warning in found.warnings:
+        print_plain(console, f"warning: {printable(warning)}", style="yellow")
+
+
+def _print_counts(console: Console, found: Inspection) -> None:
     splits = [split for split, counts in found.counts.items() if sum(counts.values())]
     names = list(next(iter(found.counts.values())))
-    table = _table(
-        {"regression": "", "multi-label": "label"}.get(found.task, "class"),
-        *splits,
-        "all",
-        right=range(1, len(splits) + 2),
-    )
+    first = {"regression": "", "multi-label": "label"}.get(found.task, "class")
+    table = _table(first, *splits, "all", right=range(1, len(splits) + 2))
     for name in names[:_MANY]:
         numbers = [found.counts[split].get(name, 0) for split in splits]
         table.add_row(_cell(name), *(f"{number:,}" for number in numbers), f"{sum(numbers):,}")
@@ -61,52 +76,34 @@ def print_inspection(console: Console, found: Inspection) -> None:
         table.add_row(f"{len(names)} classes", *(f"{number:,}" for number in sums), f"{sum(sums):,}")
     console.print(table)
     if len(names) > _MANY:
-        _say(console, f"and {len(names) - _MANY} more, all in --json", style="dim")
-    for name, (least, mean, largest) in found.numbers.items():
-        _say(console, f"{printable(name)}: {least:g} to {largest:g}, mean {mean:.4g}")
-    if found.sizes:
-        summary = found.size_summary()
-        (w0, h0), (w1, h1), (w2, h2) = summary["min"], summary["median"], summary["max"]
-        sizes = (
-            f"all {w0}x{h0}" if len(found.sizes) == 1 else f"{w0}x{h0} to {w2}x{h2}, median {w1}x{h1} (width x height)"
-        )
-        modes = ", ".join(f"{number:,} {mode}" for mode, number in found.modes.items())
-        _say(console, f"sizes: {sizes}\nmodes: {modes}")
-    _print_groups(console, "same image more than once", found.duplicates)
-    _print_groups(console, "look the same", found.near_duplicates)
-    for title, groups in (
-        ("the same image in two splits", found.leaks),
-        ("look the same in two splits", found.near_leaks),
-    ):
-        _print_groups(
-            console,
-            title,
-            [[f"{name} ({split})" for split, names in group.items() for name in names] for group in groups],
-        )
-    conflicts = [[f"{name} ({label})" for label, names in group.items() for name in names] for group in found.conflicts]
-    _print_groups(console, "the same image under two classes", conflicts)
-    if found.skipped:
-        _say(console, f"{len(found.skipped):,} images skipped:", style="yellow")
-        for one in found.skipped[:_FEW]:
-            _say(console, f"  {printable(one.path)}: {one.reason}")
-        if len(found.skipped) > _FEW:
-            _say(console, f"  and {len(found.skipped) - _FEW:,} more, all in --json", style="dim")
-    for warning in found.warnings:
-        _say(console, f"warning: {printable(warning)}", style="yellow")
+        print_plain(console, f"and {len(names) - _MANY} more, all in --json", style="dim")
+
+
+def _print_sizes(console: Console, found: Inspection) -> None:
+    summary = found.size_summary()
+    (w0, h0), (w1, h1), (w2, h2) = summary["min"], summary["median"], summary["max"]
+    sizes = f"{w0}x{h0} to {w2}x{h2}, median {w1}x{h1} (width x height)" if len(found.sizes) > 1 else f"all {w0}x{h0}"
+    modes = ", ".join(f"{number:,} {mode}" for mode, number in found.modes.items())
+    print_plain(console, f"sizes: {sizes}\nmodes: {modes}")
+
+
+def _named(group: Mapping[str, Sequence[str]]) -> list[str]:
+    """Images with the split or the class they are in."""
+    return [f"{name} ({place})" for place, names in group.items() for name in names]
 
 
 def _print_groups(console: Console, title: str, groups: Sequence[Sequence[str]]) -> None:
     if not groups:
         return
-    _say(console, f"{title}: {len(groups):,} groups" if len(groups) != 1 else f"{title}: one group")
+    print_plain(console, f"{title}: {len(groups):,} groups" if len(groups) != 1 else f"{title}: one group")
     for group in groups[:3]:
-        _say(
+        print_plain(
             console,
             "  " + " = ".join(printable(name) for name in group[:4]) + (" = ..." if len(group) > 4 else ""),
             style="dim",
         )
     if len(groups) > 3:
-        _say(console, f"  and {len(groups) - 3:,} more, all in --json", style="dim")
+        print_plain(console, f"  and {len(groups) - 3:,} more, all in --json", style="dim")
 
 
 def print_model(
@@ -114,43 +111,46 @@ def print_model(
 ) -> None:
     """A network's layers."""
     if text is not None:
-        _say(console, f"{name}: {text}")
-    rows = _table("layer", "output", "parameters", "", "multiply-adds", "sees", right=(1, 2, 4, 5))
+        print_plain(console, f"{name}: {text}")
+    rows = _table("layer", "output", "parameters", "", "multiply-adds", "receptive field", right=(1, 2, 4, 5))
     rows.add_row("input", "x".join(map(str, shape)), "", "", "", "")
     for layer in table.layers:
-        field = layer.receptive_field
         rows.add_row(
             _cell(layer.name),
             "x".join(map(str, layer.output)),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"= {layer.formula}" if layer.parameters and layer.formula else "",
             f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
-            ""
-            if field is None
-            else ("x".join(map(str, field)) if isinstance(field, (list, tuple)) else f"{field}x{field}"),
+            _field_text(layer.receptive_field),
         )
     console.print(rows)
-    _say(
+    print_plain(
         console,
         f"{table.parameters:,} parameters, {table.multiply_adds:,} multiply-adds for an image, {outputs} classes",
     )
 
 
+def _field_text(field: object) -> str:
+    if field is None:
+        return ""
+    return "x".join(map(str, field)) if isinstance(field, (list, tuple)) else f"{field}x{field}"
+
+
 def print_scores(console: Console, scores: Scores) -> None:
     """What a test found."""
     part = "all images" if scores.split == "all" else f"{scores.split} part"
-    _say(console, f"{part}: {scores.headline}", style="bold")
+    print_plain(console, f"{part}: {scores.headline}", style="bold")
     headers, rows = scores.rows()
     table = _table(*headers, right=range(1, len(headers)))
     for row in rows[:_MANY]:
         table.add_row(_cell(row[0]), *row[1:])
     console.print(table)
     if len(rows) > _MANY:
-        _say(console, f"and {len(rows) - _MANY} more, all in test/scores.json", style="dim")
+        print_plain(console, f"and {len(rows) - _MANY} more, all in test/scores.json", style="dim")
     if scores.unknown is not None:
-        _say(console, unknown_line(scores))
+        print_plain(console, unknown_line(scores))
     for note in scores.notes:
-        _say(console, note, style="dim")
+        print_plain(console, note, style="dim")
 
 
 def unknown_line(scores: Scores) -> str:
@@ -160,7 +160,7 @@ def unknown_line(scores: Scores) -> str:
     assert scores.unknown is not None
     refused, right = scores.unknown.refused, scores.unknown.refused_right
     share = percent(refused / max(scores.images, 1))
-    chosen = ", which these images have set themselves" if scores.split == "validation" else ""
+    chosen = ", which was set on these same images" if scores.split == "validation" else ""
     return (
         f"unknown: {refused:,} of these {scores.images:,} images ({share}) are farther than the threshold{chosen}; "
         f"{right:,} of them had the right label"
@@ -168,7 +168,7 @@ def unknown_line(scores: Scores) -> str:
 
 
 def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table, everything behind the second column to the right."""
+    """A plain table; all columns after the second are aligned to the right."""
     table = _table(*headers, right=range(2, len(headers)))
     for row in rows:
         table.add_row(*map(_cell, row))
@@ -207,4 +207,4 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         table.add_row(header, *(_cell(row[position]) for row in rows))
     console.print(table)
     for note in comparison.notes:
-        _say(console, note, style="dim")
+        print_plain(console, note, style="dim")

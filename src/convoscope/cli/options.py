@@ -1,0 +1,105 @@
+"""Options that several commands share, each written once. Cyclopts makes options of a dataclass's fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import UsageError, printable
+
+SOURCE = Parameter(help="A folder, a file or a name of images; `convoscope data --help` says what can be read.")
+RunPath = Annotated[Path, Parameter(help="A run's folder, or one of its .safetensors files.")]
+LAYOUT = Parameter(
+    help="How to read SOURCE if the guess is wrong: folders, flat, idx, arrays, quickdraw, csv, csv:classes, "
+    "csv:labels or csv:numbers."
+)
+Output = Annotated[Path | None, Parameter(help="The run's folder; by default a new one in runs/.")]
+Seed = Annotated[int | None, Parameter(help="Determines the split and everything random in training; 0 if not given.")]
+Strict = Annotated[bool, Parameter(show_default=False, help="Stop at an image that cannot be read.")]
+Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """How SOURCE is read and divided."""
+
+    layout: Annotated[str | None, LAYOUT] = None
+    validation: Annotated[
+        float | None,
+        Parameter(help="Share of the images for validation, such as 0.1, if SOURCE has no validation part."),
+    ] = None
+    test: Annotated[
+        float | None, Parameter(help="Share of the images for the test, such as 0.1, if SOURCE has no test part.")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Settings of the recipe."""
+
+    device: Annotated[str | None, Parameter(help="auto, cpu, cuda, cuda:N or mps.")] = None
+    set: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set",
+            help="A setting of the recipe as key=value, such as flip=true; may be repeated. "
+            "`convoscope train --help` lists the settings.",
+        ),
+    ] = None
+
+    def read(self, epochs: int | None) -> dict[str, Any]:
+        """The recipe's settings by name, those with an option of their own included.
+
+        Raises:
+            UsageError: one is given twice (`option-twice`), or is not `key=value` (`set-malformed`).
+        """
+        from ..config import read_assignments
+
+        recipe = read_assignments(self.set or [])
+        for key, value in (("epochs", epochs), ("device", self.device)):
+            if value is not None and key in recipe:
+                reason = f"given twice: --{key} {value} and --set {key}={recipe[key]}"
+                raise UsageError(f"--{key}", reason, code="option-twice")
+            if value is not None:
+                recipe[key] = value
+        return recipe
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Afterwards:
+    """What happens once a run is made."""
+
+    no_test: Annotated[bool, Parameter(show_default=False, help="Stop after training: no test, no report.")] = False
+    json: Json = False
+
+
+def read_input(text: str) -> tuple[int, int, int]:
+    """`28x28x1`, `96x96` (colour) or `28`."""
+    parts = _whole_numbers(text, "--input", "height x width x channels, such as 28x28x1")
+    if len(parts) == 3:
+        return parts[0], parts[1], parts[2]
+    height, width = read_size(text)
+    return height, width, 3
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width: `96` or `96x128`."""
+    parts = _whole_numbers(text, "--size", "pixels such as 96 or 96x128 (height x width)")
+    if len(parts) > 2:
+        raise UsageError(
+            "--size", f"expected pixels such as 96 or 96x128; received {printable(text)}", code="size-malformed"
+        )
+    return (parts[0], parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+
+
+def _whole_numbers(text: str, option: str, expected: str) -> list[int]:
+    parts = text.lower().replace("×", "x").split("x")
+    if not 1 <= len(parts) <= 3 or not all(part.strip().isascii() and part.strip().isdigit() for part in parts):
+        raise UsageError(option, f"expected {expected}; received {printable(text)}", code="size-malformed")
+    return [int(part) for part in parts]

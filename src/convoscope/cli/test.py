@@ -1,0 +1,44 @@
+"""`convoscope test`: a run on images it has not seen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from ..errors import printable
+from .options import Json, RunPath
+from .output import console, print_json, print_plain
+
+
+def test(
+    run: RunPath,
+    source: Annotated[str | None, Parameter(help="Other images of the same classes; by default the run's own.")] = None,
+    /,
+    *,
+    split: Annotated[
+        Literal["test", "validation", "train"], Parameter(help="Which part of the images to test on.")
+    ] = "test",
+    json: Json = False,
+) -> None:
+    """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
+    invariance.
+    """
+    from .. import evaluation
+    from ..explain import chapters
+    from ..terminal import TerminalReporter
+    from ..training import Run
+    from .tables import print_scores
+
+    reporter = TerminalReporter(console(error=True))
+    opened = Run.open(run)
+    scores = evaluation.test(
+        opened, source, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
+    )
+    reporter.end()
+    report = evaluation.write_report(opened, chapters=chapters)
+    if json:
+        print_json(scores.to_json())
+        return
+    print_scores(console(), scores)
+    print_plain(console(), f"report: {printable(report)}")

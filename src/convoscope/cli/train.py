@@ -1,0 +1,159 @@
+"""`convoscope train`: a new run, or a stopped one continued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from ..errors import UsageError, printable
+from .finish import finish
+from .options import SOURCE, Afterwards, Output, Parts, RecipeOptions, Seed, Strict, read_size
+from .output import console
+
+if TYPE_CHECKING:
+    from ..terminal import TerminalReporter
+    from ..training import Run
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run begins with."""
+
+    model: Annotated[
+        str | None,
+        Parameter(help="A model text, a preset, torchvision:NAME or timm:NAME; by default chosen to suit the images."),
+    ] = None
+    output: Output = None
+    resume: Annotated[Path | None, Parameter(help="Continue this run instead of starting a new one.")] = None
+    epochs: Annotated[
+        int | None, Parameter(help="How often every training image is shown; with --resume the new total.")
+    ] = None
+    seed: Seed = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """How images reach the network."""
+
+    size: Annotated[
+        str | None,
+        Parameter(help="The network's input in pixels, such as 96 or 96x128; by default chosen to suit the images."),
+    ] = None
+    channels: Annotated[int | None, Parameter(help="1 for grey, 3 for colour; by default the same as the images.")] = (
+        None
+    )
+    resize: Annotated[
+        Literal["fit", "crop", "stretch"] | None,
+        Parameter(help="The whole image with a border, cropped to fill, or stretched."),
+    ] = None
+
+
+def train(
+    source: Annotated[str | None, SOURCE] = None,
+    /,
+    *,
+    start: Start = Start(),
+    input: Input = Input(),
+    parts: Parts = Parts(),
+    recipe: RecipeOptions = RecipeOptions(),
+    config: Annotated[
+        Path | None, Parameter(help="A TOML file with any of these options, such as a run's run.toml.")
+    ] = None,
+    strict: Strict = False,
+    accept_data_change: Annotated[
+        bool, Parameter(show_default=False, help="With --resume: continue even if images have changed.")
+    ] = False,
+    afterwards: Afterwards = Afterwards(),
+) -> None:
+    """Train a network on SOURCE, test it on images it has not seen, and write a report, all into the run's folder.
+
+    Anything you leave out is chosen to suit the images, and printed. Ctrl-C saves and stops; --resume RUN continues to
+    the very same weights.
+
+    Settings for --set: epochs, batch_size, optimizer, learning_rate, muon_learning_rate, momentum, beta2, weight_decay,
+    schedule, warmup, label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour,
+    mixup, start_size, end_size, trained_blocks, block_decay, freeze_norm, ema, patience, save_every, device, precision,
+    memory_format, threads.
+    """
+    from ..terminal import TerminalReporter
+
+    reporter = TerminalReporter(console(error=True))
+    given = _given(source, start, input, parts, strict)
+    settings = recipe.read(start.epochs)
+    if start.resume is not None:
+        typed = ["SOURCE" if key == "source" else f"--{key}" for key in given]
+        for option, value in (("--output", start.output), ("--config", config), ("--device", recipe.device)):
+            typed += [option] * (value is not None)
+        with_option = {"epochs", "device" if recipe.device is not None else ""}
+        typed += [f"--set {key}" for key in settings if key not in with_option]
+        run = _resume(start.resume, typed, settings.get("epochs"), accept_data_change, reporter)
+    else:
+        if accept_data_change:
+            raise UsageError(
+                "--accept-data-change",
+                "only goes with --resume: a new run takes the images as they are",
+                hint="leave it out, or name the run: --resume RUN",
+                code="option-without-resume",
+            )
+        run = _begin(given, settings, start.output, config, reporter)
+    finish(run, reporter, afterwards)
+
+
+def _given(source: str | None, start: Start, input: Input, parts: Parts, strict: bool) -> dict[str, Any]:
+    """The options of a new run by name, without those that were left out."""
+    options = {
+        "source": source, "model": start.model, "seed": start.seed, "size": input.size, "channels": input.channels,
+        "resize": input.resize, "layout": parts.layout, "validation": parts.validation, "test": parts.test,
+        "strict": strict or None,
+    }  # fmt: skip
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _resume(
+    folder: Path, typed: list[str], epochs: int | None, accept_data_change: bool, reporter: TerminalReporter
+) -> Run:
+    if typed:
+        raise UsageError(
+            "--resume",
+            f"a resumed run keeps its settings; received {', '.join(typed)} as well",
+            hint="only --epochs, --accept-data-change, --no-test and --json go with --resume",
+            code="resume-with-settings",
+        )
+    from ..training import resume
+
+    return resume(folder, epochs=epochs, accept_data_change=accept_data_change, reporter=reporter)
+
+
+def _begin(
+    given: dict[str, Any],
+    settings: dict[str, Any],
+    output: Path | None,
+    config: Path | None,
+    reporter: TerminalReporter,
+) -> Run:
+    """Start a new run. What was typed overrides the configuration file."""
+    if config is not None:
+        from ..config import read_config
+
+        options, recipe = read_config(config)
+        for key in options.keys() & given.keys() | {f"recipe.{key}" for key in recipe.keys() & settings.keys()}:
+            reporter.say(f"{key}: the command line overrides {printable(config)}")
+        given, settings = options | given, recipe | settings
+    if "source" not in given:
+        raise UsageError(
+            "SOURCE",
+            "missing: a folder, a file or a name of images",
+            hint="convoscope train --help",
+            code="source-missing",
+        )
+    if "size" in given:
+        given["size"] = read_size(str(given["size"]))
+    from ..training import train as start
+
+    source, model = given.pop("source"), given.pop("model", "auto")
+    return start(source, model, output=output, reporter=reporter, **given, **settings)
