@@ -33,7 +33,7 @@ def test_a_tested_run(tmp_path: Path) -> None:
     assert path == tmp_path / "report.html"
     page = read(path)
     assert (
-        f"classifies {100 * scores.accuracy:.1f} % of 40 images that it has not seen correctly (95 % interval"
+        f"correctly classifies {100 * scores.accuracy:.1f} % of 40 images that it has not seen (95 % interval"
         in page.text
     )
     assert "Always giving the most frequent answer would reach" in page.text

@@ -305,7 +305,7 @@ def making(run: Run) -> str:
         ("started", str(settings.started)),
         ("time", duration),
         ("computed with", machine),
-        *([("because", reason)] if reason else []),
+        *([("reason", reason)] if reason else []),
         ("seed", str(settings.seed)),
         ("normalisation", f"mean {mean}; standard deviation {deviation}; {measured}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in settings.versions.items())),

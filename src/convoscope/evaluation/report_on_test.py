@@ -58,7 +58,7 @@ def _confusion(scores: Scores) -> str:
     if count <= charts.LARGEST_NUMBERED:
         drawing = charts.confusion_chart(scores.confusion, scores.classes)
         under = (
-            "Rows are the true class, columns the answer. The darker a cell, the larger its share of the row. "
+            "Rows are the true class, columns the answer. The stronger the colour, the larger the share of the row. "
             "Blue is right, red is wrong."
         )
         result = figure(drawing, under, scroll=True)
@@ -143,15 +143,17 @@ def _unknown(run: Run, scores: Scores) -> str:
             f"on average at most {percent(most)} of new images of the classes stay known; {count:,} images are too few "
             f"for the {100 * asked:.4g} % asked for"
         )
+    cost = "none would be called unknown."
+    if found.refused:
+        cost = f"{found.refused:,} would be called unknown; for {found.refused_right:,} of these the label was right."
     words = (
         f"Images farther than {found.threshold:.3f} from the training images get the answer <b>unknown</b>. "
-        f"The threshold was set on the validation images so that {promise}. What this costs here: of {scores.images:,} "
-        f"images, all of known classes, {found.refused:,} would be called unknown; for {found.refused_right:,} of these "
-        "the label was right."
+        f"The threshold was set on the validation images so that {promise}. What this costs here: of "
+        f"{scores.images:,} images, all of known classes, {cost}"
     )
     if scores.split == "validation":
         words += " These are the images that set the threshold, so new ones may be called unknown more often."
-    if found.accuracy_accepted is not None:
+    if found.refused and found.accuracy_accepted is not None:
         words += (
             f" The accuracy on the other {scores.images - found.refused:,} is {percent(found.accuracy_accepted)}, "
             f"on all {percent(scores.accuracy)}."
