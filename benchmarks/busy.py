@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/busy.py
 
-The threads of one step wait for each other dozens of times. In turn: an idle machine, one busy program, and all threads on one core, as the
-system's scheduler puts them for a while when others are busy; each with either way of waiting.
+The threads of one step wait for each other dozens of times. Measured in turn: an idle machine; one busy program; and all threads on one core, where
+the system's scheduler puts them for a while when other programs are busy; each with either way of waiting.
 """
 
 from __future__ import annotations

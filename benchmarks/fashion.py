@@ -1,6 +1,6 @@
 """Seconds of training until 91 % of Fashion-MNIST's test images are right: convoscope's default recipe against Keras.
 
-Both train the tutorial's network (421,642 parameters). Keras as the tutorial does it: Adam, batches of 32. An epoch each in turn; only
+Both train the tutorial's network (421,642 parameters), Keras as in the tutorial: Adam, batches of 32. They alternate epoch by epoch; only
 training is timed, not testing. convoscope holds out 5,000 of the training images for validation.
 
     .venv/bin/python benchmarks/fashion.py ../shared/data/fashion-mnist --keras /tmp/keras/bin/python
@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from turns import Worker, answer
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 GOAL = 0.91
 

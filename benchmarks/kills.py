@@ -1,13 +1,13 @@
-"""kill -9 at random moments of training and relearning: what ends at last must be what an undisturbed run gives, bit for bit.
+"""kill -9 at random moments of training and transfer learning: the result must be that of an uninterrupted run, bit for bit.
 
     python benchmarks/kills.py --train 50
     python benchmarks/kills.py --relearn 24 PHOTOS                 # relearn imagenet, each time with an empty cache
     python benchmarks/kills.py --relearn 8 --unfreeze PHOTOS
 
-A trial starts the command that a user would type, kills it up to three times, each time at a random moment after one of the things on its way
-(its first word, its first decoded image, its n-th checkpoint), then lets it come to its end: `train --resume` where there is a checkpoint,
-else the same command again. Compared is the SHA-256 of every tensor of best.safetensors and last.safetensors. Training names its precision
-and threads, since else a timed probe chooses them.
+A trial starts the command that a user would type and kills it up to three times, each time at a random moment after one of its milestones (its
+first output, its first decoded image, its n-th checkpoint). Then it lets the command finish: `train --resume` if there is a checkpoint,
+otherwise the same command again. The SHA-256 of every tensor of best.safetensors and last.safetensors is compared. Training is given its
+precision and threads, since otherwise a timed probe chooses them.
 """
 
 import argparse

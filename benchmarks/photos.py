@@ -1,8 +1,8 @@
 """Images a second through the tutorial's network for cats and dogs (150x150, batches of 32), with augmentation: convoscope against Keras.
 
-Keras reads with `image_dataset_from_directory`, caches the decoded images, and augments with its own layers: mirror, turn, zoom, shift.
-convoscope trains the same network with the same batch and the same augmentations. An epoch each in turn; the first of each, which
-prepares, is left out.
+Keras reads with `image_dataset_from_directory`, caches the decoded images, and augments with its own layers: flip, rotation, zoom, shift.
+convoscope trains the same network with the same batch size and the same augmentations. They alternate epoch by epoch; the first epoch of each,
+which prepares the images, is not counted.
 
     .venv/bin/python benchmarks/photos.py ../shared/data/cats_dogs/train --keras /tmp/keras/bin/python
 """

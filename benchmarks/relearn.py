@@ -1,11 +1,11 @@
-"""Relearning against training from scratch: the tables of docs/relearn.md.
+"""Transfer learning compared with training from scratch: the tables of docs/relearn.md.
 
-    python benchmarks/relearn.py few PHOTOS        # cats and dogs: 10, 20, 50 and 100 images a class
-    python benchmarks/relearn.py drawings          # a backbone of 10 kinds of drawings, 5 others with 20 drawings a class
-    python benchmarks/relearn.py unfreeze IMAGES   # the frozen backbone, and then all of it
+    python benchmarks/relearn.py few PHOTOS          # cats and dogs: 10, 20, 50 and 100 images of each class
+    python benchmarks/relearn.py drawings            # a backbone of 10 kinds of drawings, 5 others with 20 drawings of each
+    python benchmarks/relearn.py unfreeze IMAGES     # the frozen backbone, then fine-tuned
     python benchmarks/relearn.py ood PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
 
-Every number is the share of right answers on images that were neither learned from nor chosen by.
+Every number is the accuracy on images that were used neither for training nor for validation.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/studio.py
 
-Needs chromium and the built page. The networks to draw for are the user's own; where the studio has not made them yet, that is awaited.
+Needs chromium and the built page. The networks on the page Draw are the user's own; if the studio has not trained them yet, the script waits.
 Each line gives the median and the 95th percentile.
 """
 

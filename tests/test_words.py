@@ -1,6 +1,7 @@
 """One word for one thing: the field's own. Words that were given up stay out of the code, the handbook and the page, German included.
 
 Each pattern goes with the word to use instead. A space in a pattern stands for any white space, so that a line's end hides nothing.
+CHANGELOG.md is not read: it names what was renamed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ENDS = {".py", ".md", ".ts", ".svelte", ".css", ".html", ".json", ".toml"}
 READ = [
     path
     for path in [
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "zensical.toml")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zensical.toml")),
         *(path for folder in ("src/convoscope", "docs", "web/src", "benchmarks", "tools") for path in (ROOT / folder).rglob("*")),
     ]
     if path.suffix in ENDS and path.is_file() and path.name != "reference.json" and path.parent.name != "page"
@@ -49,7 +50,6 @@ WORDS = {
     r"\bFremden?\b": "Unbekannte, außerhalb der Verteilung",
     r"\bVorderteile?s?\b|\bFront\b": "Backbone",
     r"\bStreuung\b": "Standardabweichung",
-    r"\bRückgrat\b": "Backbone",
 }
 
 # Nouns, and names of things that the field calls so. Other file names in -ing become nouns.

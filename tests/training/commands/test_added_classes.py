@@ -50,7 +50,7 @@ def test_a_class_is_added_and_old_features_stay(backbone: Run, tmp_path: Path, m
     told = words_of(evaluation.write_report(opened, inside=False))
     assert f"{OTHERS}, read as builtin, and builtin:drawings/snail, read as builtin" in told
     notes = evaluation.compare([opened]).notes
-    assert any("its backbone had learned before and was taken over from" in note for note in notes)
+    assert any("its backbone was already trained, and taken over from" in note for note in notes)
     resume(again.folder)
 
 

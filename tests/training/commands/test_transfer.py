@@ -121,7 +121,7 @@ def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     assert scores.unknown["refused"] == int((distances > scores.unknown["threshold"]).sum())
     assert sum(scores.unknown["right"]) == round(scores.accuracy * scores.images)
     page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
-    assert "None of these" in page and "would be refused" in page
+    assert "None of these" in page and "would be called unknown" in page
     assert "taken over from" in page
     again = evaluation.read_scores(relearned.folder)
     assert again is not None and again.unknown == scores.unknown
@@ -161,19 +161,19 @@ def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp
     told = words_of(evaluation.write_report(made))
     width = made.network().get_parameter("dense2.weight").shape[1]
     assert (
-        f"A network of {made.parameters:,} parameters, the {3 * width + 3} of its head learned from 168 images" in told
+        f"A network of {made.parameters:,} parameters, the {3 * width + 3} of its head fitted to 168 images" in told
     )
-    assert "Measured once, with the finished head, on images as they are." in told
+    assert "Measured once, with the finished head, on images that are not augmented." in told
     assert "24 for validation (choosing the head)" in told
-    assert "each looked at 2 times" in told
-    assert "the validation images chose the head, so this is slightly too good" in told
-    assert "at most 96.0 % of new images of the classes are accepted in the mean, as many as 24 images can tell" in told
-    assert "These images have set the threshold themselves" in told
-    for word in ("epoch", "learning rate", "batch size", "flip", "varied", "switched off"):
+    assert "2 augmented views of each" in told
+    assert "the validation images chose the head, so this result is slightly too good" in told
+    assert "at most 96.0 % of new images of the classes stay known; 24 images are too few" in told
+    assert "These are the images that set the threshold" in told
+    for word in ("epoch", "learning rate", "batch size", "flip", "still change", "switched off"):
         assert word not in told, word
     resume(made.folder, epochs=3)
     further = words_of(evaluation.write_report(Run.open(made.folder), inside=False))
-    assert "from the second on the head was trained further, in steps. The backbone stayed as it was." in further
+    assert "from the second on the head was trained further by gradient descent, while the backbone stayed as it was." in further
     assert "learning rate" in further and "choosing the best epoch" in further
 
 
