@@ -12,7 +12,7 @@ from cyclopts import CycloptsError
 from convoscope.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -75,3 +75,12 @@ def test_the_table_of_settings_is_the_recipe() -> None:
         for name, field in Recipe.model_fields.items()
     ]
     assert rows == fields
+
+
+def test_the_files_that_the_recipes_name_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert text.count("## Recipe: ") == 4
+    named = re.findall(r"`((?:src|tests|tools|web|docs|\.ci|pyproject)\b[^`\s]*)`", text)
+    assert len(named) > 40
+    # NAME stands for the name of what is added; another one of its kind must be there.
+    assert [path for path in named if not any(ROOT.glob(path.replace("NAME", "*")))] == []
