@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 _MOST_BYTES = 1 << 27
-"""What the images of a run take at most where it is looked at by itself; some are kept as floats, too."""
+"""Bytes that the images of a run take at most when it is inspected by itself; some are kept as floats too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Look:
 
     Attributes:
         run: the run.
-        name: the image's path, or a word where it has none.
+        name: the image's path, or `image` where it has none.
         pixels: uint8 `(H, W, C)`, as the network gets it.
         trace: every layer's output, down to the pixels.
         prediction: the run's answer.
@@ -111,7 +111,7 @@ class Look:
         return map_sheet(step, statistics=len(step.shape) == 3 and step.shape[0] <= 16, names=names)
 
     def scores_bars(self) -> Image.Image:
-        """The class scores and what becomes of them."""
+        """The class scores and their probabilities."""
         shares = None if self.run.task == "regression" else list(self.prediction.scores.values())
         if shares is not None and self.trace.output.numel() != len(shares):
             shares = None

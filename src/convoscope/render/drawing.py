@@ -69,7 +69,7 @@ class Drawing:
     def box(
         self, x: float, y: float, width: float, height: float, fill: str, *, opacity: float = 1.0, hint: str = ""
     ) -> None:
-        """A filled rectangle; `hint` shows under the mouse."""
+        """A filled rectangle; `hint` is shown under the pointer."""
         self._add("box", x=x, y=y, width=width, height=height, fill=fill, opacity=opacity, hint=hint)
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, *, width: float = 1.0, dash: str = "") -> None:
@@ -77,7 +77,7 @@ class Drawing:
         self._add("line", points=list(points), colour=colour, width=width, dash=dash)
 
     def dot(self, x: float, y: float, radius: float, colour: str, *, hint: str = "") -> None:
-        """A filled circle; `hint` shows under the mouse."""
+        """A filled circle; `hint` is shown under the pointer."""
         self._add("dot", x=x, y=y, radius=radius, colour=colour, hint=hint)
 
     def words(

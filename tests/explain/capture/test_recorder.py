@@ -120,7 +120,7 @@ def test_a_decision_by_the_data_is_noted() -> None:
     assert "bright" in trace(net, torch.ones(1, 3, 3)).names
     found = trace(net, -torch.ones(1, 3, 3))
     assert "dark" in found.names and "bright" not in found.names
-    assert any("looks at a number" in note for note in found.notes)
+    assert any("reads a number" in note for note in found.notes)
 
 
 def test_a_detour_outside_torch_is_noted_and_its_ends_are_given() -> None:

@@ -34,7 +34,7 @@ _FIRST_ONLY |= {"native_group_norm", "max_pool2d_with_indices", "max_pool3d_with
 _FIRST_ONLY |= {"native_dropout"}
 """Operations whose other results are by-products."""
 _READING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "equal", "nonzero", "masked_select"})
-"""Operations by which a program looks at a number and may decide what to do next."""
+"""Operations by which a program reads a number and may branch on it."""
 
 _KINDS = OPERATIONS | {
     "bmm": "matmul",
@@ -66,7 +66,7 @@ def record(
     normalisation: Normalisation | None = None,
     classes: Sequence[str] = (),
 ) -> Recording:
-    """One image's steps through a network in eval mode; see `trace`, which adds what people look at.
+    """One image's steps through a network in eval mode; see `views.trace`, which adds texts and pictures.
 
     Raises:
         UsageError: the network fails on this image (`model-module`), or the image has no such shape (`image-shape`).
@@ -118,11 +118,11 @@ class _Watcher(OperationMode):
         self._image = torch.empty(0)
         self._known: dict[int, tuple[Step, Tensor]] = {}
         self._aliases: dict[int, set[int]] = {}
-        """Storage to the known tensors that look at it."""
+        """Storage to the known tensors that view it."""
         self._homes: dict[int, list[Step]] = {}
-        """Storage to the steps whose outputs lie in it."""
+        """Storage to the steps whose outputs are in it."""
         self._changed: dict[int, list[Step]] = {}
-        """Storage to the steps that changed it in place, where others still look at it."""
+        """Storage to the steps that changed it in place, where others still view it."""
 
     # --- modules ---
 
@@ -198,8 +198,8 @@ class _Watcher(OperationMode):
         result = func(*args, **kwargs)
         if name in _READING:
             self._note(
-                f"{self._running[-1].path or 'the network'} looks at a number and may decide by it: "
-                "the trace shows the way that this image took"
+                f"{self._running[-1].path or 'the network'} reads a number and may branch on it: "
+                "the trace shows the branch that this image took"
             )
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if len(known) == 1 and len(outputs) == 1 and self._is_same(name, known[0], outputs[0]):
@@ -296,7 +296,7 @@ class _Watcher(OperationMode):
         return stale
 
     def _keep_before_change(self, changed: Sequence[Tensor]) -> None:
-        """Steps whose outputs lie in memory that is about to change get a copy of their own."""
+        """Steps whose outputs are in memory that is about to change get a copy of their own."""
         for tensor in changed:
             for step in self._homes.pop(_storage(tensor), []):
                 step.output = step.output.detach().clone()

@@ -306,7 +306,7 @@ def _from_pixels(term: Term) -> bool:
 
 
 def _term_label(why: Arithmetic, at: int, term: Term) -> Image.Image:
-    """Where a term comes from; behind a flattening also which cell of a map that is."""
+    """Where a term comes from; after a flattening also which cell of a map that is."""
     if term.source is None:
         return words("beyond the border" if term.padding else "a constant", colour="muted", width=_LABEL)
     lines = [words(str(term.source), width=_LABEL)]

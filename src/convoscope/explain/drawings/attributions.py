@@ -100,7 +100,7 @@ def _alike(similarity: float) -> str:
         return "No similarity: one of the two maps is everywhere the same."
     figure = f"Similarity {similarity:z.2f}: ".replace("-", "−")
     if similarity >= 0.7:
-        return figure + "much the same. It shows the picture more than what was learned."
+        return figure + "much the same. The map shows the image more than what was learned."
     if similarity >= 0.4:
         return figure + "alike in part. Read this map with care."
     return figure + "quite different, so the map depends on the weights."

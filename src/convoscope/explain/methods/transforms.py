@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...geometry import Grid, Pixels, grid, scale, shift, turn
 
 _MOST_BYTES = 1 << 26
-"""What images in several places take at most at once."""
+"""Bytes that the moved copies of an image take at once, at most."""
 Scores = Callable[[Pixels], NDArray[Any]]
 """From images uint8 `(N, H, W, C)` to `(N, K)`, such as `Run.scores`."""
 

@@ -100,7 +100,7 @@ def integrated_gradients(
     steps: int = 50,
     rule: Rule = "gausslegendre",
 ) -> Attribution:
-    """(image - baseline) times the mean gradient of the score on the straight way from the baseline to the image.
+    """(image - baseline) times the mean gradient of the score on the straight line from the baseline to the image.
 
     Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. All values together are the image's score minus the
     baseline's, but for the error of the numerical integral, which is reported in `completeness`. `map` is the sum over

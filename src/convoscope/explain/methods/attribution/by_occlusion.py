@@ -1,4 +1,4 @@
-"""Methods that change the image and see what becomes of the answer: occlusion, pixel flips."""
+"""Methods that change the image and compare the answers: occlusion, pixel flips."""
 
 from __future__ import annotations
 

@@ -43,13 +43,13 @@ class Method:
 METHODS = {
     "grad_cam": Method(
         grad_cam,
-        "where the last maps of the network speak for the class; coarse, any size",
+        "where the last maps of the network support the class; coarse, any size",
         needs_maps=True,
         in_report=True,
     ),
     "saliency": Method(saliency, "the pixels to which the class's score is most sensitive", in_report=True),
     "integrated_gradients": Method(
-        integrated_gradients, "each pixel's share in the score, summed up on the way from grey"
+        integrated_gradients, "each pixel's share in the score, summed on the way from grey"
     ),
     "occlusion": Method(
         occlusion,
