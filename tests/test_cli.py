@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convoscope.cli.finish import evaluate
 from PIL import Image
 
 from convoscope.cli import run as cli
+from convoscope.cli.finish import evaluate
 from convoscope.errors import ConvoscopeError, DataError, InUseError, MachineError, ModelFileError
 from convoscope.training import Reporter, Run
 

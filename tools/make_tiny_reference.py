@@ -20,8 +20,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from convoscope import data, explain, models
-from convoscope.studio.messages.tiny import TinyImage
-from convoscope.studio.routes.tiny import tiny
+from convoscope.studio.routes.tiny import TinyImage, tiny
 
 PAGE = Path(__file__).parents[1] / "web" / "src" / "pages" / "tiny"
 RATE = 0.05

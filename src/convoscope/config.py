@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import reprlib
+from pathlib import Path
+from typing import Any
+
 from .errors import UsageError, printable
 from .files import machine_error, size_text
 from .parsing import MOST_TOML_BYTES, parse_toml
 from .suggestions import did_you_mean
-from pathlib import Path
-from typing import Any
 
 _KEYS: dict[str, tuple[type, ...]] = {
     "source": (str,),

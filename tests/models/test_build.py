@@ -2,12 +2,15 @@
 
 import copy
 import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 
 from convoscope import models
@@ -15,6 +18,7 @@ from convoscope.errors import UsageError
 from convoscope.models import (
     KERNELS,
     PRESETS,
+    Preset,
     build,
     kernel_text,
     model_text,
@@ -25,14 +29,20 @@ from convoscope.models import (
 )
 from tests.support.texts import model_texts, sides
 
+Input = tuple[int, int, int]
+Sides = tuple[int, int]
+Floats = NDArray[np.float64]
 
-def preset_case(preset):
+
+def preset_case(preset: Preset) -> tuple[Input, int]:
     return preset.input or (32, 32, 3), 2 if preset.name in ("tiny", "catsdogs") else 10
 
 
-def layer_of(text, input, outputs=1):
+def layer_of(text: str, input: Input, outputs: int = 1) -> nn.Sequential:
     """The layers of `text` without the flatten and dense that end it."""
-    return build(f"{text} flatten dense", input, outputs)[:-2].eval()
+    network = build(f"{text} flatten dense", input, outputs)
+    assert isinstance(network, nn.Sequential)
+    return network[:-2].eval()
 
 
 # Presets
@@ -47,7 +57,7 @@ def layer_of(text, input, outputs=1):
         ("fashion", (28, 28, 1), 10, 421_642),
     ],
 )
-def test_parameters_of_the_known_presets(name, input, outputs, parameters) -> None:
+def test_parameters_of_the_known_presets(name: str, input: Input, outputs: int, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in build(name, input, outputs).parameters()) == parameters
     assert table(name, input, outputs).parameters == parameters
 
@@ -59,7 +69,7 @@ def test_sizes_of_catsdogs() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_give_scores_and_gradients(preset) -> None:
+def test_presets_give_scores_and_gradients(preset: Preset) -> None:
     input, outputs = preset_case(preset)
     torch.manual_seed(0)
     network = build(preset.name, input, outputs)
@@ -71,7 +81,7 @@ def test_presets_give_scores_and_gradients(preset) -> None:
 
 
 @pytest.mark.parametrize("name", ["small", "vgg-small", "resnet-small", "inception-small"])
-def test_modern_presets_take_every_size_and_stay_small(name) -> None:
+def test_modern_presets_take_every_size_and_stay_small(name: str) -> None:
     for side in (16, 28, 96, 160):
         shape = table(name, (side, side, 3), 10)
         assert 0.1e6 < shape.parameters < 1e6
@@ -90,10 +100,11 @@ def test_two_classes_may_share_one_score() -> None:
 def test_the_front_door() -> None:
     # In one place on purpose: what is added here becomes a promise.
     assert " ".join(models.__all__) == (
-        "BUDGET KERNELS LAYERS OPERATIONS PRESETS FeatureLayer Footprint Item Kernel LayerRow ModelTable OperationMode "
-        "Parallel Preset Pretrained Residual Role Scale backbone_text blocks build check count_parameters eval_mode feature_layers "
-        "footprint from_json head_path kernel_text kinds_of library_name model_text parse pool_first pretrained read_size "
-        "replace_part role_of table to_json to_text with_head"
+        "BUDGET KERNELS LAYERS OPERATIONS PRESETS Argument FeatureLayer Footprint Item Kernel LayerRow ModelTable "
+        "OperationMode Parallel Preset Pretrained Residual Role Scale Value backbone_text blocks build check "
+        "count_parameters eval_mode feature_layers footprint from_json head_path kernel_text kinds_of "
+        "library_name model_text parse pool_first pretrained read_size replace_part role_of table to_json to_text "
+        "with_head"
     )
     assert all(hasattr(models, name) for name in models.__all__)
 
@@ -110,21 +121,22 @@ def test_children_are_named_by_kind_and_count() -> None:
     assert " ".join(name for name, _ in network.named_children()) == (
         "conv1 norm1 relu1 maxpool1 residual1 residual2 parallel1 conv2 relu2 conv3 relu3 flatten dense1 relu4 dense2"
     )
-    assert [name for name, _ in network.residual1.named_modules() if name] == [
+    assert [name for name, _ in network.get_submodule("residual1").named_modules() if name] == [
         "body",
         "body.pad1",
         "body.conv1",
         "body.relu1",
         "shortcut",
     ]
-    assert [name for name, _ in network.residual2.shortcut.named_children()] == ["conv1", "norm1"]
-    assert network.residual2.shortcut.conv1.stride == (2, 2) and network.residual2.shortcut.conv1.bias is None
-    assert [name for name, _ in network.parallel1.named_children()] == ["branch1", "branch2"]
+    assert [name for name, _ in network.get_submodule("residual2.shortcut").named_children()] == ["conv1", "norm1"]
+    projection = network.get_submodule("residual2.shortcut.conv1")
+    assert isinstance(projection, nn.Conv2d) and projection.stride == (2, 2) and projection.bias is None
+    assert [name for name, _ in network.get_submodule("parallel1").named_children()] == ["branch1", "branch2"]
     assert isinstance(network, nn.Sequential)
 
 
 def test_the_seed_is_torchs() -> None:
-    def weights(seed):
+    def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return torch.cat([parameter.flatten() for parameter in build("fashion", (28, 28, 1), 10).parameters()])
 
@@ -134,30 +146,33 @@ def test_the_seed_is_torchs() -> None:
 def test_weights_start_as_the_docstring_says() -> None:
     torch.manual_seed(0)
     network = build("conv(64, 5) relu conv(256) relu flatten dense(300) dense", (9, 9, 16), 100)
-    for module, gain in ((network.conv1, 2), (network.conv2, 2), (network.dense1, 2), (network.dense2, 1)):
-        inputs = module.weight[0].numel()
-        assert module.weight.std().item() == pytest.approx((gain / inputs) ** 0.5, rel=0.03)
-        assert not module.bias.any()
+    for name, gain in (("conv1", 2), ("conv2", 2), ("dense1", 2), ("dense2", 1)):
+        weight = network.get_parameter(f"{name}.weight")
+        assert weight.std().item() == pytest.approx((gain / weight[0].numel()) ** 0.5, rel=0.03)
+        assert not network.get_parameter(f"{name}.bias").any()
     plain = build("flatten dense(300) dense", (9, 9, 16), 100)  # torch's own, where nothing rectifies
-    assert plain.dense1.weight.std().item() == pytest.approx((3 * 1296) ** -0.5, rel=0.03)
+    assert plain.get_parameter("dense1.weight").std().item() == pytest.approx((3 * 1296) ** -0.5, rel=0.03)
 
 
 def test_a_residual_with_an_empty_shortcut_starts_by_passing_on() -> None:
     network = build("residual(conv(3) norm relu conv(3) norm) residual(conv(4) norm) flatten dense", (6, 6, 3), 2)
     image = torch.randn(2, 3, 6, 6)
-    assert torch.equal(network.residual1(image), image)
-    assert network.residual2.body.norm1.weight.eq(1).all() and network.residual1.body.norm1.weight.eq(1).all()
+    assert torch.equal(network.get_submodule("residual1")(image), image)
+    for block in ("residual1", "residual2"):
+        assert network.get_parameter(f"{block}.body.norm1.weight").eq(1).all()
 
 
 # Numbers against plain loops
 
 
-def padded(image, top, bottom, left, right, border):
-    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}[border]
-    return np.pad(image, ((0, 0), (top, bottom), (left, right)), mode=mode)
+def padded(image: Floats, top: int, bottom: int, left: int, right: int, border: str) -> Floats:
+    modes: dict[str, Literal["constant", "reflect", "edge"]] = {
+        "zeros": "constant", "reflect": "reflect", "replicate": "edge"
+    }  # fmt: skip
+    return np.pad(image, ((0, 0), (top, bottom), (left, right)), mode=modes[border])
 
 
-def places(image, size, stride, dilation=(1, 1)):
+def places(image: Floats, size: Sides, stride: Sides, dilation: Sides = (1, 1)) -> Iterator[tuple[int, int, Floats]]:
     """Each place of the window: (row, column) of the output and the cells it sees, (C, kh, kw)."""
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     rows = range(0, image.shape[1] - reach[0] + 1, stride[0])
@@ -174,20 +189,22 @@ def places(image, size, stride, dilation=(1, 1)):
     st.sampled_from(["zeros", "reflect", "replicate"]),
     st.sampled_from([1, 2]),
 )
-def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilation, border, groups) -> None:
+def test_same_padding_is_ceil_and_equals_a_plain_loop(
+    shape: Sides, size: Sides, stride: Sides, dilation: int, border: str, groups: int
+) -> None:
     totals = [(k - 1) * dilation for k in size]
     assume(border != "reflect" or all((t + 1) // 2 < n for t, n in zip(totals, shape, strict=True)))
     text = f"conv(4, {size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, border={border}, dilation={dilation}, groups={groups})"
     torch.manual_seed(0)
     network = layer_of(text, (*shape, 2)).double()
-    nn.init.normal_(network.conv1.bias)
+    nn.init.normal_(network.get_parameter("conv1.bias"))
     image = torch.randn(2, *shape, dtype=torch.float64)
     made = network(image[None])[0].detach().numpy()
 
     cells = padded(
         image.numpy(), totals[0] // 2, totals[0] - totals[0] // 2, totals[1] // 2, totals[1] - totals[1] // 2, border
     )
-    weight, bias = network.conv1.weight.detach().numpy(), network.conv1.bias.detach().numpy()
+    weight, bias = (network.get_parameter(f"conv1.{name}").detach().numpy() for name in ("weight", "bias"))
     expected = np.zeros((4, -(-shape[0] // stride[0]), -(-shape[1] // stride[1])))
     for i, j, window in places(cells, size, stride, (dilation, dilation)):
         for k in range(4):
@@ -204,7 +221,9 @@ def test_same_padding_is_ceil_and_equals_a_plain_loop(shape, size, stride, dilat
     st.sampled_from(["zeros", "reflect", "replicate"]),
     st.data(),
 )
-def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data) -> None:
+def test_a_kernel_equals_a_plain_loop(
+    shape: Sides, side: int, stride: Sides, padding: str, border: str, data: st.DataObject
+) -> None:
     before, after = {"same": ((side - 1) // 2, side // 2), "valid": (0, 0), "2": (2, 2)}[padding]
     assume(all(n + before + after >= side for n in shape) and (border != "reflect" or after < min(shape)))
     values = data.draw(st.lists(st.integers(-4, 4), min_size=side**2, max_size=side**2))
@@ -221,9 +240,9 @@ def test_a_kernel_equals_a_plain_loop(shape, side, stride, padding, border, data
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_named_kernel_is_its_numbers(name) -> None:
+def test_a_named_kernel_is_its_numbers(name: str) -> None:
     numbers = np.array(KERNELS[name].rows)
-    weight = build(f"kernel({name}) globalavg", (7, 7, 3), 3).kernel1.weight
+    weight = build(f"kernel({name}) globalavg", (7, 7, 3), 3).get_buffer("kernel1.weight")
     assert weight.dtype == torch.float32 and (weight.numpy() == numbers.astype(np.float32)).all()
     named, plain = (layer_of(text, (7, 7, 1)) for text in (f"kernel({name})", kernel_text(numbers)))
     image = torch.randn(1, 1, 7, 7)
@@ -233,8 +252,8 @@ def test_a_named_kernel_is_its_numbers(name) -> None:
 def test_named_kernels_do_what_they_say() -> None:
     rising = torch.arange(5.0).expand(1, 1, 5, 5)  # brighter to the right
 
-    def middle(name, image):
-        return layer_of(f"kernel({name})", (5, 5, 1))(image)[0, 0, 2, 2].item()
+    def middle(name: str, image: torch.Tensor) -> float:
+        return float(layer_of(f"kernel({name})", (5, 5, 1))(image)[0, 0, 2, 2])
 
     assert middle("sobel_x", rising) == 8 and middle("sobel_y", rising) == 0
     assert middle("sobel_y", rising.mT) == 8 and middle("sobel_x", rising.mT) == 0
@@ -255,19 +274,17 @@ def test_a_kernel_has_a_buffer_and_no_parameters() -> None:
         "kernel", (4, 5, 3), 0, "", 4 * 5 * 3 * 9, 3,
     )  # fmt: skip
     copies = copy.deepcopy(network)
-    assert torch.equal(copies.kernel1.weight, network.kernel1.weight)
+    assert torch.equal(copies.get_buffer("kernel1.weight"), network.get_buffer("kernel1.weight"))
     assert "FixedKernel(3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), border=zeros)" in repr(network)
 
 
 def test_a_kernel_runs_as_one_ordinary_convolution() -> None:
-    from torch.utils._python_dispatch import TorchDispatchMode
+    calls: list[tuple[str, Sequence[Any]]] = []
 
-    calls = []
-
-    class Watcher(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    class Watcher(models.OperationMode):
+        def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             calls.append((func._overloadpacket.__name__, args))
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
 
     network, image = layer_of("kernel(sobel_x)", (6, 6, 4)), torch.zeros(1, 4, 6, 6)
     with Watcher():
@@ -283,17 +300,17 @@ def test_a_kernel_runs_as_one_ordinary_convolution() -> None:
     st.tuples(st.integers(1, 3), st.integers(1, 3)),
     st.integers(0, 2),
 )
-def test_pooling_equals_a_plain_loop(kind, shape, size, stride, padding) -> None:
+def test_pooling_equals_a_plain_loop(kind: str, shape: Sides, size: Sides, stride: Sides, padding: int) -> None:
     assume(2 * padding <= min(size) and all(n + 2 * padding >= k for n, k in zip(shape, size, strict=True)))
     network = layer_of(f"{kind}({size[0]}x{size[1]}, stride={stride[0]}x{stride[1]}, padding={padding})", (*shape, 2))
     image = torch.randn(2, *shape, dtype=torch.float64)
     made = network(image[None])[0].numpy()
     fill = -np.inf if kind == "maxpool" else 0
     cells = np.pad(image.numpy(), ((0, 0), (padding, padding), (padding, padding)), constant_values=fill)
-    reduce = {"maxpool": np.max, "avgpool": np.mean, "sumpool": np.sum}[kind]
+    reduce: dict[str, Callable[..., Floats]] = {"maxpool": np.max, "avgpool": np.mean, "sumpool": np.sum}
     expected = np.zeros_like(made)
     for i, j, window in places(cells, size, stride):
-        expected[:, i, j] = reduce(window, axis=(1, 2))
+        expected[:, i, j] = reduce[kind](window, axis=(1, 2))
     np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -322,7 +339,7 @@ def test_pooling_steps_by_its_size_unless_told() -> None:
         ("flatten", lambda x: x.reshape(2, -1)),
     ],
 )
-def test_layers_without_weights_equal_numpy(text, function) -> None:
+def test_layers_without_weights_equal_numpy(text: str, function: Callable[[Floats], Floats]) -> None:
     image = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     made = layer_of(text, (4, 5, 3)).double()(image).detach().numpy()
     np.testing.assert_allclose(made.reshape(2, -1), function(image.numpy()).reshape(2, -1), rtol=1e-12, atol=1e-12)
@@ -332,23 +349,24 @@ def test_residual_with_another_shape_adds_a_projection() -> None:
     torch.manual_seed(0)
     network = layer_of("residual(conv(5, stride=2x3) tanh)", (7, 8, 3))
     image = torch.randn(2, 3, 7, 8)
-    block = network.residual1
-    assert block.shortcut.conv1.bias is not None and block.shortcut.conv1.kernel_size == (1, 1)
-    expected = torch.tanh(block.body.conv1(image)) + block.shortcut.conv1(image)
+    projection, inside = (network.get_submodule(f"residual1.{name}.conv1") for name in ("shortcut", "body"))
+    assert isinstance(projection, nn.Conv2d) and projection.bias is not None and projection.kernel_size == (1, 1)
+    expected = torch.tanh(inside(image)) + projection(image)
     assert torch.equal(network(image), expected) and expected.shape == (2, 5, 4, 3)
 
 
 def test_residual_on_vectors() -> None:
     network = build("flatten residual(dense(6) relu) residual(dense(6)) residual(norm dense(4)) dense", (2, 3, 1), 2)
-    assert [name for name, _ in network.residual1.named_modules() if "shortcut" in name] == ["shortcut"]
-    assert network.residual3.shortcut.dense1.bias is None and isinstance(
-        network.residual3.shortcut.norm1, nn.BatchNorm1d
-    )
+    assert [name for name, _ in network.get_submodule("residual1").named_modules() if "shortcut" in name] == [
+        "shortcut"
+    ]
+    dense, norm = (network.get_submodule(f"residual3.shortcut.{name}") for name in ("dense1", "norm1"))
+    assert dense.bias is None and isinstance(norm, nn.BatchNorm1d)
     assert network(torch.zeros(3, 1, 2, 3)).shape == (3, 2)
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24), st.sampled_from([1, 2]))
-def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, channels) -> None:
+def test_in_eval_a_batch_equals_its_images_one_by_one(text: str, height: int, width: int, channels: int) -> None:
     try:
         network = build(text, (height, width, channels), 3).eval().double()
     except UsageError:
@@ -513,7 +531,7 @@ def test_in_eval_a_batch_equals_its_images_one_by_one(text, height, width, chann
         ),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint, code) -> None:
+def test_what_does_not_fit_is_an_error_that_names_the_layer(text: str, message: str, hint: str, code: str) -> None:
     for make in (build, table):
         with pytest.raises(UsageError) as caught:
             make(text, (6, 6, 1) if code != "model-too-big" else (200, 200, 1), 3)
@@ -524,7 +542,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_layer(text, message, hint,
     "text",
     ["conv(3, 4, padding=valid) maxpool(3) maxpool flatten dense", "maxpool(5, stride=3) maxpool(3x2) flatten dense"],
 )
-def test_the_size_in_the_hint_is_the_least_that_works(text) -> None:
+def test_the_size_in_the_hint_is_the_least_that_works(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         table(text, (2, 3, 1), 2)
     size = caught.value.hint.split("at least ")[1].split(",")[0]
@@ -536,7 +554,7 @@ def test_the_size_in_the_hint_is_the_least_that_works(text) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashon", "mnist_mlp", "resnet18", "3"])
-def test_unknown_models_list_the_known_ones(name) -> None:
+def test_unknown_models_list_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match=f"expected a preset .*fashion.*torchvision:NAME.*got `{name}`") as caught:
         build(name, (28, 28, 1), 10)
     assert caught.value.code == "model-unknown"
@@ -552,14 +570,14 @@ def test_model_text() -> None:
 
 
 @pytest.mark.parametrize("input", [(0, 5, 1), (5, 5), (20_001, 5, 1), (5.0, 5, 1), (20_000, 20_000, 20)])
-def test_impossible_inputs(input) -> None:
+def test_impossible_inputs(input: Input) -> None:
     with pytest.raises(UsageError, match="expected height x width x channels, each from 1 to 20,000, got") as caught:
         build("tiny", input, 2)
     assert caught.value.code == "model-input"
 
 
 @pytest.mark.parametrize("outputs", [0, -1, 2_000_000, 2.0])
-def test_impossible_outputs(outputs) -> None:
+def test_impossible_outputs(outputs: int) -> None:
     with pytest.raises(UsageError, match=r"outputs: expected a whole number from 1 to 1,000,000, got") as caught:
         table("tiny", (5, 5, 1), outputs)
     assert caught.value.code == "model-outputs"

@@ -35,7 +35,7 @@ def test_a_ready_module_is_returned_as_it_is() -> None:
         (nn.Linear, "model: expected a text or a torch.nn.Module, got type"),
     ],
 )
-def test_a_module_that_does_not_fit_is_refused(module, message) -> None:
+def test_a_module_that_does_not_fit_is_refused(module: nn.Module, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(module, (4, 4, 1), 5)
     assert message in str(caught.value) and caught.value.code == "model-module"
@@ -43,7 +43,7 @@ def test_a_module_that_does_not_fit_is_refused(module, message) -> None:
 
 def test_a_module_that_returns_no_tensor_is_refused() -> None:
     class Two(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x, x
 
     with pytest.raises(UsageError, match=r"expected raw scores of shape \(1, 2\) for one image, got tuple"):
@@ -52,7 +52,7 @@ def test_a_module_that_returns_no_tensor_is_refused() -> None:
 
 def test_memory_that_runs_out_is_no_fault_of_the_module() -> None:
     class Greedy(nn.Module):
-        def forward(self, images):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.new_zeros(len(images), 2**50)
 
     with pytest.raises(RuntimeError, match="allocate memory"):

@@ -3,37 +3,38 @@
 import doctest
 import math
 import re
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from convoscope.errors import UsageError
-from convoscope.models import KERNELS, LAYERS, PRESETS, build, parse, table
+from convoscope.models import KERNELS, LAYERS, PRESETS, Preset, Value, build, parse, table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def blocks(language):
+def blocks(language: str) -> list[str]:
     found = [text for name, text in BLOCKS if name == language]
     assert found
     return found
 
 
-def shown(value):
+def shown(value: Value | None) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def layer_lines():
+def layer_lines() -> Iterator[str]:
     """The table of layers as the page must have it."""
     for layer in LAYERS.values():
         yield f"| `{layer.kind}` | {layer.meaning} |"
 
 
-def argument_lines():
+def argument_lines() -> Iterator[str]:
     """The table of arguments as the page must have it."""
     for layer in LAYERS.values():
         for argument in layer.arguments:
@@ -47,7 +48,7 @@ def argument_lines():
             yield f"| `{layer.kind}` | `{argument.name}` | {default} | {argument.expected} | {argument.meaning} |"
 
 
-def preset_lines():
+def preset_lines() -> Iterator[str]:
     """The table of presets as the page must have it."""
     for preset in PRESETS.values():
         height, width, channels = preset.input or (96, 96, 3)
@@ -57,7 +58,7 @@ def preset_lines():
         yield f"| `{preset.name}` | {preset.about} | {size} | {outputs} | {made.parameters:,} | {made.multiply_adds:,} |"
 
 
-def kernel_lines():
+def kernel_lines() -> Iterator[str]:
     """The table of kernels as the page must have it."""
     for kernel in KERNELS.values():
         fractions = [Fraction(value).limit_denominator(1000) for value in kernel.values]
@@ -69,13 +70,13 @@ def kernel_lines():
 
 
 @pytest.mark.parametrize("lines", [layer_lines, argument_lines, preset_lines, kernel_lines])
-def test_tables_say_what_the_code_says(lines) -> None:
+def test_tables_say_what_the_code_says(lines: Callable[[], Iterator[str]]) -> None:
     wanted = "\n".join(lines())
     assert wanted in PAGE, f"docs/models.md should have these lines:\n{wanted}"
 
 
 @pytest.mark.parametrize("text", blocks("model"))
-def test_every_model_on_the_page_builds(text) -> None:
+def test_every_model_on_the_page_builds(text: str) -> None:
     assert parse(text)
     size = (150, 150, 3) if "dense(1)" in text else (32, 32, 3)
     build(text, size, 2 if "dense(1)" in text else 10)
@@ -90,7 +91,7 @@ def test_the_sessions_on_the_page_give_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("text", blocks("error"))
-def test_every_error_on_the_page_is_raised_as_it_says(text) -> None:
+def test_every_error_on_the_page_is_raised_as_it_says(text: str) -> None:
     """The first line is the model, the rest what the command line prints for an image of 16x16x1 and 10 classes."""
     model, _, message = text.partition("\n")
     with pytest.raises(UsageError) as caught:
@@ -98,6 +99,6 @@ def test_every_error_on_the_page_is_raised_as_it_says(text) -> None:
     assert message.strip() == f"error: {caught.value}\nhint: {caught.value.hint}".strip()
 
 
-@pytest.mark.parametrize("text", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_have_a_line_of_description(text) -> None:
-    assert text.about and "\n" not in text.about
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_presets_have_a_line_of_description(preset: Preset) -> None:
+    assert preset.about and "\n" not in preset.about

@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from convoscope.errors import UsageError
-from convoscope.models import LAYERS, PRESETS, Item, from_json, kernel_text, parse, to_json, to_text
+from convoscope.models import LAYERS, PRESETS, Item, Preset, from_json, kernel_text, parse, to_json, to_text
 from convoscope.models.grammar import LONGEST_TEXT
 from convoscope.models.items import DEEPEST, MOST_LAYERS
 from tests.support.texts import any_items
@@ -67,7 +69,9 @@ def test_kernels_by_name_and_by_numbers() -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([np.float32, np.float64]), st.data())
-def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data) -> None:
+def test_kernel_text_gives_the_same_numbers_back(
+    height: int, width: int, dtype: type[np.floating[Any]], data: st.DataObject
+) -> None:
     floats = st.floats(-1e6, 1e6, width=32 if dtype == np.float32 else 64)
     rows = st.lists(floats, min_size=width, max_size=width)
     kernel = np.array(data.draw(st.lists(rows, min_size=height, max_size=height)), dtype)
@@ -84,7 +88,7 @@ def test_kernel_text_gives_the_same_numbers_back(height, width, dtype, data) -> 
 def test_kernel_text_is_short_and_takes_tensors() -> None:
     import torch
 
-    assert kernel_text(np.float32([[0.1, 1e-5], [-3, 0]])) == "kernel(0.1, 1e-05, -3, 0)"
+    assert kernel_text(np.array([[0.1, 1e-5], [-3, 0]], np.float32)) == "kernel(0.1, 1e-05, -3, 0)"
     assert kernel_text([[1, 2, 3]]) == "kernel(0, 0, 0, 1, 2, 3, 0, 0, 0)"
     weight = torch.nn.Parameter(torch.tensor([[0.1]]))
     assert kernel_text(weight) == kernel_text(weight.double().float()) == "kernel(0.1)"
@@ -104,7 +108,7 @@ def test_kernel_text_is_short_and_takes_tensors() -> None:
         ([[-2e6, 0]], "got -2e+06", "kernel-numbers"),
     ],
 )
-def test_what_kernel_text_refuses(values, message, code) -> None:
+def test_what_kernel_text_refuses(values: ArrayLike, message: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         kernel_text(values)
     assert message in str(caught.value) and caught.value.code == code
@@ -122,7 +126,7 @@ def test_layers_that_hold_others() -> None:
 
 
 @given(any_items())
-def test_text_and_json_give_the_same_items_back(items) -> None:
+def test_text_and_json_give_the_same_items_back(items: tuple[Item, ...]) -> None:
     assert parse(to_text(items)) == items
     tree = to_json(items)
     assert from_json(json.loads(json.dumps(tree))) == items
@@ -130,7 +134,7 @@ def test_text_and_json_give_the_same_items_back(items) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_presets_survive_the_round_trip(preset) -> None:
+def test_presets_survive_the_round_trip(preset: Preset) -> None:
     items = parse(preset.text)
     assert parse(to_text(items)) == items == from_json(to_json(items))
 
@@ -146,133 +150,93 @@ def test_json_of_a_tree() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "expected", "got", "code"),
     [
-        ("conv(32) rleu", "line 1, column 10", "a layer (conv, dense,", "`rleu`", "model-unknown-layer"),
-        ("conv(8)\n  maxpol(2)", "line 2, column 3", "a layer (", "`maxpol`", "model-unknown-layer"),
-        ("residual(conv(8) Relu)", "line 1, column 18", "a layer (", "`Relu`", "model-unknown-layer"),
-        ("conv(32", "line 1, column 8", "`)`, `,` or `|`", "the end of the text", "model-syntax"),
-        ("conv(32))", "line 1, column 9", "a layer or the end of the text", "`)`", "model-syntax"),
-        ("conv(32) relu 3", "line 1, column 15", "a layer, `(` or the end of the text", "`3`", "model-syntax"),
-        ("conv[32]", "line 1, column 5", "a layer, `(` or the end of the text", "`[`", "model-syntax"),
-        ("conv(3 3)", "line 1, column 8", "`)`, `,` or `|`", "`3`", "model-syntax"),
-        ("conv(3,)", "line 1, column 8", "a layer, a number or a size", "`)`", "model-syntax"),
-        ("conv(3, size=)", "line 1, column 14", "a layer, a number or a size", "`)`", "model-syntax"),
-        ("conv", "line 1, column 1", "conv with filters (maps that come out)", "conv without it", "model-argument"),
-        ("conv(3, siez=3)", "line 1, column 9", "an argument of conv (filters, size,", "`siez`", "model-argument"),
-        ("relu(slope=3)", "line 1, column 6", "an argument of relu, which has none", "`slope`", "model-argument"),
-        ("relu(3)", "line 1, column 6", "`relu` without arguments", "`3`", "model-argument"),
-        ("dropout(0.5, 0.5)", "line 1, column 14", "at most 1 argument of dropout", "`0.5`", "model-argument"),
-        ("conv(3, filters=3)", "line 1, column 9", "each argument of conv once", "`filters` again", "model-argument"),
-        (
-            "conv(size=3, 4)",
-            "line 1, column 14",
-            "arguments without a name before those with one",
-            "`4`",
-            "model-argument",
-        ),
-        ("conv(0)", "line 1, column 6", "filters to be a whole number from 1 to 65,536", "`0`", "model-argument"),
-        ("conv(1.5)", "line 1, column 6", "filters to be a whole number from 1 to 65,536", "`1.5`", "model-argument"),
-        ("conv(-3)", "line 1, column 6", "filters to be a whole number from 1 to 65,536", "`-3`", "model-argument"),
-        ("conv(" + "9" * 5000 + ")", "line 1, column 6", "filters to be a whole number", "`99999", "model-argument"),
-        ("conv(3x3)", "line 1, column 6", "filters to be a whole number", "`3x3`", "model-argument"),
+        ("conv(32) rleu", (1, 10), "a layer (conv, dense,", "`rleu`", "model-unknown-layer"),
+        ("conv(8)\n  maxpol(2)", (2, 3), "a layer (", "`maxpol`", "model-unknown-layer"),
+        ("residual(conv(8) Relu)", (1, 18), "a layer (", "`Relu`", "model-unknown-layer"),
+        ("conv(32", (1, 8), "`)`, `,` or `|`", "the end of the text", "model-syntax"),
+        ("conv(32))", (1, 9), "a layer or the end of the text", "`)`", "model-syntax"),
+        ("conv(32) relu 3", (1, 15), "a layer, `(` or the end of the text", "`3`", "model-syntax"),
+        ("conv[32]", (1, 5), "a layer, `(` or the end of the text", "`[`", "model-syntax"),
+        ("conv(3 3)", (1, 8), "`)`, `,` or `|`", "`3`", "model-syntax"),
+        ("conv(3,)", (1, 8), "a layer, a number or a size", "`)`", "model-syntax"),
+        ("conv(3, size=)", (1, 14), "a layer, a number or a size", "`)`", "model-syntax"),
+        ("conv", (1, 1), "conv with filters (maps that come out)", "conv without it", "model-argument"),
+        ("conv(3, siez=3)", (1, 9), "an argument of conv (filters, size,", "`siez`", "model-argument"),
+        ("relu(slope=3)", (1, 6), "an argument of relu, which has none", "`slope`", "model-argument"),
+        ("relu(3)", (1, 6), "`relu` without arguments", "`3`", "model-argument"),
+        ("dropout(0.5, 0.5)", (1, 14), "at most 1 argument of dropout", "`0.5`", "model-argument"),
+        ("conv(3, filters=3)", (1, 9), "each argument of conv once", "`filters` again", "model-argument"),
+        ("conv(size=3, 4)", (1, 14), "arguments without a name before those with one", "`4`", "model-argument"),
+        ("conv(0)", (1, 6), "filters to be a whole number from 1 to 65,536", "`0`", "model-argument"),
+        ("conv(1.5)", (1, 6), "filters to be a whole number from 1 to 65,536", "`1.5`", "model-argument"),
+        ("conv(-3)", (1, 6), "filters to be a whole number from 1 to 65,536", "`-3`", "model-argument"),
+        ("conv(" + "9" * 5000 + ")", (1, 6), "filters to be a whole number", "`99999", "model-argument"),
+        ("conv(3x3)", (1, 6), "filters to be a whole number", "`3x3`", "model-argument"),
         (
             "conv(8, 0x3)",
-            "line 1, column 9",
+            (1, 9),
             "size to be a size such as 3 or 3x5 (sides from 1 to 1,000)",
             "`0x3`",
             "model-argument",
         ),
-        (
-            "conv(8, border=foo)",
-            "line 1, column 16",
-            "border to be zeros or reflect or replicate",
-            "`foo`",
-            "model-argument",
-        ),
-        ("conv(8, bias=1)", "line 1, column 14", "bias to be true or false", "`1`", "model-argument"),
-        ("conv(8, padding=full)", "line 1, column 17", "or same or valid", "`full`", "model-argument"),
-        (
-            "kernel",
-            "line 1, column 1",
-            "kernel with values (the kernel's numbers, or",
-            "kernel without",
-            "model-argument",
-        ),
+        ("conv(8, border=foo)", (1, 16), "border to be zeros or reflect or replicate", "`foo`", "model-argument"),
+        ("conv(8, bias=1)", (1, 14), "bias to be true or false", "`1`", "model-argument"),
+        ("conv(8, padding=full)", (1, 17), "or same or valid", "`full`", "model-argument"),
+        ("kernel", (1, 1), "kernel with values (the kernel's numbers, or", "kernel without", "model-argument"),
         (
             "kernel(sobel)",
-            "line 1, column 8",
+            (1, 8),
             "values to be the numbers of a square, row by row (1, 4, 9, ... or 961 of them, from -1,000,000 to 1,000,000) or "
             "identity or blur or",
             "`sobel`",
             "model-argument",
         ),
-        (
-            "relu\nkernel( 1, 2,\n3)",
-            "line 2, column 9",
-            "values to be the numbers of a square",
-            "3 numbers",
-            "model-argument",
-        ),
-        ("kernel(" + "0, " * 1023 + "0)", "line 1, column 8", "values to be", "1024 numbers", "model-argument"),
-        ("kernel(1, 2, 3, 1e7)", "line 1, column 17", "values to be", "`1e7`", "model-argument"),
-        ("kernel(1, 2e999, 3, 4)", "line 1, column 11", "values to be", "`2e999`", "model-argument"),
-        ("kernel(1, 0, 0, -1, 2x3)", "line 1, column 21", "values to be", "`2x3`", "model-argument"),
-        ("kernel(3x3)", "line 1, column 8", "values to be", "`3x3`", "model-argument"),
-        ("kernel(1, 2 | 3, 4)", "line 1, column 1", "no `|` inside kernel", "2 branches", "model-syntax"),
-        ("kernel(1, 2, 3, 4, 5)", "line 1, column 8", "values to be", "5 numbers", "model-argument"),
-        ("kernel(blur, blur)", "line 1, column 14", "stride to be a size", "`blur`", "model-argument"),
-        (
-            "kernel(1, stride=2, values=1)",
-            "line 1, column 21",
-            "each argument of kernel once",
-            "`values` again",
-            "model-argument",
-        ),
-        ("kernel(blur, padding=1.5)", "line 1, column 22", "padding to be a size", "`1.5`", "model-argument"),
-        ("dropout(1)", "line 1, column 9", "p to be a number from 0 to 0.999", "`1`", "model-argument"),
-        ("dropout(nan)", "line 1, column 9", "p to be a number from 0 to 0.999", "`nan`", "model-argument"),
-        ("dropout(1e999)", "line 1, column 9", "p to be a number from 0 to 0.999", "`1e999`", "model-argument"),
-        ("conv(8, conv(3))", "line 1, column 9", "size=a size", "`conv ( 3 )`", "model-argument"),
-        ("conv(8 | 9)", "line 1, column 1", "no `|` inside conv", "2 branches", "model-syntax"),
-        ("residual()", "line 1, column 1", "layers inside residual", "none", "model-syntax"),
-        ("residual", "line 1, column 1", "layers inside residual", "none", "model-syntax"),
-        ("residual(relu | relu)", "line 1, column 1", "no `|` inside residual", "2 branches", "model-syntax"),
-        (
-            "residual(conv(3), relu)",
-            "line 1, column 19",
-            "layers inside residual with white space between",
-            "`,`",
-            "model-syntax",
-        ),
-        ("residual(3)", "line 1, column 10", "a layer", "`3`", "model-syntax"),
-        ("parallel(conv(3))", "line 1, column 1", "from 2 to 64 branches with `|` between them", "1", "model-syntax"),
-        ("repeat(conv(3))", "line 1, column 8", "n=a whole number from 1 to 1,000", "`conv ( 3 )`", "model-argument"),
-        ("repeat(2)", "line 1, column 1", "layers inside repeat", "none", "model-syntax"),
-        (
-            "repeat(1001, relu)",
-            "line 1, column 8",
-            "n to be a whole number from 1 to 1,000",
-            "`1001`",
-            "model-argument",
-        ),
+        ("relu\nkernel( 1, 2,\n3)", (2, 9), "values to be the numbers of a square", "3 numbers", "model-argument"),
+        ("kernel(" + "0, " * 1023 + "0)", (1, 8), "values to be", "1024 numbers", "model-argument"),
+        ("kernel(1, 2, 3, 1e7)", (1, 17), "values to be", "`1e7`", "model-argument"),
+        ("kernel(1, 2e999, 3, 4)", (1, 11), "values to be", "`2e999`", "model-argument"),
+        ("kernel(1, 0, 0, -1, 2x3)", (1, 21), "values to be", "`2x3`", "model-argument"),
+        ("kernel(3x3)", (1, 8), "values to be", "`3x3`", "model-argument"),
+        ("kernel(1, 2 | 3, 4)", (1, 1), "no `|` inside kernel", "2 branches", "model-syntax"),
+        ("kernel(1, 2, 3, 4, 5)", (1, 8), "values to be", "5 numbers", "model-argument"),
+        ("kernel(blur, blur)", (1, 14), "stride to be a size", "`blur`", "model-argument"),
+        ("kernel(1, stride=2, values=1)", (1, 21), "each argument of kernel once", "`values` again", "model-argument"),
+        ("kernel(blur, padding=1.5)", (1, 22), "padding to be a size", "`1.5`", "model-argument"),
+        ("dropout(1)", (1, 9), "p to be a number from 0 to 0.999", "`1`", "model-argument"),
+        ("dropout(nan)", (1, 9), "p to be a number from 0 to 0.999", "`nan`", "model-argument"),
+        ("dropout(1e999)", (1, 9), "p to be a number from 0 to 0.999", "`1e999`", "model-argument"),
+        ("conv(8, conv(3))", (1, 9), "size=a size", "`conv ( 3 )`", "model-argument"),
+        ("conv(8 | 9)", (1, 1), "no `|` inside conv", "2 branches", "model-syntax"),
+        ("residual()", (1, 1), "layers inside residual", "none", "model-syntax"),
+        ("residual", (1, 1), "layers inside residual", "none", "model-syntax"),
+        ("residual(relu | relu)", (1, 1), "no `|` inside residual", "2 branches", "model-syntax"),
+        ("residual(conv(3), relu)", (1, 19), "layers inside residual with white space between", "`,`", "model-syntax"),
+        ("residual(3)", (1, 10), "a layer", "`3`", "model-syntax"),
+        ("parallel(conv(3))", (1, 1), "from 2 to 64 branches with `|` between them", "1", "model-syntax"),
+        ("repeat(conv(3))", (1, 8), "n=a whole number from 1 to 1,000", "`conv ( 3 )`", "model-argument"),
+        ("repeat(2)", (1, 1), "layers inside repeat", "none", "model-syntax"),
+        ("repeat(1001, relu)", (1, 8), "n to be a whole number from 1 to 1,000", "`1001`", "model-argument"),
         (
             "residual(" * 51 + "relu" + ")" * 51,
-            "line 1, column 459",
+            (1, 459),
             "at most 50 brackets inside each other",
             "one more",
             "model-too-big",
         ),
     ],
 )
-def test_errors_say_where_what_was_expected_and_what_came(text, place, expected, got, code) -> None:
+def test_errors_say_where_what_was_expected_and_what_came(
+    text: str, place: tuple[int, int], expected: str, got: str, code: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     error = caught.value
-    assert str(error).startswith(f"model, {place}: expected ")
+    line_number, column = place
+    assert str(error).startswith(f"model, line {line_number}, column {column}: expected ")
     assert expected in error.reason.split(", got ")[0] and error.reason.split(", got ")[-1].startswith(got)
     assert (error.code, error.exit_code) == (code, 2)
     # The hint ends with the line and a caret under the place.
     line, caret = error.hint.split("\n")[-2:]
-    column = int(place.rpartition(" ")[2])
     assert caret.strip() == "^"
     if column < 40:
         assert len(caret) - 3 == column - 1 and line[2:].rstrip() in text
@@ -296,7 +260,7 @@ def test_errors_say_where_what_was_expected_and_what_came(text, place, expected,
         ("residual()", "residual(conv(32) relu conv(32))"),
     ],
 )
-def test_hints(text, advice) -> None:
+def test_hints(text: str, advice: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert caught.value.hint.startswith(advice)
@@ -319,14 +283,14 @@ def test_hints_show_no_control_characters() -> None:
         ),
     ],
 )
-def test_hostile_texts_are_refused_early(text, message) -> None:
+def test_hostile_texts_are_refused_early(text: str, message: str) -> None:
     with pytest.raises(UsageError, match="model") as caught:
         parse(text)
     assert message in str(caught.value) and caught.value.code == "model-too-big"
 
 
 @given(st.text(alphabet="conv(32)relu parallel|=,xX#\n.-e0_é\0\t", max_size=60))
-def test_any_text_parses_or_is_refused_with_a_usage_error(text) -> None:
+def test_any_text_parses_or_is_refused_with_a_usage_error(text: str) -> None:
     try:
         items = parse(text)
     except UsageError as error:
@@ -341,7 +305,7 @@ def test_any_text_parses_or_is_refused_with_a_usage_error(text) -> None:
         max_size=12,
     )
 )
-def test_any_sequence_of_words_parses_or_is_refused_with_a_usage_error(words) -> None:
+def test_any_sequence_of_words_parses_or_is_refused_with_a_usage_error(words: list[str]) -> None:
     try:
         items = parse(" ".join(words))
     except UsageError as error:
@@ -350,8 +314,8 @@ def test_any_sequence_of_words_parses_or_is_refused_with_a_usage_error(words) ->
         assert from_json(to_json(items)) == items
 
 
-def deep_tree(levels):
-    tree = [{"kind": "relu"}]
+def deep_tree(levels: int) -> list[dict[str, Any]]:
+    tree: list[dict[str, Any]] = [{"kind": "relu"}]
     for _ in range(levels):
         tree = [{"kind": "residual", "branches": [tree]}]
     return tree
@@ -410,7 +374,7 @@ def deep_tree(levels):
         ),
     ],
 )
-def test_json_is_checked_as_a_text_is(tree, message, code) -> None:
+def test_json_is_checked_as_a_text_is(tree: object, message: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         from_json(tree)
     assert message in str(caught.value) and caught.value.code == code

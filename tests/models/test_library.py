@@ -22,7 +22,7 @@ from convoscope.models import build, library_name, table
         ("timm:resnet18", 11_689_512),
     ],
 )
-def test_tables_of_known_networks(name, parameters) -> None:
+def test_tables_of_known_networks(name: str, parameters: int) -> None:
     made = table(name, (224, 224, 3), 1000)
     assert made.parameters == sum(row.parameters for row in made.layers) == parameters
     assert made.layers[-1].output == (1000,)
@@ -44,7 +44,7 @@ def test_the_receptive_field_of_resnet18_is_followed_through_its_additions() -> 
         ("timm:resnet10t", 2),
     ],
 )
-def test_any_channels_and_outputs(name, channels) -> None:
+def test_any_channels_and_outputs(name: str, channels: int) -> None:
     torch.manual_seed(0)
     network = build(name, (64, 96, channels), 7).eval()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_any_channels_and_outputs(name, channels) -> None:
 
 
 def test_the_seed_is_torchs() -> None:
-    def first(seed):
+    def first(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return next(build("torchvision:squeezenet1_1", (64, 64, 1), 2).parameters())
 
@@ -67,7 +67,7 @@ def test_the_seed_is_torchs() -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [("timm:test_vit", 96), ("torchvision:vit_b_32", 64)])
-def test_transformers_take_the_size_that_is_asked_for(name, size) -> None:
+def test_transformers_take_the_size_that_is_asked_for(name: str, size: int) -> None:
     assert table(name, (size, size, 1), 3).outputs == 3
 
 
@@ -81,7 +81,7 @@ def test_transformers_take_the_size_that_is_asked_for(name, size) -> None:
         ),
     ],
 )
-def test_images_too_small_for_the_depth(name, message, hint) -> None:
+def test_images_too_small_for_the_depth(name: str, message: str, hint: str) -> None:
     for make in (build, table):
         with pytest.raises(UsageError) as caught:
             make(name, (28, 28, 1), 10)
@@ -111,7 +111,7 @@ def test_images_too_small_for_the_depth(name, message, hint) -> None:
         ),
     ],
 )
-def test_unknown_names(name, message, hint) -> None:
+def test_unknown_names(name: str, message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(name, (64, 64, 3), 10)
     assert message in str(caught.value) and hint in caught.value.hint and caught.value.code == "model-unknown"

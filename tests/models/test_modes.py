@@ -7,9 +7,10 @@ from convoscope.models import eval_mode
 
 
 def test_every_part_gets_its_own_mode_back_also_after_an_error() -> None:
-    module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())).train()
-    module[1].eval()
-    module[1][1].train()
+    inner = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
+    module = nn.Sequential(nn.Dropout(), inner).train()
+    inner.eval()
+    inner[1].train()
     modes = [part.training for part in module.modules()]
     with eval_mode(module):
         assert not any(part.training for part in module.modules())

@@ -72,9 +72,9 @@ def test_blocks_of_libraries_networks(model: str, count: int) -> None:
     assert [name for block in found for name in block] == [name for name, _ in network.named_parameters()]
 
 
-def grown(text, input, dtype, seed=0):
+def grown(text: str, input: tuple[int, int, int], dtype: torch.dtype, seed: int = 0) -> list[list[torch.Tensor | None]]:
     """Scores, the image's gradient and all parameters' gradients, with and without `pool_first`."""
-    results = []
+    results: list[list[torch.Tensor | None]] = []
     for on in (False, True):
         torch.manual_seed(seed)
         network = build(text, input, 3).to(dtype)
@@ -96,13 +96,13 @@ def grown(text, input, dtype, seed=0):
         "residual(conv(4) relu maxpool(3, stride=1, padding=1)) parallel(conv(2) relu maxpool | conv(3) tanh maxpool) relu relu maxpool globalavg dense",
     ],
 )
-def test_pool_first_changes_neither_scores_nor_gradients(text, dtype) -> None:
+def test_pool_first_changes_neither_scores_nor_gradients(text: str, dtype: torch.dtype) -> None:
     for plain, swapped in zip(*grown(text, (12, 12, 2), dtype), strict=True):
         assert torch.equal(plain, swapped)
 
 
 @given(model_texts(), st.integers(0, 100))
-def test_pool_first_is_exact_for_any_text(text, seed) -> None:
+def test_pool_first_is_exact_for_any_text(text: str, seed: int) -> None:
     try:
         results = grown(text.replace("dropout(0.3)", "relu maxpool(2, stride=1)"), (14, 13, 1), torch.float32, seed)
     except (UsageError, ValueError):

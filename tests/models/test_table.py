@@ -11,20 +11,20 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convoscope.errors import UsageError
-from convoscope.models import PRESETS, build, table
+from convoscope.models import PRESETS, ModelTable, Preset, build, table
 from tests.support.texts import model_texts
 
 
-def built(text, input, outputs):
+def built(text: str, input: tuple[int, int, int], outputs: int) -> tuple[ModelTable, nn.Module]:
     try:
         return table(text, input, outputs), build(text, input, outputs).eval()
     except UsageError:
         assume(False)
 
 
-def outputs_of(network, input):
+def outputs_of(network: nn.Module, input: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """Module path to (H, W, C) or (n,), from hooks."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         module.register_forward_hook(lambda _m, _i, out, name=name: shapes.__setitem__(name, tuple(out.shape[1:])))
     with torch.no_grad():
@@ -33,7 +33,7 @@ def outputs_of(network, input):
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24), st.sampled_from([1, 2, 4]))
-def test_shapes_parameters_and_work_equal_the_built_network(text, height, width, channels) -> None:
+def test_shapes_parameters_and_work_equal_the_built_network(text: str, height: int, width: int, channels: int) -> None:
     input = (height, width, channels)
     made, network = built(text, input, 3)
     shapes = outputs_of(network, input)
@@ -53,13 +53,13 @@ def test_shapes_parameters_and_work_equal_the_built_network(text, height, width,
 
 
 @given(model_texts(), st.integers(12, 24), st.integers(12, 24))
-def test_the_measured_table_equals_the_planned_one(text, height, width) -> None:
+def test_the_measured_table_equals_the_planned_one(text: str, height: int, width: int) -> None:
     made, network = built(text, (height, width, 2), 3)
     assert table(network, (height, width, 2), 3).layers == made.layers
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_measured_presets(preset) -> None:
+def test_measured_presets(preset: Preset) -> None:
     input, outputs = preset.input or (64, 64, 3), 2 if preset.name in ("tiny", "catsdogs") else 10
     made = table(preset.name, input, outputs)
     measured = table(build(preset.name, input, outputs), input, outputs)
@@ -78,16 +78,17 @@ def test_measured_presets(preset) -> None:
         "kernel(blur) conv(2, 3, stride=2) kernel(1, 2, 3, 4, stride=1x2) parallel(kernel(gaussian5) | kernel(7))",
     ],
 )
-def test_receptive_fields_equal_the_reach_of_gradients(text) -> None:
+def test_receptive_fields_equal_the_reach_of_gradients(text: str) -> None:
     # On an image larger than the field, the pixels with a gradient are exactly those that a unit in the middle sees.
     side = 61
-    network = build(f"{text} flatten dense", (side, side, 1), 1)[:-2].double()
+    network = nn.Sequential(*list(build(f"{text} flatten dense", (side, side, 1), 1).children())[:-2]).double()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, 0.5, 1)
     row = table(f"{text} flatten dense", (side, side, 1), 1).layers[-3]
     image = torch.zeros(1, 1, side, side, dtype=torch.float64, requires_grad=True)
     maps = network(image)
     maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2].sum().backward()
+    assert image.grad is not None
     seen = image.grad[0, 0].nonzero()
     reach = tuple((seen.max(dim=0).values - seen.min(dim=0).values + 1).tolist())
     assert (row.receptive_field if isinstance(row.receptive_field, tuple) else (row.receptive_field,) * 2) == reach
@@ -159,9 +160,10 @@ class Odd(nn.Module):
         self.head = nn.Linear(2, 4)
         self.head.requires_grad_(False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(torch.relu(self.conv(x))) * self.scale
-        return (self.head(x.mean((2, 3))) @ torch.ones(4, 4)).softmax(1)
+        scores: torch.Tensor = self.head(x.mean((2, 3))) @ torch.ones(4, 4)
+        return scores.softmax(1)
 
 
 def test_any_module_is_measured_and_left_as_found() -> None:

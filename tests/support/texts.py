@@ -2,19 +2,19 @@
 
 from hypothesis import strategies as st
 
-from convoscope.models import KERNELS, LAYERS, Item, kinds_of
+from convoscope.models import KERNELS, LAYERS, Argument, Item, Value, kinds_of
 
 sides = st.integers(1, 9)
 
 
-def normal(size):
-    return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
+def normal(size: tuple[int, int]) -> Value:
+    return size[0] if size[0] == size[1] else size
 
 
-def value_of(argument):
+def value_of(argument: Argument) -> st.SearchStrategy[Value]:
     """A value that the argument accepts, in its normal form."""
     low, high = int(argument.minimum), int(min(argument.maximum, 1000))
-    by_kind = {
+    by_kind: st.SearchStrategy[Value] = {
         "count": st.integers(low, high),
         "size": st.one_of(
             st.integers(low, high), st.tuples(st.integers(low, high), st.integers(low, high)).map(normal)
@@ -32,7 +32,7 @@ def value_of(argument):
 
 
 @st.composite
-def any_item(draw, inside):
+def any_item(draw: st.DrawFn, inside: st.SearchStrategy[Item]) -> Item:
     kind = draw(st.sampled_from(list(LAYERS)))
     layer = LAYERS[kind]
     given = tuple((a.name, draw(value_of(a))) for a in layer.arguments if a.required or draw(st.booleans()))
@@ -49,14 +49,14 @@ leaf = st.sampled_from(
 )
 
 
-def any_items():
+def any_items() -> st.SearchStrategy[tuple[Item, ...]]:
     """Items that may not fit together: for the grammar."""
     inner = st.recursive(leaf.map(Item), any_item, max_leaves=4)
     return st.lists(any_item(inner), max_size=4).map(tuple)
 
 
 @st.composite
-def convolution(draw, *, keep_size=False):
+def convolution(draw: st.DrawFn, *, keep_size: bool = False) -> str:
     arguments = [str(draw(st.sampled_from([2, 4, 6])))]
     height, width = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     arguments.append(f"{height}x{width}")
@@ -70,7 +70,7 @@ def convolution(draw, *, keep_size=False):
 
 
 @st.composite
-def kernel(draw, *, keep_size=False):
+def kernel(draw: st.DrawFn, *, keep_size: bool = False) -> str:
     side = draw(st.integers(1, 4))
     numbers = draw(st.lists(st.integers(-3, 3).map(lambda n: n / 2), min_size=side**2, max_size=side**2))
     arguments = [draw(st.sampled_from([*KERNELS, ", ".join(map(str, numbers))]))]
@@ -82,7 +82,7 @@ def kernel(draw, *, keep_size=False):
 
 
 @st.composite
-def pooling(draw):
+def pooling(draw: st.DrawFn) -> str:
     kind = draw(st.sampled_from(["maxpool", "avgpool", "sumpool"]))
     height, width = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     stride = draw(st.sampled_from(["", ", stride=1", ", stride=2", ", stride=1x2"]))
@@ -94,7 +94,7 @@ plain = st.sampled_from([*sorted(kinds_of("activation")), "leakyrelu(0.2)", "nor
 
 
 @st.composite
-def model_texts(draw):
+def model_texts(draw: st.DrawFn) -> str:
     """Texts of models that mostly fit images of 12 to 24 pixels."""
     parts = []
     for _ in range(draw(st.integers(0, 4))):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from .output import print_plain
-from ..errors import printable
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from typing import TYPE_CHECKING
+
+from ..errors import printable
+from .output import print_plain
 
 if TYPE_CHECKING:
     from ..data import Inspection

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from ..errors import ConvoscopeError, printable
+from ..files import check_plain, write_text
+from ..render import Section, facts, note, page, text
 from . import report_on_run, report_on_test
 from .overfitting import gap_of
 from .result_files import read_scores
 from .results import Scores
 from .run_facts import image_count
 from .text import number_text, percent, seconds_text
-from ..files import check_plain, write_text
-from ..render import Section, facts, note, page, text
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..data import Prepared

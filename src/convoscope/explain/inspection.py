@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from .. import data
 from ..errors import printable
+from ..render import paragraph, sheet
+from ..training import Normalisation, Prediction, Run
 from .capture.records import PASSING, Step
 from .drawings.attributions import attribution_sheet
 from .drawings.blocks import column
@@ -25,14 +35,6 @@ from .methods.attribution.question import Attribution
 from .methods.embeddings import embeddings, pca
 from .methods.transforms import MovedScores, transform_sensitivity
 from .views import Trace, Why, trace
-from ..render import paragraph, sheet
-from ..training import Normalisation, Prediction, Run
-from dataclasses import dataclass
-from functools import cached_property
-from numpy.typing import NDArray
-from pathlib import Path
-from torch import Tensor, nn
-from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,6 +6,7 @@ Importing this room imports no torch: reading a text and its table need none.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .arguments import Argument, Value
 from .backbone_text import FeatureLayer, backbone_text, feature_layers, with_head
 from .build import build, count_parameters
 from .check import check
@@ -35,6 +36,7 @@ __all__ = [
     "LAYERS",
     "OPERATIONS",
     "PRESETS",
+    "Argument",
     "FeatureLayer",
     "Footprint",
     "Item",
@@ -48,6 +50,7 @@ __all__ = [
     "Residual",
     "Role",
     "Scale",
+    "Value",
     "backbone_text",
     "blocks",
     "build",

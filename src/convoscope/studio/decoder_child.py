@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from typing import Any, Final
+
 from ..data.dataset import InputFormat
 from ..data.decode import decode_bytes, read_header
 from ..errors import DataError
 from ..posix import limit_process
-from typing import Any, Final
 
 CPU_SECONDS: Final = 6
 """Three times the 2 seconds beyond which a picture is refused undecoded, and the start."""

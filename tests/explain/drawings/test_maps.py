@@ -1,14 +1,15 @@
 """Sheets of feature maps: every shape and number has a picture, and what is promised is there."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from torch import nn
+
 from convoscope import explain as figures
 from convoscope.errors import UsageError
 from convoscope.explain.drawings import cells, numerals
-from convoscope.training import Normalisation
 from tests.support.figures import BLUE, RED, has, is_sheet, net, random
-from torch import nn
-from typing import Any
 
 SHAPES = [
     (1, 1, 1), (1, 5, 5), (3, 5, 5), (64, 5, 5), (512, 1, 1), (512, 7, 7), (3, 28, 28), (64, 28, 28), (512, 14, 14),

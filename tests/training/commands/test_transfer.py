@@ -160,9 +160,7 @@ def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp
     evaluation.test(made, split="validation", invariance=False)
     told = words_of(evaluation.write_report(made))
     width = made.network().get_parameter("dense2.weight").shape[1]
-    assert (
-        f"A network of {made.parameters:,} parameters, the {3 * width + 3} of its head fitted to 168 images" in told
-    )
+    assert f"A network of {made.parameters:,} parameters, the {3 * width + 3} of its head fitted to 168 images" in told
     assert "Measured once, with the finished head, on images that are not augmented." in told
     assert "24 for validation (choosing the head)" in told
     assert "2 augmented views of each" in told
@@ -173,7 +171,10 @@ def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp
         assert word not in told, word
     resume(made.folder, epochs=3)
     further = words_of(evaluation.write_report(Run.open(made.folder), inside=False))
-    assert "from the second on the head was trained further by gradient descent, while the backbone stayed as it was." in further
+    assert (
+        "from the second on the head was trained further by gradient descent, while the backbone stayed as it was."
+        in further
+    )
     assert "learning rate" in further and "choosing the best epoch" in further
 
 

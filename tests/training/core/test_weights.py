@@ -2,24 +2,25 @@
 
 import hashlib
 import io
-import numpy as np
 import os
 import pickle
-import pytest
-import resource
-import safetensors.torch
 import subprocess
 import sys
-import torch
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
 from convoscope import data, models
 from convoscope.errors import MachineError, ModelFileError, UsageError
 from convoscope.training import relearn
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import unpacking, weights
 from convoscope.training.core.weights import imagenet_weights, library_weights, read_foreign
-from pathlib import Path
 from tests.support.server import Server, serving
 
 MODEL = "timm:resnet10t"

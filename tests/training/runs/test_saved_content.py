@@ -3,10 +3,15 @@
 import hashlib
 import json
 import math
+import warnings
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-import warnings
+from torch import nn
+
 from convoscope import models
 from convoscope.data import from_arrays
 from convoscope.errors import DataError, ModelFileError
@@ -15,9 +20,6 @@ from convoscope.training.core import checkpoint
 from convoscope.training.core.optimizer import Optimizer
 from convoscope.training.fit.state import read_progress
 from convoscope.training.runs.saved import read_history
-from pathlib import Path
-from torch import nn
-from typing import Any
 
 PLAIN: dict[str, Any] = {"epochs": 2, "threads": 1, "precision": "float32", "memory_format": "contiguous"}
 

@@ -1,1 +1,3 @@
-"""What is sent between the page and the server, one module for each page. OpenAPI and the page's types follow from it."""
+"""What is sent between the page and the server, from which OpenAPI and the page's types are made. A small page keeps its
+messages in its routes module.
+"""

@@ -1,8 +1,12 @@
-"""What the server answers, one module a page; each has one `router`, which also starts what works in the background."""
+"""What the server answers: one module for each page, with one `router` that also starts what works in the background."""
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Final
 
-from . import convolve, draw, runs, session, tiny, uploads
+from fastapi import APIRouter
 
-ROUTERS: Final = (session.router, uploads.router, tiny.router, convolve.router, runs.router, draw.router)
-"""All of them; `policy.py` has a rule for each of their routes."""
+ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
+    import_module(f".{module.name}", __name__).router for module in iter_modules(__path__)
+)
+"""Those of all modules in this folder; `policy.py` has a rule for each of their routes."""

@@ -7,17 +7,34 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Query
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ... import data
 from ...data import InputFormat
 from ..errors import RequestRefused
-from ..messages.tiny import TinyImage, TinySet
+from ..messages.common import Message
 
 router = APIRouter(prefix="/api")
 
 _TINY_SETS = ("lines", "shapes", "fruits")
 _TINY_TRAIN, _TINY_TEST = 20, 10  # images of each class
 _LARGEST_EXACT = 2**53 - 1  # the largest whole number that a page's script represents exactly
+
+
+class TinyImage(Message):
+    """A 5x5 image."""
+
+    pixels: list[float] = Field(description="25 numbers 0..1, row by row; 0 is paper, 1 is ink.")
+    label: int = Field(description="Index into the set's classes.")
+
+
+class TinySet(Message):
+    """Images for the network of 19 numbers."""
+
+    name: str
+    classes: list[str]
+    train: list[TinyImage]
+    test: list[TinyImage]
 
 
 @router.get("/tiny/{name}")
