@@ -45,6 +45,7 @@ coverage: $(READY) $(PAGE) ## Run every Python test and say how much of the sour
 
 docs: $(READY) ## Build the handbook as a site in build/handbook; a broken link is an error
 	$(BIN)/zensical build --strict --clean
+	@echo 'Open build/handbook/index.html; to search in it, serve it: python3 -m http.server --directory build/handbook'
 
 format: $(READY) ## Let the formatters decide
 	$(BIN)/ruff format .

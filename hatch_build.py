@@ -1,4 +1,6 @@
-"""Builds the studio's page into the package whenever convoscope is installed or packed: `npm ci` and `npm run build` in web/."""
+"""Builds the studio's page into the package whenever convoscope is installed or packed: `npm ci` and `npm run build` in
+web/.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Milliseconds of a training step while other programs are busy in the background, with torch's own waiting and with convoscope's.
+"""Milliseconds of a training step while other programs are busy in the background, with torch's own waiting and with
+convoscope's.
 
     .venv/bin/python benchmarks/busy.py
 
-The threads of one step wait for each other dozens of times. Measured in turn: an idle machine; one busy program; and all threads on one core, where
-the system's scheduler puts them for a while when other programs are busy; each with either way of waiting.
+The threads of one step wait for each other dozens of times. Measured in turn: an idle machine; one busy program; and
+all threads on one core, where the system's scheduler puts them for a while when other programs are busy; each with
+either way of waiting.
 """
 
 from __future__ import annotations

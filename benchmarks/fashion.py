@@ -1,7 +1,7 @@
 """Seconds of training until 91 % of Fashion-MNIST's test images are right: convoscope's default recipe against Keras.
 
-Both train the tutorial's network (421,642 parameters), Keras as in the tutorial: Adam, batches of 32. They alternate epoch by epoch; only
-training is timed, not testing. convoscope holds out 5,000 of the training images for validation.
+Both train the tutorial's network (421,642 parameters), Keras as in the tutorial: Adam, batches of 32. They alternate
+epoch by epoch; only training is timed, not testing. convoscope holds out 5,000 of the training images for validation.
 
     .venv/bin/python benchmarks/fashion.py ../shared/data/fashion-mnist --keras /tmp/keras/bin/python
 """
@@ -120,14 +120,16 @@ def main() -> None:
                 if result["accuracy"] >= GOAL:
                     reached.setdefault(name, spent[name])
                 print(
-                    f"seed {seed}  {name:10}  epoch {epochs[name]:2}  {result['seconds']:6.1f} s  test {result['accuracy']:.4f}",
+                    f"seed {seed}  {name:10}  epoch {epochs[name]:2}  {result['seconds']:6.1f} s  "
+                    f"test {result['accuracy']:.4f}",
                     flush=True,
                 )
         for worker in workers.values():
             worker.stop()
         ratios.append(reached["keras"] / reached["convoscope"])
         print(
-            f"seed {seed}: {GOAL:.0%} after {reached['keras']:.1f} s in Keras, {reached['convoscope']:.1f} s in convoscope: "
+            f"seed {seed}: {GOAL:.0%} after {reached['keras']:.1f} s in Keras, "
+            f"{reached['convoscope']:.1f} s in convoscope: "
             f"{ratios[-1]:.1f} times as fast; convoscope ends at {last['convoscope']:.4f}",
             flush=True,
         )

@@ -1,13 +1,15 @@
-"""kill -9 at random moments of training and transfer learning: the result must be that of an uninterrupted run, bit for bit.
+"""kill -9 at random moments of training and transfer learning: the result must be that of an uninterrupted run, bit for
+bit.
 
     python benchmarks/kills.py --train 50
     python benchmarks/kills.py --relearn 24 PHOTOS                 # relearn imagenet, each time with an empty cache
     python benchmarks/kills.py --relearn 8 --unfreeze PHOTOS
 
-A trial starts the command that a user would type and kills it up to three times, each time at a random moment after one of its milestones (its
-first output, its first decoded image, its n-th checkpoint). Then it lets the command finish: `train --resume` if there is a checkpoint,
-otherwise the same command again. The SHA-256 of every tensor of best.safetensors and last.safetensors is compared. Training is given its
-precision and threads, since otherwise a timed probe chooses them.
+A trial starts the command that a user would type and kills it up to three times, each time at a random moment after one
+of its milestones (its first output, its first decoded image, its n-th checkpoint). Then it lets the command finish:
+`train --resume` if there is a checkpoint, otherwise the same command again. The SHA-256 of every tensor of
+best.safetensors and last.safetensors is compared. Training is given its precision and threads, since otherwise a timed
+probe chooses them.
 """
 
 import argparse
@@ -94,7 +96,7 @@ class Watch:
         self._last = seen
 
     def reached(self, event: str, saves: int) -> bool:
-        """Whether the event has come, or so many checkpoints were written."""
+        """Whether the event has come, or this many checkpoints were written."""
         self.look()
         return self.saves >= saves if event == "saves" else self._events()[event]()
 
@@ -149,7 +151,7 @@ def trial(
 
 
 def trials(name: str, count: int, first: Sequence[str], seed: int) -> int:
-    """Run so many and say how many ended otherwise."""
+    """Run this many and say how many ended otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "undisturbed"
         place.mkdir()
@@ -163,7 +165,8 @@ def trials(name: str, count: int, first: Sequence[str], seed: int) -> int:
             found, killed = trial(first, place, random.Random(f"{seed} {number}"), saves, events)
             other += found != wanted
             kills += len(killed)
-            print(f"{number:3} {'equal' if found == wanted else found}  killed after: {', '.join(killed) or 'not'}", flush=True)  # fmt: skip
+            result = "equal" if found == wanted else found
+            print(f"{number:3} {result}  killed after: {', '.join(killed) or 'not'}", flush=True)
             shutil.rmtree(place)
     print(f"{name}: {count} trials, {kills} kills, {count - other} with equal weights, {other} with others", flush=True)
     return other

@@ -1,4 +1,5 @@
-"""Seconds that `convoscope look` takes beyond its imports, and milliseconds of one `why`: a 28x28 network and a ResNet-18 at 224x224.
+"""Seconds that `convoscope look` takes beyond its imports, and milliseconds of one `why`: a 28x28 network and a
+ResNet-18 at 224x224.
 
     .venv/bin/python benchmarks/look.py
 
@@ -65,7 +66,8 @@ def main() -> None:
                 found.why(step.name, *unit)
                 times.append(1000 * (time.perf_counter() - begin))
             print(
-                f"{name}: look {statistics.median(beyond):.2f} s beyond the imports ({min(beyond):.2f} to {max(beyond):.2f}), "
+                f"{name}: look {statistics.median(beyond):.2f} s beyond the imports "
+                f"({min(beyond):.2f} to {max(beyond):.2f}), "
                 f"why {statistics.median(times):.2f} ms, the slowest of 300 {max(times):.1f} ms"
             )
 

@@ -1,8 +1,9 @@
-"""Images a second through the tutorial's network for cats and dogs (150x150, batches of 32), with augmentation: convoscope against Keras.
+"""Images a second through the tutorial's network for cats and dogs (150x150, batches of 32), with augmentation:
+convoscope against Keras.
 
-Keras reads with `image_dataset_from_directory`, caches the decoded images, and augments with its own layers: flip, rotation, zoom, shift.
-convoscope trains the same network with the same batch size and the same augmentations. They alternate epoch by epoch; the first epoch of each,
-which prepares the images, is not counted.
+Keras reads with `image_dataset_from_directory`, caches the decoded images, and augments with its own layers: flip,
+rotation, zoom, shift. convoscope trains the same network with the same batch size and the same augmentations. They
+alternate epoch by epoch; the first epoch of each, which prepares the images, is not counted.
 
     .venv/bin/python benchmarks/photos.py ../shared/data/cats_dogs/train --keras /tmp/keras/bin/python
 """
@@ -50,7 +51,10 @@ def keras_worker(folder: Path) -> None:
             layers.RandomRotation(15 / 360),
             layers.RandomZoom(0.2),
             layers.RandomTranslation(0.1, 0.1),
-            *(layer for filters in (32, 64, 128) for layer in (layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(2))),
+            *(
+                layer for filters in (32, 64, 128)
+                for layer in (layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(2))
+            ),
             layers.Flatten(),
             layers.Dense(512, activation="relu"),
             layers.Dense(1, activation="sigmoid"),
@@ -81,7 +85,8 @@ def own_worker(folder: Path) -> None:
     input()
     with tempfile.TemporaryDirectory() as place:
         training.train(
-            folder, "catsdogs", output=Path(place) / "run", reporter=Turns(), epochs=50, batch_size=32, optimizer="adam", learning_rate=1e-3,
+            folder, "catsdogs", output=Path(place) / "run", reporter=Turns(),
+            epochs=50, batch_size=32, optimizer="adam", learning_rate=1e-3,
             flip=True, rotate=15.0, zoom=0.2, shift=0.1, crop=1.0, colour=0.0, erase=0.0, validation=0.1, test=0.1,
         )  # fmt: skip
 

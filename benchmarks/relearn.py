@@ -1,7 +1,7 @@
 """Transfer learning compared with training from scratch: the tables of docs/relearn.md.
 
     python benchmarks/relearn.py few PHOTOS          # cats and dogs: 10, 20, 50 and 100 images of each class
-    python benchmarks/relearn.py drawings            # a backbone of 10 kinds of drawings, 5 others with 20 drawings of each
+    python benchmarks/relearn.py drawings            # a backbone of 10 kinds of drawings, 20 drawings of 5 others
     python benchmarks/relearn.py unfreeze IMAGES     # the frozen backbone, then fine-tuned
     python benchmarks/relearn.py ood PHOTOS OTHERS   # what share of OTHERS is unknown to a run on PHOTOS
 
@@ -76,7 +76,8 @@ def few(source: str, folder: Path, seeds: int) -> None:
             results["relearned"].append(right(made))
             results["from scratch"].append(right(own))
             print(
-                f"{count} seed {seed}: {results['relearned'][-1]:.4f} in {seconds:.0f} s, {results['from scratch'][-1]:.4f} in {own.seconds:.0f} s",
+                f"{count} seed {seed}: {results['relearned'][-1]:.4f} in {seconds:.0f} s, "
+                f"{results['from scratch'][-1]:.4f} in {own.seconds:.0f} s",
                 flush=True,
             )
         print(
@@ -90,7 +91,7 @@ def few(source: str, folder: Path, seeds: int) -> None:
 
 
 def with_turns(dataset: Dataset) -> Dataset:
-    """Each class's images, turned by one, two and three quarters, as further classes. What is for testing stays upright."""
+    """Each class rotated by one, two and three quarter turns, as further classes. Test images stay upright."""
     form, _ = data.suggest_format(dataset)
     prepared = data.prepare(dataset, form)
     pixels, targets, splits, classes = prepared.pixels, dataset.targets, dataset.splits, dataset.classes
@@ -105,9 +106,11 @@ def with_turns(dataset: Dataset) -> Dataset:
 
 
 def drawings(folder: Path, seeds: int, model: str, kinds: int) -> None:
-    """The same model, once on a frozen backbone of ten kinds of drawings and once from scratch, on five others with 20 drawings a class.
+    """The same model, once on a frozen backbone of ten kinds of drawings and once from scratch, on 20 drawings of each
+    of five others.
 
-    A fifth of the 20 serves to choose by; tested on the other 60. `kinds` draws which are the ten: 0 the first ones of the alphabet.
+    A fifth of the 20 is for validation, the other 60 for the test. `kinds` draws the ten: 0 takes the first ones in
+    alphabetical order.
     """
     names = list(DRAWINGS)
     if kinds:
@@ -162,7 +165,7 @@ def unfreeze(source: str, folder: Path, seeds: int, epochs: int) -> None:
 
 
 def ood(source: str, others: str, folder: Path, seeds: int) -> None:
-    """At the threshold that accepts 95 % of the validation images; beside it the classifier's own confidence at the same share."""
+    """The threshold for 95 % of the validation images; beside it the classifier's own confidence at the same share."""
     for seed in range(seeds):
         made = relearn("imagenet", source, output=folder / f"known-{seed}", seed=seed)
         prepared = made.prepared()
@@ -173,7 +176,8 @@ def ood(source: str, others: str, folder: Path, seeds: int) -> None:
         limit = made.ood_detector().threshold
         sure = np.sort(validation.max(1))[int(0.05 * len(validation))]
         print(
-            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} others, {(far <= limit).mean():.4f} of the known test images accepted; "
+            f"seed {seed}: unknown {(near > limit).mean():.4f} of {len(near)} others, "
+            f"{(far <= limit).mean():.4f} of the known test images accepted; "
             f"by confidence {(found.max(1) < sure).mean():.4f}, {(known.max(1) >= sure).mean():.4f}",
             flush=True,
         )

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/studio.py
 
-Needs chromium and the built page. The networks on the page Draw are the user's own; if the studio has not trained them yet, the script waits.
-Each line gives the median and the 95th percentile.
+Needs chromium and the built page. The networks on the page Draw are the user's own; if the studio has not trained them
+yet, the script waits. Each line gives the median and the 95th percentile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ CONTENT = {
 
 def told(values: list[float], unit: str, digits: int = 0) -> str:
     ninety_fifth = statistics.quantiles(values, n=20, method="inclusive")[-1]
-    return f"median {statistics.median(values):7.{digits}f} {unit}, 95th percentile {ninety_fifth:7.{digits}f} {unit}, of {len(values)}"
+    median = statistics.median(values)
+    return f"median {median:7.{digits}f} {unit}, 95th percentile {ninety_fifth:7.{digits}f} {unit}, of {len(values)}"
 
 
 def say(what: str, result: str) -> None:
@@ -108,7 +109,10 @@ def script_per_frame(page: Page, session: CDPSession, seconds: float) -> tuple[l
         values = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
         return values["ScriptDuration"], values["TaskDuration"]
 
-    frames = f"() => new Promise((done) => {{ let left = {FRAMES_AT_ONCE}; const step = () => left-- > 0 ? requestAnimationFrame(step) : done(); step(); }})"
+    frames = (
+        f"() => new Promise((done) => {{ let left = {FRAMES_AT_ONCE}; "
+        "const step = () => left-- > 0 ? requestAnimationFrame(step) : done(); step(); })"
+    )
     script, task = [], []
     end = time.monotonic() + seconds
     before = spent()
@@ -166,7 +170,7 @@ def tiny_training(page: Page) -> tuple[float, float]:
 
 
 def first_view(browser: Browser, origin: str, cookies: list, name: str) -> tuple[float, int]:  # type: ignore[type-arg]
-    """Milliseconds from the navigation to the content of a page, with an empty cache; bytes of script, packed with gzip."""
+    """Milliseconds from navigation to a page's content, with an empty cache; bytes of script, packed with gzip."""
     context = browser.new_context(viewport={"width": 1366, "height": 768}, locale="en-GB")
     context.add_cookies(cookies)
     page = context.new_page()

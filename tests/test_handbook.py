@@ -61,6 +61,9 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     }
     assert len(found) > 10
     assert [each for each in found if each.startswith(("http:", "https:", "//"))] == []
+    # These two make the site's script load another from elsewhere.
+    assert "offline" not in SETTINGS["plugins"]
+    assert not any('class="mermaid"' in path.read_text("utf-8") for path in site.rglob("*.html"))
 
 
 @pytest.mark.parametrize("room", ["", "data", "models", "training", "evaluation", "explain"])

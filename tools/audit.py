@@ -1,10 +1,10 @@
-"""Ask pip-audit which installed packages have known holes. Run by .ci/run, with the Python whose packages are meant.
+"""Ask pip-audit which installed packages have known vulnerabilities. Run by .ci/run, with the Python to be checked.
 
     .venv/bin/python tools/audit.py
 
-A hole that is mended in a newer release of a package that pyproject.toml names fails, and is mended by raising the bound there. One in a
-package that others bring, or one without a mended release, is printed: no change of ours waits for somebody else's release. Where there
-is no index to take pip-audit from, or no answer about any package, one line says so.
+A vulnerability that is fixed in a newer release of a package in pyproject.toml is a failure: raise the bound there. One
+in a package that only others need, or without a fixed release, is printed: no change of ours waits for somebody else's
+release. If pip-audit cannot be installed, or gives no answer about any package, one line says so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def report() -> dict[str, Any] | str:
             install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pip-audit"]
             if subprocess.run(install, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False).returncode:
                 return "pip-audit cannot be installed from here"
-            audit = [python, "-m", "pip_audit", "--format", "json", "--desc", "off", "--progress-spinner", "off", "--timeout", "10"]  # fmt: skip
+            options = ["--format", "json", "--desc", "off", "--progress-spinner", "off", "--timeout", "10"]
+            audit = [python, "-m", "pip_audit", *options]
             done = subprocess.run(
                 audit, env={**os.environ, "PIPAPI_PYTHON_LOCATION": sys.executable},
                 capture_output=True, text=True, timeout=SECONDS, check=False,
@@ -68,11 +69,11 @@ def verdict(answer: dict[str, Any], declared: list[str]) -> tuple[list[str], lis
     to_do, told = [], []
     packages = [entry for entry in answer["dependencies"] if "vulns" in entry]
     for entry in packages:
-        for hole in entry["vulns"]:
-            mended = hole["fix_versions"]
-            line = f"{entry['name']} {entry['version']} has a known hole, {hole['id']}"
-            line += f", mended in {', '.join(mended)}" if mended else ", not mended so far"
-            (to_do if mended and _plain(entry["name"]) in own else told).append(line)
+        for found in entry["vulns"]:
+            fixed = found["fix_versions"]
+            line = f"{entry['name']} {entry['version']} has a known vulnerability, {found['id']}"
+            line += f", fixed in {', '.join(fixed)}" if fixed else ", not fixed so far"
+            (to_do if fixed and _plain(entry["name"]) in own else told).append(line)
     if packages:
         told.append(f"{len(packages)} of {len(answer['dependencies'])} installed packages were looked up")
     return to_do, told

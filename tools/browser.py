@@ -2,8 +2,9 @@
 
     .venv/bin/python tools/browser.py
 
-On Debian and its kin, as root, chromium is installed with apt. Elsewhere Playwright downloads its own build into the user's cache. If
-neither works, one sentence says so, and the tests that need a browser are skipped; with CI=true they fail.
+On Debian and its kin, as root, chromium is installed with apt. Elsewhere Playwright downloads its own build into the
+user's cache. If neither works, one sentence says so, and the tests that need a browser are skipped; with CI=true they
+fail.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ HINT = "install chromium, or run `.venv/bin/python -m playwright install --with-
 
 
 def main() -> int:
-    """Find a browser or get one. The exit code is 0 either way: whether its tests may be skipped is for pytest to say."""
+    """Find a browser or get one. The exit code is always 0: pytest decides whether tests may be skipped."""
     if find() is None:
         get()
     if find() is None:

@@ -1,9 +1,9 @@
-"""Make web/src/pages/convolve/reference.json: chains with every number that comes out, for the tests of the page Convolve.
+"""Make web/src/pages/convolve/reference.json, for the tests of the page Convolve: chains with every number of theirs.
 
     python tools/make_convolve_reference.py
 
-The numbers are made by `explain.convolve`, `explain.pool` and Pillow; which outputs a pixel feeds is found by changing the pixel. The
-result is the same each time, and `tests/studio/test_convolve_reference.py` makes it anew.
+The numbers are made by `explain.convolve`, `explain.pool` and Pillow; which outputs a pixel feeds is found by changing
+the pixel. The result is always the same, and `tests/studio/test_convolve_reference.py` makes it again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Make web/src/pages/tiny/reference.json and sets.json, for the tests of the page Tiny: passes and training steps with every number,
-and the three sets of images as the studio hands them out for seed 0.
+"""Make web/src/pages/tiny/reference.json and sets.json, for the tests of the page Tiny: passes and training steps with
+every number, and the three sets of images as the studio gives them for seed 0.
 
     python tools/make_tiny_reference.py
 
-The networks are built by `models.build` and opened by `explain.trace` and `explain.training_step`, in float64. The result is the same
-each time, and `tests/studio/test_tiny_reference.py` makes it anew.
+The networks are built by `models.build` and opened by `explain.trace` and `explain.training_step`, in float64. The
+result is always the same, and `tests/studio/test_tiny_reference.py` makes it again.
 """
 
 from __future__ import annotations
