@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,10 +87,8 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[i
     return code, captured.err
 
 
-def test_help_is_quick_and_names_the_commands() -> None:
-    begin = time.perf_counter()
+def test_help_names_the_commands_and_imports_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-m", "convoscope", "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begin < 20
     for command in ("data", "model", "train", "test", "predict", "compare"):
         assert command in result.stdout
     imported = subprocess.run(
@@ -101,7 +98,7 @@ def test_help_is_quick_and_names_the_commands() -> None:
         assert f" {heavy}\n" not in imported, f"--help imports {heavy}"
 
 
-@pytest.mark.parametrize("command", ["data", "model", "train", "test", "predict", "compare"])
+@pytest.mark.parametrize("command", ["data", "model", "train", "relearn", "test", "predict", "compare", "look"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli([command, "--help"]) == 0
     text = capsys.readouterr().out

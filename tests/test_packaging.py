@@ -77,7 +77,12 @@ def test_a_fixed_vulnerability_of_a_dependency_has_to_be_done(name: str, fixed: 
 
 def test_an_audit_that_nobody_answers_is_skipped_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     names = runpy.run_path(str(AUDIT))
-    for answer in ("no answer in time", {"dependencies": []}, {"dependencies": [{"name": "x", "skip_reason": "?"}]}):
+    answers: list[object] = [
+        "no answer in time",
+        {"dependencies": []},
+        {"dependencies": [{"name": "x", "skip_reason": "?"}]},
+    ]
+    for answer in answers:
         names["main"].__globals__["report"] = lambda answer=answer: answer
         assert names["main"]() == 0
         assert capsys.readouterr().out.startswith("audit: skipped, no answer ")

@@ -1,14 +1,14 @@
 """`train`, `relearn`, `resume`, `test` and `compare` as the package offers them: the rooms' own functions, with
-progress shown where somebody looks on.
+progress shown on a terminal or in a notebook.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from . import evaluation, training
 from .terminal import default_reporter
@@ -17,28 +17,34 @@ from .training import relearn as _relearn
 from .training import resume as _resume
 from .training import train as _train
 
-
-@wraps(_train)
-def train(*arguments: Any, **options: Any) -> Run:
-    return _train(*arguments, **{"reporter": default_reporter()} | options)
+Arguments = ParamSpec("Arguments")
 
 
-@wraps(_relearn)
-def relearn(*arguments: Any, **options: Any) -> Run:
-    return _relearn(*arguments, **{"reporter": default_reporter()} | options)
+def _with_progress(function: Callable[Arguments, Run]) -> Callable[Arguments, Run]:
+    """The same function, with the default reporter unless one is given."""
+
+    @wraps(function)
+    def reporting(*arguments: Arguments.args, **options: Arguments.kwargs) -> Run:
+        options.setdefault("reporter", default_reporter())
+        return function(*arguments, **options)
+
+    return reporting
 
 
-@wraps(_resume)
-def resume(*arguments: Any, **options: Any) -> Run:
-    return _resume(*arguments, **{"reporter": default_reporter()} | options)
+train = _with_progress(training.train)
+relearn = _with_progress(training.relearn)
+resume = _with_progress(training.resume)
 
 
 @wraps(evaluation.compare)
 def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> evaluation.Comparison:
-    return evaluation.compare([run if isinstance(run, training.Run) else training.Run.open(Path(run)) for run in runs])
+    return evaluation.compare([_opened(run) for run in runs])
 
 
 @wraps(evaluation.test)
 def test(run: Run | str | os.PathLike[str], *arguments: Any, **options: Any) -> evaluation.Scores:
-    opened = run if isinstance(run, training.Run) else training.Run.open(Path(run))
-    return evaluation.test(opened, *arguments, **options)
+    return evaluation.test(_opened(run), *arguments, **options)
+
+
+def _opened(run: Run | str | os.PathLike[str]) -> Run:
+    return run if isinstance(run, Run) else Run.open(Path(run))

@@ -16,7 +16,7 @@ from os import PathLike
 def printable(name: object) -> str:
     """`name` as one safe line: control characters and undecodable bytes are written as escapes.
 
-    File names may hold line ends, terminal escapes or bytes that are no text; whatever is printed goes through here.
+    File names may hold line ends, terminal escapes or bytes that are not text; whatever is printed goes through here.
     """
     text = str(name)
     if text.isprintable():
@@ -30,7 +30,7 @@ def shell_word(path: str | PathLike[str]) -> str:
 
 
 class ConvoscopeError(Exception):
-    """Base of every error that is not a bug of ours.
+    """Base of every error that is not a bug in convoscope.
 
     Attributes:
         path: what it is about, as text that is safe to print; may be empty.
@@ -71,19 +71,19 @@ class DataError(ConvoscopeError):
 
 
 class ModelFileError(ConvoscopeError):
-    """A checkpoint or model file that is damaged, hostile or does not fit."""
+    """A checkpoint or model file that is damaged or hostile, or that does not fit."""
 
     exit_code = 4
 
 
 class MachineError(ConvoscopeError):
-    """The machine says no: disk, rights, memory, port, a missing device or a missing library."""
+    """The machine cannot do it: disk, permissions, memory, port, a missing device or a missing library."""
 
     exit_code = 5
 
 
 class InUseError(ConvoscopeError):
-    """Another process holds the thing, or it exists already."""
+    """Another process is using it, or it exists already."""
 
     exit_code = 6
 

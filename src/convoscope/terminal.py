@@ -1,5 +1,5 @@
-"""What a person sees while something runs: progress bars on a terminal or in a notebook, one plain line an epoch
-elsewhere.
+"""What a person sees while something runs: progress bars on a terminal or in a notebook, elsewhere one plain line for
+each epoch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class TerminalReporter(Reporter):
-    """Tells a training's story on a console.
+    """Reports a training on a console.
 
-    A console that cannot be written to any more (closed, its reader gone, its disk full) never ends a training: the
-    story just stops.
+    A console that can no longer be written to (closed, its reader gone, its disk full) never ends a training: it just
+    goes silent.
     """
 
     def __init__(self, console: Console) -> None:
@@ -127,7 +127,7 @@ class TerminalReporter(Reporter):
         except (OSError, ValueError):
             self._mute = self._console.quiet = True
             if self._progress is not None:
-                # It may have begun by halves; what matters is that it gives the program its own streams back.
+                # It may be half started; what matters is that it gives the program its own streams back.
                 with contextlib.suppress(Exception):
                     self._progress.stop()
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a run begins with."""
+class RunOptions:
+    """What a run begins with, and how images reach its network."""
 
     model: Annotated[
         str | None,
@@ -33,12 +33,6 @@ class Start:
         int | None, Parameter(help="How often every training image is shown; with --resume the new total.")
     ] = None
     seed: Seed = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """How images reach the network."""
 
     size: Annotated[
         str | None,
@@ -57,8 +51,7 @@ def train(
     source: Annotated[str | None, SOURCE] = None,
     /,
     *,
-    start: Start = Start(),
-    input: Input = Input(),
+    options: RunOptions = RunOptions(),
     parts: Parts = Parts(),
     recipe: RecipeOptions = RecipeOptions(),
     config: Annotated[
@@ -83,15 +76,15 @@ def train(
     from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(console(error=True))
-    given = _given(source, start, input, parts, strict)
-    settings = recipe.read(start.epochs)
-    if start.resume is not None:
+    given = _given(source, options, parts, strict)
+    settings = recipe.read(options.epochs)
+    if options.resume is not None:
         typed = ["SOURCE" if key == "source" else f"--{key}" for key in given]
-        for option, value in (("--output", start.output), ("--config", config), ("--device", recipe.device)):
+        for option, value in (("--output", options.output), ("--config", config), ("--device", recipe.device)):
             typed += [option] * (value is not None)
         with_option = {"epochs", "device" if recipe.device is not None else ""}
         typed += [f"--set {key}" for key in settings if key not in with_option]
-        run = _resume(start.resume, typed, settings.get("epochs"), accept_data_change, reporter)
+        run = _resume(options.resume, typed, settings.get("epochs"), accept_data_change, reporter)
     else:
         if accept_data_change:
             raise UsageError(
@@ -100,18 +93,18 @@ def train(
                 hint="leave it out, or name the run: --resume RUN",
                 code="option-without-resume",
             )
-        run = _begin(given, settings, start.output, config, reporter)
+        run = _begin(given, settings, options.output, config, reporter)
     finish(run, reporter, afterwards)
 
 
-def _given(source: str | None, start: Start, input: Input, parts: Parts, strict: bool) -> dict[str, Any]:
+def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) -> dict[str, Any]:
     """The options of a new run by name, without those that were left out."""
-    options = {
-        "source": source, "model": start.model, "seed": start.seed, "size": input.size, "channels": input.channels,
-        "resize": input.resize, "layout": parts.layout, "validation": parts.validation, "test": parts.test,
+    given = {
+        "source": source, "model": options.model, "seed": options.seed, "size": options.size, "channels": options.channels,
+        "resize": options.resize, "layout": parts.layout, "validation": parts.validation, "test": parts.test,
         "strict": strict or None,
     }  # fmt: skip
-    return {key: value for key, value in options.items() if value is not None}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _resume(

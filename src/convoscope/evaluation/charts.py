@@ -309,7 +309,7 @@ def invariance_charts(
     """The curves of shift, turn and scale of one or several runs: name and invariance of each, colour and dash."""
     chance = max(float(entry.chance) for _, entry in named)
     regression = any(entry.measure == "R2" for _, entry in named)
-    lowest = min(point.accuracy for _, entry in named for kind in KINDS for point in entry.curve(kind))
+    lowest = min(accuracy for _, entry in named for kind in KINDS for _, accuracy in entry.curve(kind))
     axes: dict[Kind, Axis] = {
         "shift": Axis(label="shift in pixels, sideways and up or down"),
         "turn": Axis(label="turn in degrees, positive is anticlockwise", ticks=(-180, -90, 0, 90, 180), text=_degrees),
@@ -322,7 +322,7 @@ def invariance_charts(
             [
                 Curve(
                     name=name,
-                    points=[(point.place, point.accuracy) for point in entry.curve(kind)],
+                    points=entry.curve(kind),
                     colour=colour,
                     dash=dash,
                     dots=True,

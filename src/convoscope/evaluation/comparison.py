@@ -211,7 +211,7 @@ def _common(curves: Sequence[Invariance]) -> dict[str, list[dict[str, Any]]] | N
         return None
     result = {}
     for kind, key in PLACES.items():
-        values = [{point.place: point.accuracy for point in entry.curve(kind)} for entry in curves]
+        values = [dict(entry.curve(kind)) for entry in curves]
         shared = sorted(set(values[0]).intersection(*values[1:]))
         result[str(kind)] = [{key: place, "accuracy": [entry[place] for entry in values]} for place in shared]
     return result

@@ -79,18 +79,23 @@ def curves(
         for factor in points.scales
     ]
 
-    def kept(curve: Sequence[ShiftPoint | TurnPoint | ScalePoint], origin: float) -> Range | None:
+    def kept(
+        places: Sequence[float], curve: Sequence[ShiftPoint | TurnPoint | ScalePoint], origin: float
+    ) -> Range | None:
         if untouched <= chance:
             return None
-        places, values = [point.place for point in curve], [point.accuracy for point in curve]
-        return kept_range(places, values, origin, KEPT * untouched)
+        return kept_range(places, [point.accuracy for point in curve], origin, KEPT * untouched)
 
     return Invariance(
         measure=name,
         shift=shifts,
         turn=turns,
         scale=scales,
-        ranges=Ranges(shift=kept(shifts, 0), turn=kept(turns, 0), scale=kept(scales, 1)),
+        ranges=Ranges(
+            shift=kept(points.shifts, shifts, 0),
+            turn=kept(points.turns, turns, 0),
+            scale=kept(points.scales, scales, 1),
+        ),
         untouched=untouched,
         kept=KEPT,
         chance=chance,

@@ -215,7 +215,7 @@ def _invariance(scores: Scores, prepared: Prepared | None) -> str:
     rows = [[names[kind], found.ranges.text(kind)] for kind in KINDS]
     untouched = f"{found.untouched:.3f}" if regression else percent(found.untouched)
     doubt = ""
-    if min(point.accuracy for kind in KINDS for point in found.curve(kind)) < -1:
+    if min(accuracy for kind in KINDS for _, accuracy in found.curve(kind)) < -1:
         doubt = " R² below −1 is drawn at −1."
     if scores.task == "classification":
         low, high = wilson(round(found.untouched * found.images), found.images)

@@ -142,11 +142,6 @@ class ShiftPoint:
     horizontal: Number
     vertical: Number
 
-    @property
-    def place(self) -> float:
-        """Where on the curve the point is."""
-        return self.pixels
-
 
 @dataclass(frozen=True, kw_only=True)
 class TurnPoint:
@@ -155,11 +150,6 @@ class TurnPoint:
     degrees: Annotated[float, Field(strict=True, ge=-1000, le=1000)]
     accuracy: Number
 
-    @property
-    def place(self) -> float:
-        """Where on the curve the point is."""
-        return self.degrees
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScalePoint:
@@ -167,11 +157,6 @@ class ScalePoint:
 
     factor: Annotated[float, Field(strict=True, gt=0, le=1000)]
     accuracy: Number
-
-    @property
-    def place(self) -> float:
-        """Where on the curve the point is."""
-        return self.factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +214,13 @@ class Invariance:
     chance: Share
     images: Images
 
-    def curve(self, kind: Kind) -> Sequence[ShiftPoint | TurnPoint | ScalePoint]:
-        """The points of one curve."""
-        points: Sequence[ShiftPoint | TurnPoint | ScalePoint] = getattr(self, kind)
-        return points
+    def curve(self, kind: Kind) -> list[tuple[float, float]]:
+        """The points of one curve, each its place (pixels, degrees or factor) and the accuracy there."""
+        if kind == "shift":
+            return [(point.pixels, point.accuracy) for point in self.shift]
+        if kind == "turn":
+            return [(point.degrees, point.accuracy) for point in self.turn]
+        return [(point.factor, point.accuracy) for point in self.scale]
 
 
 @dataclass(frozen=True, kw_only=True)
