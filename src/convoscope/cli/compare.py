@@ -19,7 +19,7 @@ def compare(
     html: Annotated[Path | None, Parameter(help="Write the comparison with its curves as one HTML file.")] = None,
     json: Json = False,
 ) -> None:
-    """Put tested runs side by side: scores, parameters, seconds, and how far images may be shifted, turned and scaled."""
+    """Put tested runs side by side: scores, parameters, seconds, how far images may be shifted, turned and scaled."""
     from .. import evaluation
     from ..training import Run
     from .tables import print_comparison

@@ -57,7 +57,7 @@ def look(
         if why is not None or layer is not None or cam:
             raise UsageError(
                 "PICTURE",
-                "missing: these options look at one image",
+                "missing: these options need an image",
                 hint="convoscope look --help",
                 code="picture-missing",
             )

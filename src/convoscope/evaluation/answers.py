@@ -89,7 +89,7 @@ class Answers:
         return None if self.distances is None else self.distances > self.threshold
 
     def unknown(self, coverage: float) -> Unknown | None:
-        """What it costs to call far images unknown: all of these are known, so each one refused is a loss."""
+        """What it costs to call far images unknown: all of these are known, so each one called so is a loss."""
         refused = self.far()
         if refused is None or self.distances is None:
             return None
@@ -122,7 +122,7 @@ class Answers:
         return joined[0], joined[1], None, None
 
     def worst(self) -> list[int]:
-        """The rows of the surest mistakes, worst first; for numbers of the largest errors, in standard deviations of
+        """The rows of the most confident mistakes, worst first; for numbers of the largest errors, in standard deviations of
         the column.
         """
         if self.task == "classification":

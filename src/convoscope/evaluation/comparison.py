@@ -26,7 +26,7 @@ class ComparedRun:
     """One run of a comparison.
 
     Attributes:
-        name: the folder's name, with as much of its path as tells it from the others.
+        name: the folder's name, with as much of its path as distinguishes it from the others.
         folder, model, source, task: the run's.
         tested: what it was tested on, in words.
         accuracy, interval, chance, loss, macro_f1, mae: as in `Scores`.
@@ -196,7 +196,7 @@ def _tested(runs: Sequence[Run]) -> list[Scores]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names; where two are alike, with as much of the path as tells them apart."""
+    """The folders' names; where two are alike, with as much of the path as distinguishes them."""
     parts = [[printable(part) for part in folder.resolve().parts] for folder in folders]
     for depth in range(1, max(len(part) for part in parts) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

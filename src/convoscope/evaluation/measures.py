@@ -151,7 +151,7 @@ def mean_interval(shares: Floats, z: float = 1.959963984540054) -> tuple[float, 
 
 
 def top_k(probabilities: Floats, targets: Integers, k: int) -> float:
-    """The share of images whose class is among the k surest."""
+    """The share of images whose class is among the k with the highest probability."""
     surest = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float((surest == targets[:, None]).any(axis=1).mean())
 

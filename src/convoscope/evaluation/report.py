@@ -36,7 +36,8 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     Raises:
         DataError: the result of the test is damaged (`scores-unreadable`). Images that are gone are
             not an error: the page says so.
-        MachineError: the run's folder cannot be written to, or something there is not a plain file (`not-a-plain-file`).
+        MachineError: the run's folder cannot be written to, or something in it is not a plain
+            file (`not-a-plain-file`).
     """
     path = Path(run.folder) / "report.html"
     check_plain(path)

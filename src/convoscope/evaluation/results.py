@@ -230,7 +230,7 @@ class Unknown:
     Attributes:
         coverage: the share of known images that were to stay known.
         threshold: images farther away than this are called unknown.
-        refused, refused_right: how many images are, and how many of those had the right label.
+        refused, refused_right: how many images are called unknown, and how many of these had the right label.
         accuracy_accepted: the accuracy on the others.
         edges, right, wrong: a histogram of distances, of the images with the right and with the wrong answer.
     """
@@ -299,7 +299,7 @@ class Scores:
             for numbers `mae`, `rmse`, `r2`, `support`. None where a measure has no value.
         confusion: `(K, K)` counts, rows the true class, columns the predicted one; for labels K times
             `[[true negative, false positive], [false negative, true positive]]`; empty for numbers.
-        top5: share of images whose class is among the five surest; None with five classes or fewer.
+        top5: share of images whose class is among the five most probable; None with five classes or fewer.
         macro_f1: mean F1 of the classes that occur or were predicted.
         micro_f1: F1 over all labels of all images; for classes it equals the accuracy and is left out.
         exact_match: share of images whose labels are all right; for labels only.
@@ -308,7 +308,7 @@ class Scores:
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
         unknown: of a run with an out-of-distribution detector, what it costs to call far images unknown.
-        worst: the surest mistakes, worst first.
+        worst: the most confident mistakes, worst first.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
         notes: what was decided on the way, one plain sentence each.
         seconds: how long the test took.
@@ -358,7 +358,7 @@ class Scores:
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
             raise ValueError(f"the confusion is not one of {len(self.classes)} {TARGET_NOUNS[self.task]}")
         if self.unknown is not None and self.unknown.refused > self.images:
-            raise ValueError("more images are refused than there are")
+            raise ValueError("more images are called unknown than there are")
         for mistake in self.worst:
             if self.task == "regression":
                 for text in (*mistake.label.split(";"), *mistake.predicted.split(";")):
