@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import math
+import numpy as np
 import os
+import pytest
 import random
 import resource
 import shutil
@@ -14,14 +16,8 @@ import time
 import tomllib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pytest
 from PIL import Image
-
+from collections.abc import Callable, Iterator
 from convoscope import cli, data, evaluation, explain
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError
@@ -30,7 +26,10 @@ from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import checkpoint
 from convoscope.training.core.weights import read_foreign
 from convoscope.training.runs.folder import start_again
+from functools import partial
+from pathlib import Path
 from tests.support import impossible
+from typing import Any
 
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
 MOST_SECONDS = 8
@@ -106,9 +105,9 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`a`: trained; `b`: relearned from it, has an out-of-distribution detector; `c`: relearned, the backbone learns too. All tested but the last."""
+    """`a`: trained; `b`: relearned from it, with an out-of-distribution detector. Both are tested."""
     root = tmp_path_factory.mktemp("runs")
-    plain = {"threads": 1, "precision": "float32", "memory_format": "contiguous"}
+    plain: dict[str, Any] = {"threads": 1, "precision": "float32", "memory_format": "contiguous"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train("builtin:lines", "tiny", output=root / "a", epochs=2, ema=0.3, **plain)
@@ -456,13 +455,22 @@ def test_idx(tmp_path: Path) -> None:
 
 # --- through the command -------------------------------------------------------------------------------------------------
 
+
+def _with_setting(key: str, value: Any, state: dict[str, Any]) -> dict[str, Any]:
+    return state | {"settings": state["settings"] | {key: value}}
+
+
+def _with_relearned(key: str, value: Any, state: dict[str, Any]) -> dict[str, Any]:
+    return _with_setting("relearned", state["settings"]["relearned"] | {key: value}, state)
+
+
 WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no state": lambda state: None,
     "a deep state": lambda state: impossible.DEEP,
     "no settings": lambda state: {},
     "settings that are a list": lambda state: state | {"settings": [1]},
     **{
-        f"{key} {number}": lambda state, key=key, value=value: state | {"settings": state["settings"] | {key: value}}
+        f"{key} {number}": partial(_with_setting, key, value)
         for number, (key, value) in enumerate(
             [
                 ("mean", [0.1] * 7), ("std", [0]), ("std", [math.nan]), ("std", [-1.0]), ("target_mean", [0.5]), ("outputs", 3), ("outputs", 1),
@@ -476,9 +484,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], Any]] = {
         )
     },
     **{
-        f"relearned {key} {number}": lambda state, key=key, value=value: {
-            "settings": state["settings"] | {"relearned": state["settings"]["relearned"] | {key: value}}
-        }
+        f"relearned {key} {number}": partial(_with_relearned, key, value)
         for number, (key, value) in enumerate(
             [("layers", []), ("layers", ["dense9"]), ("layers", ["conv1"]), ("layers", ["dense1"] * 2), ("threshold", math.nan), ("threshold", "far"),
              ("neighbours", 0), ("neighbours", 10**6), ("coverage", 2), ("augmented_views", 10**9)]

@@ -101,7 +101,8 @@ def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) 
     """The options of a new run by name, without those that were left out."""
     given = {
         "source": source, "model": options.model, "seed": options.seed, "size": options.size,
-        "channels": options.channels, "resize": options.resize, "layout": parts.layout, "validation": parts.validation, "test": parts.test,
+        "channels": options.channels, "resize": options.resize,
+        "layout": parts.layout, "validation": parts.validation, "test": parts.test,
         "strict": strict or None,
     }  # fmt: skip
     return {key: value for key, value in given.items() if value is not None}

@@ -122,8 +122,8 @@ class Answers:
         return joined[0], joined[1], None, None
 
     def worst(self) -> list[int]:
-        """The rows of the most confident mistakes, worst first; for numbers of the largest errors, in standard deviations of
-        the column.
+        """The rows of the most confident mistakes, worst first; for numbers those of the largest errors, in standard
+        deviations of the column.
         """
         if self.task == "classification":
             wrong = self.scores.argmax(axis=1) != self.truth
