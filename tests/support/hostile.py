@@ -13,6 +13,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -146,7 +147,13 @@ def _cut(data: bytes, random: Random) -> bytes:
 
 @_refused
 def jpeg_cut(random: Random) -> bytes:
-    kinds = ({}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 1}, {"optimize": True})
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"subsampling": 0},
+        {"progressive": True},
+        {"restart_marker_rows": 1},
+        {"optimize": True},
+    )
     return _cut(jpeg(200, 300, **kinds[_some(random, *range(len(kinds)))]), random)
 
 

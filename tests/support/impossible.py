@@ -194,7 +194,7 @@ def npy(rng: random.Random, values: bytes) -> bytes:
     return (
         magic
         + bytes(version)
-        + (length % 256**size).to_bytes(size, "little")
+        + (length % (1 << 8 * size)).to_bytes(size, "little")
         + header
         + values[: rng.choice((len(values), len(values), 3, 0))]
     )

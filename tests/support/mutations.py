@@ -42,7 +42,9 @@ def interlaced_png() -> bytes:
     passes = [(1, 1), None, (1, 1), (1, 2), (2, 2), (2, 4)]  # rows, columns; the second is empty
     rows = bytearray()
     for number, size in enumerate(passes):
-        for row in range(size[0] if size else 0):
+        if size is None:
+            continue
+        for row in range(size[0]):
             rows += bytes([0, *(40 * number + row + column for column in range(size[1]))])
     header = b"\0\0\0\4\0\0\0\4\x08\0\0\0\1"
     return (
@@ -121,7 +123,7 @@ def damaged_png(data: bytes, random: np.random.Generator) -> bytes:
     pixels = kind == b"IDAT" and random.random() < 0.8
     changed = bytearray(zlib.decompress(body) if pixels else body)
     for place in random.integers(0, len(changed), random.integers(1, 4)):
-        changed[place] = random.choice([0, 1, 2, 4, 16, 127, 255, random.integers(0, 256)])
+        changed[place] = random.choice([0, 1, 2, 4, 16, 127, 255, int(random.integers(0, 256))])
     chunks[chosen] = (kind, zlib.compress(bytes(changed)) if pixels else bytes(changed))
     return data[:8] + b"".join(chunk(kind, body) for kind, body in chunks)
 

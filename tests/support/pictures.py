@@ -17,7 +17,7 @@ def colourful(height: int = 48, width: int = 64, seed: int = 0) -> Pixels:
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     phase = np.random.default_rng(seed).uniform(0, 6, 3)
     waves = [np.sin(7 * x * (c + 1) + 3 * y + phase[c]) + x - y for c in range(3)]
-    pixels = np.stack(waves, axis=2)
+    pixels: NDArray[np.float64] = np.stack(waves, axis=2)
     pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
     return np.rint(pixels * 255).astype(np.uint8)
 
