@@ -160,7 +160,7 @@ def test_json_of_a_tree() -> None:
         ("conv(3 3)", (1, 8), "`)`, `,` or `|`", "`3`", "model-syntax"),
         ("conv(3,)", (1, 8), "a layer, a number or a size", "`)`", "model-syntax"),
         ("conv(3, size=)", (1, 14), "a layer, a number or a size", "`)`", "model-syntax"),
-        ("conv", (1, 1), "conv with filters (maps that come out)", "conv without it", "model-argument"),
+        ("conv", (1, 1), "conv with filters (number of output maps)", "conv without it", "model-argument"),
         ("conv(3, siez=3)", (1, 9), "an argument of conv (filters, size,", "`siez`", "model-argument"),
         ("relu(slope=3)", (1, 6), "an argument of relu, which has none", "`slope`", "model-argument"),
         ("relu(3)", (1, 6), "`relu` without arguments", "`3`", "model-argument"),

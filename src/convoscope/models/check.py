@@ -16,7 +16,7 @@ def check(module: nn.Module, input: tuple[int, int, int], outputs: int) -> int:
     """The number of scores that a ready module gives for one image of zeros; the module is left as it was found.
 
     Raises:
-        UsageError: `model-module`: it fails on images of that shape, or gives something else than `(1, outputs)`, or
+        UsageError: `model-module`: it fails on images of that shape, or gives something other than `(1, outputs)`, or
             `(1, 1)` for two outputs.
     """
     import torch

@@ -16,7 +16,7 @@ from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
 from .arguments import LARGEST_KERNEL, Argument, Value, size_text
 from .item_text import value_text
-from .items import DEEPEST, Item, chain_problem, check_length
+from .items import DEEPEST, Item, chain_problem, check_length, too_big
 from .layers import LAYERS, Layer
 
 if TYPE_CHECKING:
@@ -72,11 +72,9 @@ def parse(text: str) -> tuple[Item, ...]:
     from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
     if len(text) > LONGEST_TEXT:
-        raise UsageError(
-            "model",
+        raise too_big(
             f"a model's text may have {LONGEST_TEXT:,} characters; this one has {len(text):,}",
-            code="model-too-big",
-            hint="use repeat(n, ...) for layers that come again",
+            "use repeat(n, ...) for layers that come again",
         )
     reader = _Reader(text)
     opened = reader.check_depth()

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UsageError, printable
 from ..suggestions import did_you_mean
 from .arguments import Argument
-from .items import DEEPEST, MOST_LAYERS, Item, chain_problem, check_length
+from .items import DEEPEST, MOST_LAYERS, Item, chain_problem, check_length, too_big
 from .layers import LAYERS
 
 
@@ -42,11 +42,8 @@ def _chain(tree: object, place: str, depth: int) -> tuple[Item, ...]:
     if not isinstance(tree, list):
         raise _bad_json(place, "a list of layers", tree)
     if depth > DEEPEST or len(tree) > MOST_LAYERS:
-        raise UsageError(
-            "model",
-            f"a model may have {MOST_LAYERS:,} layers and {DEEPEST} levels",
-            code="model-too-big",
-            hint="use repeat for layers that come again",
+        raise too_big(
+            f"a model may have {MOST_LAYERS:,} layers and {DEEPEST} levels", "use repeat for layers that come again"
         )
     return tuple(_from_entry(entry, f"{place}[{number}]", depth) for number, entry in enumerate(tree))
 

@@ -40,12 +40,14 @@ class Item:
 def check_length(items: Sequence[Item]) -> None:
     """Refuse a model with too many layers, before `repeat` is written out."""
     if count_layers(items) > MOST_LAYERS:
-        raise UsageError(
-            "model",
-            f"a model may have {MOST_LAYERS:,} layers; this one has {count_layers(items):,}",
-            code="model-too-big",
-            hint="repeat less often",
+        raise too_big(
+            f"a model may have {MOST_LAYERS:,} layers; this one has {count_layers(items):,}", "repeat less often"
         )
+
+
+def too_big(reason: str, hint: str) -> UsageError:
+    """The error of a model with more characters, layers or levels than are read."""
+    return UsageError("model", reason, code="model-too-big", hint=hint)
 
 
 def count_layers(items: Sequence[Item]) -> int:

@@ -119,7 +119,7 @@ def need_maps(shape: Shape) -> None:
 
 
 def slide(window: Window, shape: Shape, padding: tuple[int, int, int, int]) -> tuple[int, int]:
-    """The number of places of a window on a map, downwards and across. Raises ShapeError where there is none."""
+    """How many positions a window has on a map, vertically and horizontally. Raises ShapeError where there is none."""
     top, bottom, left, right = padding
     frame = shape[0] + top + bottom, shape[1] + left + right
     reach = tuple((k - 1) * d + 1 for k, d in zip(window.size, window.dilation, strict=True))
@@ -182,7 +182,7 @@ _BORDER = Argument(
     kind="word",
     default="zeros",
     words=("zeros", "reflect", "replicate"),
-    meaning="what the added cells hold",
+    meaning="what the added cells contain",
 )
 
 
@@ -197,13 +197,20 @@ class Conv(Windowed):
     meaning = "slides filters over the maps; each filter makes one map"
     unnamed = 2
     arguments = (
-        Argument(name="filters", kind="count", required=True, minimum=1, maximum=65_536, meaning="maps that come out"),
+        Argument(
+            name="filters", kind="count", required=True, minimum=1, maximum=65_536, meaning="number of output maps"
+        ),
         Argument(name="size", kind="size", default=3, minimum=1, maximum=1000, meaning="window, height x width"),
         _STRIDE,
         _PADDING,
         _BORDER,
         Argument(
-            name="dilation", kind="size", default=1, minimum=1, maximum=1000, meaning="distance of the window's cells"
+            name="dilation",
+            kind="size",
+            default=1,
+            minimum=1,
+            maximum=1000,
+            meaning="distance between the window's cells",
         ),
         Argument(
             name="groups",
@@ -211,9 +218,9 @@ class Conv(Windowed):
             default=1,
             minimum=1,
             maximum=65_536,
-            meaning="parts into which channels and filters are divided; each filter sees only its part",
+            meaning="groups into which channels and filters are divided; each filter sees only its own group",
         ),
-        Argument(name="bias", kind="flag", default=True, meaning="whether each filter adds a learned number"),
+        Argument(name="bias", kind="flag", default=True, meaning="whether each filter adds a learned bias"),
     )
 
     def window(self, arguments: Arguments, shape: Shape) -> Window:
@@ -268,15 +275,15 @@ class Dense(Layer):
     role = "dense"
     aten = ("addmm", "mm", "linear")
     classes = ("Linear",)
-    meaning = "each unit is a weighted sum of all numbers that come in"
+    meaning = "each unit is a weighted sum of all its inputs"
     arguments = (
         Argument(
             name="n",
             kind="count",
             minimum=1,
-            meaning="numbers that come out; left out: the number of outputs, last layer only",
+            meaning="number of output units; if left out: the number of outputs (last layer only)",
         ),
-        Argument(name="bias", kind="flag", default=True, meaning="whether each unit adds a learned number"),
+        Argument(name="bias", kind="flag", default=True, meaning="whether each unit adds a learned bias"),
     )
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
@@ -333,7 +340,7 @@ class GivenKernel(Windowed):
     kind = "kernel"
     role = "convolution"
     classes = ("FixedKernel",)
-    meaning = "slides one kernel of given numbers over each map by itself; nothing is learned"
+    meaning = "slides one kernel of given numbers over each map separately; nothing is learned"
     arguments = (
         Argument(
             name="values",
@@ -399,7 +406,7 @@ class Pool(Layer):
             kind="size",
             minimum=1,
             maximum=LARGEST_SIZE,
-            meaning="step of the window; left out: its size",
+            meaning="step of the window; if left out: its size",
         ),
         Argument(
             name="padding",
@@ -513,7 +520,7 @@ class Activation(Layer):
         return made
 
 
-_SLOPE = Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope for numbers below zero")
+_SLOPE = Argument(name="slope", kind="number", default=0.01, maximum=1, meaning="slope below zero")
 
 for _activation in (
     Activation("relu", "max(0, x)", "ReLU", rectifies=True),
@@ -558,7 +565,7 @@ class Flatten(Layer):
     kind = "flatten"
     role = "reshape"
     classes = ("Flatten",)
-    meaning = "lays the maps out as one vector, channel by channel, row by row"
+    meaning = "flattens the maps to one vector, channel by channel, row by row"
     numbered = False
 
     def output(self, arguments: Arguments, shape: Shape) -> Shape:
@@ -578,7 +585,7 @@ class Residual(Layer):
     kind = "residual"
     role = "block"
     classes = ("Residual",)
-    meaning = "adds what comes in to what the layers inside make of it"
+    meaning = "adds its input to the output of the layers inside"
     branches = (1, 1)
 
 
@@ -587,9 +594,8 @@ class Parallel(Layer):
     kind = "parallel"
     role = "block"
     classes = ("Parallel",)
-    meaning = (
-        "gives what comes in to each branch and puts the results side by side as channels; an empty branch passes it on"
-    )
+    meaning = "feeds its input to each branch and concatenates the results as channels; "
+        "an empty branch passes it on unchanged"
     branches = (2, 64)
 
 
@@ -597,7 +603,7 @@ class Parallel(Layer):
 class Repeat(Layer):
     kind = "repeat"
     role = "block"
-    meaning = "writes the layers inside several times, each time with weights of its own"
+    meaning = "repeats the layers inside, each time with its own weights"
     arguments = (Argument(name="n", kind="count", required=True, minimum=1, maximum=1000, meaning="how many times"),)
     branches = (1, 1)
 

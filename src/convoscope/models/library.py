@@ -17,7 +17,7 @@ from .surgery import head_path, replace_part
 if TYPE_CHECKING:
     from torch import nn
 
-# Enough to find the least size that works, from the smallest icons to the largest inputs in use.
+# Enough to find the smallest size that works, from the smallest icons to the largest inputs in use.
 _SIZES = (8, 16, 32, 64, 128, 256, 512)
 
 
@@ -97,7 +97,7 @@ def _fitting_options(library: str, name: str, input: tuple[int, int, int], outpu
     else:
         return {}
     height, width, _ = input
-    works = _least_size(library, name, input, outputs)
+    works = _smallest_size(library, name, input, outputs)
     raise UsageError(
         f"model {library}:{name}",
         f"it does not take images of {height}x{width}: {failure.reason.rpartition('fails on one: ')[2]}",
@@ -107,7 +107,7 @@ def _fitting_options(library: str, name: str, input: tuple[int, int, int], outpu
 
 
 def _size_options(library: str, name: str, input: tuple[int, int, int]) -> list[dict[str, Any]]:
-    """Ways to tell the network its image size, the plain one first. Most take any size."""
+    """Options that set the network's image size, the plain one first. Most networks take any size."""
     height, width, _ = input
     if library == "timm":
         return [{}, {"img_size": (height, width)}]
@@ -118,8 +118,8 @@ def _size_options(library: str, name: str, input: tuple[int, int, int]) -> list[
     return [{}]
 
 
-def _least_size(library: str, name: str, input: tuple[int, int, int], outputs: int) -> int | None:
-    """The least side of a square image that works, or None where no tried size does."""
+def _smallest_size(library: str, name: str, input: tuple[int, int, int], outputs: int) -> int | None:
+    """The smallest side of a square image that works, or None if no tried size does."""
 
     def works(side: int) -> bool:
         square = (side, side, input[2])

@@ -64,7 +64,7 @@ def _larger(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """One layer in its place.
+    """One layer with its shapes.
 
     Attributes:
         name: its path in the module, such as `conv1` or `residual1.body.conv2`.
@@ -94,7 +94,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole model in its place."""
+    """A whole model with its shapes."""
 
     steps: tuple[PlannedLayer, ...]
     input: tuple[int, int, int]
@@ -153,7 +153,7 @@ def check_input(input: tuple[int, int, int], outputs: int) -> None:
 
 
 def make_plan(items: Sequence[Item], input: tuple[int, int, int], outputs: int) -> Plan:
-    """Put `items` in their places for images of `input` (height, width, channels).
+    """The plan of `items` for images of `input` (height, width, channels).
 
     Raises:
         UsageError: `model-input`, `model-outputs`; `model-size`: a window does not fit; `model-shape`: layers do not
@@ -179,7 +179,7 @@ class _Problem(Exception):  # Becomes a UsageError above
 
 
 def _smallest(items: Sequence[Item], input: tuple[int, int, int], outputs: int) -> tuple[int, int] | None:
-    """The least height and width, not below the given ones, in which every window fits."""
+    """The smallest height and width, not below the given ones, in which every window fits."""
 
     def fits(height: int, width: int) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What the libraries say of their pretrained weights: where they are offered and how images are prepared for them.
+"""What the libraries say about their pretrained weights: where they are and how images are prepared for them.
 
 Reading weights is not this room's work.
 """
@@ -15,11 +15,11 @@ from .names import library_name
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What a library says of a network's pretrained weights.
+    """What a library says about a network's pretrained weights.
 
     Attributes:
-        address: where the file is offered; its name's ending says what it is.
-        sha256: how its SHA-256 begins, as far as the library says; empty if it does not.
+        address: its URL; the suffix of the name says what kind of file it is.
+        sha256: the beginning of its SHA-256, as far as the library gives it; otherwise empty.
         input: (height, width, channels) of the images it was trained for.
         mean, std: of the images' channels, in 0..1.
         outputs: how many scores the weights give.
@@ -34,7 +34,7 @@ class Pretrained:
 
 
 def pretrained(model: str) -> Pretrained:
-    """What the library says of the weights of `torchvision:NAME` or `timm:NAME`.
+    """What the library says about the weights of `torchvision:NAME` or `timm:NAME`.
 
     Raises:
         UsageError: `model-unknown`: no such network; `backbone-without-weights`: the library offers no weights for it.
@@ -75,14 +75,14 @@ def _of_torchvision(name: str) -> Pretrained | None:
     from torchvision import models
 
     weights: Any = models.get_model_weights(name).DEFAULT
-    way = weights.transforms()
-    side = int(way.crop_size[0])
+    preparation = weights.transforms()
+    side = int(preparation.crop_size[0])
     stem = weights.url.rpartition("/")[2].rpartition(".")[0]
     return Pretrained(
         address=weights.url,
         sha256=stem.rpartition("-")[2],  # torch's habit: NAME-HASH.pth
         input=(side, side, 3),
-        mean=tuple(map(float, way.mean)),
-        std=tuple(map(float, way.std)),
+        mean=tuple(map(float, preparation.mean)),
+        std=tuple(map(float, preparation.std)),
         outputs=len(weights.meta["categories"]),
     )
