@@ -1,4 +1,4 @@
-"""What the server answers: one module for each page, with one `router` that also starts what works in the background."""
+"""What the server answers: one module for each page, with one `router` that also starts its background work."""
 
 from importlib import import_module
 from pkgutil import iter_modules
