@@ -289,6 +289,20 @@ def replay(page: Page, lines: list[list[tuple[float, float]]]) -> float:
     return ended
 
 
+def drag(page: Page, begin: tuple[float, float], end: tuple[float, float], steps: int = 5) -> None:
+    """With the mouse, in the window's pixels."""
+    page.mouse.move(*begin)
+    page.mouse.down()
+    page.mouse.move(*end, steps=steps)
+    page.mouse.up()
+
+
+def middle_of(element: Locator) -> tuple[float, float]:
+    box = element.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def wait_for_guess(page: Page, ended: float) -> None:
     """Until the page shows the answer to what was on the pad at that time."""
     page.wait_for_function(

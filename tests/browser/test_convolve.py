@@ -17,7 +17,7 @@ import pytest
 import torch
 from playwright.sync_api import Locator, Page, Route, expect
 
-from .conftest import OpenPage, Studio, pixels_of, start_studio, stop_studio, wait_for
+from .conftest import OpenPage, Studio, drag, middle_of, pixels_of, start_studio, stop_studio, wait_for
 
 # --- reading the page --------------------------------------------------------------------------------------------------
 
@@ -393,12 +393,8 @@ def test_a_kernel_of_own_numbers_by_typing_dragging_and_keys(open_page: OpenPage
     page.get_by_label("Kernel, row 3, column 3").focus()
     page.keyboard.press("PageUp")
     expect(page.locator("[data-test=result]")).to_contain_text("= 25.5")
-    box = page.get_by_label("Kernel, row 2, column 2").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 20)
-    page.mouse.up()
+    x, y = middle_of(page.get_by_label("Kernel, row 2, column 2"))
+    drag(page, (x, y), (x, y + 20), steps=1)
     settled(page)
     expect(page.get_by_label("Kernel, row 2, column 2")).not_to_have_value("1")
     check_arithmetic(page)
@@ -626,10 +622,8 @@ def test_a_drawing_of_ones_own_by_pointer_and_keys(open_page: OpenPage) -> None:
         page.keyboard.press(key)
     box = pad.locator("canvas").bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + 5, box["y"] + box["height"] - 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
-    page.mouse.up()
+    bottom = box["y"] + box["height"] - 5
+    drag(page, (box["x"] + 5, bottom), (box["x"] + box["width"] - 5, bottom), steps=1)
     dialog.get_by_role("button", name="Use it").click()
     expect(title(page, "Input")).to_have_text("Image, 16 × 16")
     settled(page)

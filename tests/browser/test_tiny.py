@@ -17,7 +17,7 @@ from torch.nn.utils import vector_to_parameters
 
 from convoscope import explain, models
 
-from .conftest import OpenPage, View, frames, wait_for
+from .conftest import OpenPage, View, drag, frames, middle_of, wait_for
 
 SETS = {
     "Lines": ("horizontal", "vertical"),
@@ -276,10 +276,7 @@ def test_the_time_machine_gives_back_the_numbers_of_an_epoch_and_training_goes_o
     curve = page.get_by_role("img", name=re.compile("^The error over the epochs"))
     box = curve.bounding_box()
     assert box
-    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 50)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 20, box["y"] + 50, steps=4)
-    page.mouse.up()
+    drag(page, (box["x"] + box["width"] * 0.4, box["y"] + 50), (box["x"] + 20, box["y"] + 50))
     expect(reading(page, "epoch")).to_have_text("0")
     assert everything() == seen[0]
 
@@ -476,13 +473,8 @@ def test_a_number_is_dragged_typed_and_moved_by_keys_and_everything_follows(open
         scores = [shown(page, "score:0"), shown(page, "score:1")]
         errors = reading(page, "error").inner_text()
         before = values(page, [place])[0]
-        box = cell(page, place).bounding_box()
-        assert box
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x, y - 150, steps=5)
-        page.mouse.up()
+        x, y = middle_of(cell(page, place))
+        drag(page, (x, y), (x, y - 150))
         assert values(page, [place])[0] == pytest.approx(round(before, 2) + 1.5, abs=0.0051)
         if place != "filter:0:4":
             assert [shown(page, "score:0"), shown(page, "score:1")] != scores
@@ -522,13 +514,8 @@ def test_a_number_that_is_open_for_typing_can_still_be_dragged(open_page: OpenPa
     field = page.get_by_role("textbox", name="New value: filter, row 1, column 1")
     field.fill("0.25")
     field.select_text()
-    box = field.bounding_box()
-    assert box
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x, y - 100, steps=5)
-    page.mouse.up()
+    x, y = middle_of(field)
+    drag(page, (x, y), (x, y - 100))
     expect(field).to_have_count(0)
     assert values(page, ["filter:0:0"]) == [1.25]
 
@@ -651,10 +638,7 @@ def test_an_own_image_is_drawn_and_learnt(open_page: OpenPage) -> None:
     last = panel.get_by_role("button", name=re.compile("^Row 2, column 5: ")).bounding_box()
     assert first and last
     y = first["y"] + first["height"] / 2
-    page.mouse.move(first["x"] + 10, y)
-    page.mouse.down()
-    page.mouse.move(last["x"] + 10, y, steps=8)
-    page.mouse.up()
+    drag(page, (first["x"] + 10, y), (last["x"] + 10, y), steps=8)
     for column in range(1, 6):
         expect(panel.get_by_role("button", name=f"Row 2, column {column}: 1")).to_be_visible()
     assert values(page, [f"pixel:{at}" for at in range(4, 11)]) == [0, 1, 1, 1, 1, 1, 0]

@@ -63,11 +63,11 @@ export async function ask<T>(path: string, options: Options = {}): Promise<T> {
   }
   if (response.ok) return (await response.json()) as T;
   if (response.status === 401) throw new Refused(401, "no-session", language.texts.frame.ended, "");
-  const told = (await response.json().catch(() => null)) as Partial<Refusal> | null;
+  const refusal = (await response.json().catch(() => null)) as Partial<Refusal> | null;
   throw new Refused(
     response.status,
-    told?.code ?? "unknown",
-    told?.message ?? response.statusText,
-    told?.hint ?? "",
+    refusal?.code ?? "unknown",
+    refusal?.message ?? response.statusText,
+    refusal?.hint ?? "",
   );
 }

@@ -1,4 +1,4 @@
-// What the browser keeps between visits; a browser that keeps nothing is no fault.
+// What the browser keeps between visits; a browser that keeps nothing is not an error.
 
 export function remember(key: string, value: string): void {
   try {

@@ -19,7 +19,7 @@ export function percent(share: number, digits = 0): string {
   return `${show(100 * share, digits)} %`;
 }
 
-/** What somebody typed, in either notation; null if it is no number. */
+/** What somebody typed, in either notation; null if it is not a number. */
 export function read(text: string): number | null {
   const plain = text.trim().replace("−", "-").replace(",", ".");
   const value = plain === "" ? NaN : Number(plain);

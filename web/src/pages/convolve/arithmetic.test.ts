@@ -34,9 +34,9 @@ test.each(cases)(
 test("a wrong number is noticed", () => {
   const { pixels, steps, results } = cases.find((each) => each.name === "plain")!;
   const reckoning = reckon(steps[0]!, geometry(steps[0]!, pixels.height, pixels.width)!, pixels, 0, 1, 1);
-  const told = at(results[0]!, 1, 1, 0);
-  expect(agrees(reckoning, told)).toBe(true);
-  expect(agrees(reckoning, told + 0.001)).toBe(false);
+  const given = at(results[0]!, 1, 1, 0);
+  expect(agrees(reckoning, given)).toBe(true);
+  expect(agrees(reckoning, given + 0.001)).toBe(false);
 });
 
 test("the first of equal numbers wins", () => {

@@ -74,8 +74,8 @@ export function reckon(
 }
 
 /** Whether two ways to the same number agree, but for rounding. */
-export function agrees(reckoning: Reckoning, told: number): boolean {
-  return Math.abs(reckoning.result - told) <= 1e-9 * Math.max(reckoning.size, Number.MIN_VALUE);
+export function agrees(reckoning: Reckoning, given: number): boolean {
+  return Math.abs(reckoning.result - given) <= 1e-9 * Math.max(reckoning.size, Number.MIN_VALUE);
 }
 
 /** Digits behind the decimal sign with which numbers of this kind are shown. */

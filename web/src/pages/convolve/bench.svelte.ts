@@ -116,7 +116,7 @@ export class Bench {
     const shape = geometry(step, input.height, input.width);
     return shape && { step, before, input, result, output: result.maps, shape };
   });
-  /** The channel that is looked at, of an array with so many. */
+  /** The channel that is looked at, of an array with this many. */
   channel(channels: number): number {
     return channels === 1 ? 0 : channelOf(this.shown?.view ?? this.view);
   }
@@ -197,7 +197,7 @@ export class Bench {
       this.problem = null;
       this.ready = true;
     } catch (fault) {
-      this.#tell(fault);
+      this.#report(fault);
     }
   }
 
@@ -263,7 +263,7 @@ export class Bench {
       this.problem = null;
       also?.();
     } catch (fault) {
-      if (!signal.aborted) this.#tell(fault);
+      if (!signal.aborted) this.#report(fault);
     }
   }
 
@@ -308,7 +308,7 @@ export class Bench {
           };
           this.problem = null;
         } catch (fault) {
-          if (!request.signal.aborted) this.#tell(fault);
+          if (!request.signal.aborted) this.#report(fault);
         }
       }
     } finally {
@@ -317,7 +317,7 @@ export class Bench {
     }
   }
 
-  #tell(fault: unknown): void {
+  #report(fault: unknown): void {
     if (!(fault instanceof Refused)) throw fault;
     this.problem = { message: fault.message, hint: fault.hint, passing: fault.status === 0 };
   }

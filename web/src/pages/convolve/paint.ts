@@ -17,7 +17,7 @@ export interface Picture {
   shape: Geometry | null;
 }
 
-/** What is lit, in rows and columns of the array; border cells lie outside of it. */
+/** What is lit, in rows and columns of the array; border cells are outside of it. */
 export interface Marks {
   /** The window's cells. */
   window: readonly Place[];
@@ -225,8 +225,8 @@ export function paintMarks(
       width < least
         ? [x + (width - least) / 2, y + (height - least) / 2, least, Math.max(height, least)]
         : bounds;
-    const spread = marks.window.length * cell * cell < bounds[2] * bounds[3] * 0.99;
-    if (spread && cell >= 4) for (const place of marks.window) outline(context, box(place), 1.5);
+    const partial = marks.window.length * cell * cell < bounds[2] * bounds[3] * 0.99;
+    if (partial && cell >= 4) for (const place of marks.window) outline(context, box(place), 1.5);
     outline(context, shown, cell >= 6 ? 3 : 2);
   }
   if (marks.strong) {

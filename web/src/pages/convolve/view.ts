@@ -26,7 +26,7 @@ export function isFitted(view: View, extent: Extent, side: number): boolean {
   return view.cell <= fitted(extent, side).cell * 1.001;
 }
 
-/** Larger or smaller by `factor`; what lies at (x, y) CSS pixels stays there. */
+/** Larger or smaller by `factor`; what is at (x, y) CSS pixels stays there. */
 export function zoomed(view: View, extent: Extent, side: number, factor: number, x: number, y: number): View {
   const least = fitted(extent, side).cell;
   const cell = Math.min(Math.max(view.cell * factor, least), Math.max(LARGEST_CELL, least));
@@ -76,7 +76,7 @@ export function cellAt(
   return row >= 0 && row < extent.rows && column >= 0 && column < extent.columns ? { row, column } : null;
 }
 
-/** No empty room is shown where there is image instead; what is smaller than the pane stands in its middle. */
+/** No empty room is shown where there is image instead; what is smaller than the pane is in its middle. */
 function kept(view: View, { rows, columns }: Extent, side: number): View {
   const span = side / view.cell;
   const along = (from: number, size: number): number =>

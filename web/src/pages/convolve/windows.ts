@@ -1,4 +1,4 @@
-// Where a sliding window lies: which cells of the input feed a cell of the output, and the other way round. Rows and columns are
+// Where a sliding window is: which cells of the input feed a cell of the output, and the other way round. Rows and columns are
 // alike and independent of each other, so everything is said of one axis and then multiplied.
 import type { Step } from "../../api/client";
 
@@ -34,17 +34,17 @@ export interface Tap extends Place {
   /** The kernel's cell. */
   row: number;
   column: number;
-  /** The cell of the input whose number stands there: itself, or the one that a border repeats; null in a border of zeros. */
+  /** The cell of the input whose number is used there: itself, or the one that a border repeats; null in a border of zeros. */
   source: Place | null;
-  /** It lies outside the input. */
+  /** It is outside the input. */
   outside: boolean;
 }
 
 export function axis(size: number, cells: number, border: Border = "none", stride = 1, dilation = 1): Axis {
-  const spread = (cells - 1) * dilation;
-  const before = border === "none" ? 0 : Math.floor(spread / 2);
-  const after = border === "none" ? 0 : spread - before;
-  const places = Math.floor((size + before + after - spread - 1) / stride) + 1;
+  const reach = (cells - 1) * dilation;
+  const before = border === "none" ? 0 : Math.floor(reach / 2);
+  const after = border === "none" ? 0 : reach - before;
+  const places = Math.floor((size + before + after - reach - 1) / stride) + 1;
   return { size, cells, stride, dilation, border, before, after, places };
 }
 
@@ -64,7 +64,7 @@ export function geometry(step: Step, height: number, width: number): Geometry | 
   }
 }
 
-/** The cell whose number stands at `at`, which may lie in the border; null: it is a zero of the border. */
+/** The cell whose number is used at `at`, which may be in the border; null: it is a zero of the border. */
 export function source({ size, border }: Axis, at: number): number | null {
   if (at >= 0 && at < size) return at;
   if (border === "replicate") return at < 0 ? 0 : size - 1;
@@ -115,7 +115,7 @@ function places(axis: Axis, at: number, alone: boolean): number[] {
   return [...found].sort((a, b) => a - b);
 }
 
-/** The output whose window lies best around the cell (y, x). */
+/** The output whose window is best centred on the cell (y, x). */
 export function nearest({ down, across }: Geometry, y: number, x: number): Place {
   return { y: along(down, y), x: along(across, x) };
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import {
   ROUNDS,
   ROUND_MS,
-  TOLD_MS,
+  ENDED_MS,
   begin,
   left,
   playable,
@@ -55,11 +55,11 @@ test("a word is recognised when it is the best answer with at least a half", () 
   const game = start(begin(CLASSES, chance(2), 0), 0);
   const wanted = word(game);
   expect(see(game, best(wanted, 0.49), 1000, 1010, DRAWING).phase).toBe("drawing");
-  const told = see(game, best(wanted, 0.5), 3000, 3010, DRAWING);
-  expect(told.phase).toBe("told");
-  expect(told.rounds).toEqual([{ word: wanted, drawing: DRAWING, ms: 3010, taken: wanted }]);
-  expect(word(told)).toBe(wanted);
-  const next = tick(told, 3010 + TOLD_MS, DRAWING);
+  const known = see(game, best(wanted, 0.5), 3000, 3010, DRAWING);
+  expect(known.phase).toBe("ended");
+  expect(known.rounds).toEqual([{ word: wanted, drawing: DRAWING, ms: 3010, taken: wanted }]);
+  expect(word(known)).toBe(wanted);
+  const next = tick(known, 3010 + ENDED_MS, DRAWING);
   expect(next.phase).toBe("announced");
   expect(word(next)).not.toBe(wanted);
   expect(turn(next)).toBe(2);
@@ -112,8 +112,8 @@ test("after six words the game is over, with six drawings", () => {
     game = start(game, now);
     now += round % 2 ? ROUND_MS : 4000;
     game = round % 2 ? tick(game, now, DRAWING) : see(game, best(word(game), 0.8), now - 9, now, DRAWING);
-    expect(game.phase).toBe("told");
-    now += TOLD_MS;
+    expect(game.phase).toBe("ended");
+    now += ENDED_MS;
     game = tick(game, now, DRAWING);
   }
   expect(game.phase).toBe("over");

@@ -7,7 +7,7 @@ export const ROUND_MS = 20_000;
 /** A word is recognised if it is the best answer with at least this probability. */
 export const SURE = 0.5;
 /** How long a round's end stays on the page before the next word. */
-export const TOLD_MS = 2_500;
+export const ENDED_MS = 2_500;
 
 // A guess is called out if it is at least so likely, and the last call is at least so long ago.
 const WORTH_SAYING = 0.15;
@@ -23,8 +23,8 @@ export interface Round {
 }
 
 export interface Game {
-  /** `announced`: the word is shown, the time has not begun; `told`: how the round ended is shown. */
-  phase: "announced" | "drawing" | "told" | "over";
+  /** `announced`: the word is shown, the time has not begun; `ended`: how the round ended is shown. */
+  phase: "announced" | "drawing" | "ended" | "over";
   words: readonly string[];
   /** Rounds that have ended. */
   rounds: readonly Round[];
@@ -54,7 +54,7 @@ export function playable(classes: readonly string[]): boolean {
 
 /** The word to be drawn, or the one that was drawn last. */
 export function word(game: Game): string {
-  const ended = game.phase === "told" || game.phase === "over";
+  const ended = game.phase === "ended" || game.phase === "over";
   return game.words[game.rounds.length - (ended ? 1 : 0)]!;
 }
 
@@ -103,11 +103,11 @@ export function see(
 /** Time has passed. */
 export function tick(game: Game, now: number, drawing: Drawing): Game {
   if (game.phase === "drawing" && left(game, now) === 0) return ended(game, now, drawing, null);
-  if (game.phase !== "told" || now - game.since < TOLD_MS) return game;
+  if (game.phase !== "ended" || now - game.since < ENDED_MS) return game;
   return { ...game, phase: game.rounds.length < game.words.length ? "announced" : "over", since: now };
 }
 
 function ended(game: Game, now: number, drawing: Drawing, ms: number | null): Game {
   const round = { word: word(game), drawing, ms, taken: game.best };
-  return { ...game, phase: "told", rounds: [...game.rounds, round], since: now };
+  return { ...game, phase: "ended", rounds: [...game.rounds, round], since: now };
 }

@@ -1,4 +1,4 @@
-// The networks that can be drawn for, as the server tells them: over a websocket, and by asking while there is none.
+// The networks that can be drawn for, as the server sends them: over a websocket, and by asking while there is none.
 import { ask, Refused, type PadModel, type PadModels } from "../../api/client";
 import { Pace } from "./pace";
 
@@ -9,7 +9,7 @@ export class Live {
   models = $state.raw<readonly PadModel[]>([]);
   /** Folders of runs that could not be read. */
   unreadable = $state.raw<readonly string[]>([]);
-  /** Whether the server has told anything yet. */
+  /** Whether the server has sent anything yet. */
   known = $state(false);
   /** Why the server cannot be heard at present. */
   trouble = $state.raw<Refused | null>(null);
@@ -35,7 +35,7 @@ export class Live {
   }
 
   /** Take over a state that an answer brought. */
-  tell({ models, unreadable }: PadModels): void {
+  take({ models, unreadable }: PadModels): void {
     this.models = models;
     this.unreadable = unreadable;
     this.known = true;
@@ -56,7 +56,7 @@ export class Live {
     socket.onmessage = ({ data }) => {
       this.#wait = FIRST_WAIT_MS;
       const message = JSON.parse(data as string) as PadModels;
-      if (message.kind === "models") this.tell(message);
+      if (message.kind === "models") this.take(message);
     };
     socket.onclose = () => {
       if (!this.#ended) void this.#poll();
@@ -65,7 +65,7 @@ export class Live {
 
   async #poll(): Promise<void> {
     try {
-      this.tell(await ask<PadModels>("/api/draw/models"));
+      this.take(await ask<PadModels>("/api/draw/models"));
     } catch (fault) {
       if (fault instanceof Refused) this.trouble = fault;
       else throw fault;

@@ -79,7 +79,7 @@ test("without a websocket it asks instead, and tries again after longer and long
   stop();
 });
 
-test("a server that is away is told, and forgotten as soon as it is back", async () => {
+test("a server that is away is reported, and forgotten as soon as it is back", async () => {
   vi.stubGlobal("fetch", () => Promise.reject(new TypeError("Failed to fetch")));
   const live = new Live();
   const stop = live.start();

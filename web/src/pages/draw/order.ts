@@ -1,7 +1,7 @@
 // Which answers become bars, and in which order.
 import type { Guess } from "../../api/client";
 
-/** Up to so many classes keep their places; of more, the best come first. */
+/** Up to this many classes keep their places; of more, the best come first. */
 export const STILL = 10;
 /** Bars for a network of many classes; what is left is summed up. */
 export const SHOWN = 8;

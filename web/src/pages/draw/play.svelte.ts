@@ -61,6 +61,6 @@ export class Play {
       const { word, ms } = after.rounds.at(-1)!;
       if (ms !== null) this.#called(word, true);
     }
-    if (after.phase === "announced" && before.phase === "told") this.#sheet.renew(now);
+    if (after.phase === "announced" && before.phase === "ended") this.#sheet.renew(now);
   }
 }

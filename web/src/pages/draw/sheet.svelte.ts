@@ -28,7 +28,7 @@ export class Sheet {
   begin(x: number, y: number, at: number, tool = this.tool): void {
     if (this.live) this.end(at);
     this.live = { tool, points: [x, y] };
-    this.#tell("during", at);
+    this.#report("during", at);
   }
 
   /** Further points of the stroke, x and y in turn. */
@@ -37,7 +37,7 @@ export class Sheet {
     if (!live) return;
     let longer = false;
     for (let k = 0; k < points.length; k += 2) longer = extend(live, points[k]!, points[k + 1]!) || longer;
-    if (longer) this.#tell("during", at);
+    if (longer) this.#report("during", at);
   }
 
   end(at: number): void {
@@ -51,28 +51,28 @@ export class Sheet {
   cancel(at: number): void {
     if (!this.live) return;
     this.live = null;
-    this.#tell("after", at);
+    this.#report("after", at);
   }
 
   undo(at: number): void {
     if (this.live) this.cancel(at);
     else if (this.canUndo) {
       this.#present--;
-      this.#tell("after", at);
+      this.#report("after", at);
     }
   }
 
   redo(at: number): void {
     if (this.live || !this.canRedo) return;
     this.#present++;
-    this.#tell("after", at);
+    this.#report("after", at);
   }
 
   /** An empty sheet; can be undone. */
   reset(at: number): void {
     this.live = null;
     if (this.strokes.length > 0) this.#keep([], at);
-    else this.#tell("after", at);
+    else this.#report("after", at);
   }
 
   /** A new sheet, with nothing to be undone. */
@@ -81,16 +81,16 @@ export class Sheet {
     this.tool = "pen";
     this.#past = [[]];
     this.#present = 0;
-    this.#tell("after", at);
+    this.#report("after", at);
   }
 
   #keep(drawing: Drawing, at: number): void {
     this.#past = [...this.#past.slice(0, this.#present + 1), drawing];
     this.#present++;
-    this.#tell("after", at);
+    this.#report("after", at);
   }
 
-  #tell(when: "during" | "after", at: number): void {
+  #report(when: "during" | "after", at: number): void {
     this.version++;
     this.#changed(when, at);
   }

@@ -4,7 +4,7 @@ export type Tool = "pen" | "eraser";
 
 export interface Stroke {
   tool: Tool;
-  /** x0, y0, x1, y1, ... in units of the pad's side, from its top left corner; beyond 0..1 lies outside. */
+  /** x0, y0, x1, y1, ... in units of the pad's side, from its top left corner; beyond 0..1 is outside. */
   points: number[];
 }
 
@@ -16,7 +16,7 @@ export const WIDTHS: Record<Tool, number> = { pen: 10 / 256, eraser: 28 / 256 };
 // Nearer points say nothing new; a mouse sends up to a thousand a second.
 const NEAREST = 1 / 400;
 
-/** Add a point to a stroke; false if it lies too near to the last one to be kept. */
+/** Add a point to a stroke; false if it is too near to the last one to be kept. */
 export function extend(stroke: Stroke, x: number, y: number): boolean {
   const { points } = stroke;
   const [beforeX, beforeY] = points.slice(-2);

@@ -1,5 +1,5 @@
-// What lies on the Tiny page's table: the images, the network in training, the image that is looked at, the moment of an animation.
-// Which set, which network and which panel stand in the address; everything here follows from there.
+// The state of the page Tiny: the images, the network in training, the image that is looked at, the moment of an animation.
+// Which set, which network and which panel is in the address; everything here follows from there.
 import { tick } from "svelte";
 import { ask, type TinySet } from "../../api/client";
 import { address } from "../../lib/address.svelte";
@@ -24,11 +24,11 @@ const LARGEST = 999; // of a number that is typed or dragged
 const BUDGET_MS = 2; // of a frame; drawing all the numbers anew takes about as much again
 const SLOWEST = 2; // epochs a second, at first
 const QUICKEST = 3000;
-const DOUBLING = 20; // after so many epochs it goes twice as fast: the first ones are worth watching
+const DOUBLING = 20; // after this many epochs it goes twice as fast: the first ones are worth watching
 
 export interface Shown {
   picture: Picture;
-  /** Where it lies among the thumbnails; `hand` once its pixels were changed. */
+  /** Where it is among the thumbnails; `hand` once its pixels were changed. */
   part: "train" | "test" | "hand";
   index: number;
 }
@@ -246,7 +246,7 @@ export class Experiment {
     this.position = 0;
   }
 
-  /** Stand at this frame of the animation; on the way there every one before it is seen. */
+  /** Stop at this frame of the animation; on the way there every one before it is seen. */
   playTo(frame: number, stepMs: number): void {
     this.open("animation");
     this.playing = false;

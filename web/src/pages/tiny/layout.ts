@@ -1,4 +1,4 @@
-// Where everything of the figure stands: a pure function of the network's shape and of whether there is room beside or only below.
+// Where everything in the figure is: a pure function of the network's shape and of whether there is room beside or only below.
 // Lengths are CSS pixels at the figure's natural size.
 import { CORNER, UNDER, WINDOWS } from "./network";
 import type { Place, Shape } from "./types";
@@ -21,7 +21,7 @@ export interface Grid extends Box {
   cells: (Box & { place: Place })[];
 }
 
-/** A number that stands alone: an input, a score, a weight, a bias. */
+/** A number by itself: an input, a score, a weight, a bias. */
 export interface Node extends Box {
   place: Place;
 }
@@ -62,7 +62,7 @@ export interface Layout {
   weights: Node[];
   outputs: Output[];
   wires: Wire[];
-  /** What leads from one part to the next, where no number stands on the way. */
+  /** What leads from one part to the next, where there is no number on the way. */
   links: Line[];
   captions: Caption[];
   /** The box of every place in the figure. */
@@ -441,7 +441,7 @@ export interface Lit<T> {
   at: T;
 }
 
-/** The places of the figure among those of a moment; derivatives and new numbers stand where the number itself does. */
+/** The places of the figure among those of a moment; derivatives and new numbers are where the number itself is. */
 export function litIn(
   lit: { from: readonly Place[]; to: readonly Place[]; at: Place | null },
   boxes: ReadonlyMap<Place, Box>,

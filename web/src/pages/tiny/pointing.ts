@@ -1,4 +1,4 @@
-// Numbers outside the figure that say where they stand (`data-place`) light up their place when pointed at.
+// Numbers outside the figure that name their place (`data-place`) light up their place when pointed at.
 import type { Experiment } from "./experiment.svelte";
 
 /** An attachment for the element around them. */

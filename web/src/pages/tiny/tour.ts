@@ -10,7 +10,7 @@ export type TourPanel = "step" | "landscape" | "flips" | "own";
 export interface TourActions {
   /** Load a set of images, unless it is shown already. */
   chooseSet(name: SetName): Promise<void> | void;
-  /** So many filters side by side. */
+  /** This many filters side by side. */
   setFilters(filters: 1 | 2 | 3 | 4): void;
   /** Back to the random start, untrained. */
   reset(): void;
@@ -18,9 +18,9 @@ export interface TourActions {
   showImage(part: "train" | "test", index: number): void;
   /** Hide the calculation. */
   hide(): void;
-  /** Stand still at this frame of `animation(...)`, or play up to it; null leaves the animation. */
+  /** Stop at this frame of `animation(...)`, or play up to it; null leaves the animation. */
   playTo(frame: number | null): void;
-  /** Train so many epochs, so that it is seen. */
+  /** Train this many epochs, so that it is seen. */
   train(epochs: number): void;
   /** Go to this share of the training so far: 0 its start, 1 its end. */
   scrub(share: number): void;
@@ -147,7 +147,7 @@ function overlap(one: Rect, other: Rect): number {
 }
 
 /**
- * Where a card of this size stands beside what it speaks of: below, above, right or left of it, whichever covers least of it;
+ * Where a card of this size goes beside what it speaks of: below, above, right or left of it, whichever covers least of it;
  * never outside the screen.
  */
 export function placeCard(

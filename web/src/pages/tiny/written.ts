@@ -2,7 +2,7 @@
 //
 // The rule of digits: a result has the digits that its cell in the figure has (two; four for derivatives, three for probabilities
 // and errors). The terms have at least one digit more, and as many more as it takes until the terms as shown, added up and rounded to
-// the result's digits, give the result as shown. So whoever adds up what stands there gets what stands there. Factors have three
+// the result's digits, give the result as shown. So whoever adds up the terms as shown gets the result as shown. Factors have three
 // digits, without zeros at the end; what is exactly whole has none; candidates of a largest have the digits of the result, for they are compared and not added.
 import { brief, show } from "../../lib/numbers";
 import type { Place, Sum } from "./types";
