@@ -117,9 +117,7 @@ def test_a_second_signal_leaves_at_once(
     pictures: Path, tmp_path: Path, straight: Callable[..., dict[str, str]], step: int
 ) -> None:
     folder = tmp_path / "run"
-    begin = time.monotonic()
     assert _in_a_process(pictures, folder, "twice", float(step), {}) == 128 + signal.SIGINT
-    assert time.monotonic() - begin < 60, "it did not wait for what it was doing"
     resume(folder)
     assert fingerprint(folder) == straight(save_every=0.0)
 
@@ -306,7 +304,7 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
 
         def stop_twice() -> None:
             os.kill(os.getpid(), signal.SIGINT)
-            checkpoint.save = lambda *_: time.sleep(100)  # a slow disk
+            checkpoint.save = lambda *_: signal.pause()  # a disk that does not answer: only the second signal ends it
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
         reporter = At(left, stop_twice)

@@ -7,7 +7,7 @@ kept as they are; `network` puts them under a new head.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from ...errors import ModelFileError
 from ..core import checkpoint
 from ..core.normalisation import Normalisation
 from ..runs.run import Run
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
