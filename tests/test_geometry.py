@@ -1,5 +1,7 @@
 """Shifting, turning and scaling against plain loops and NumPy."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from convoscope import geometry as room
 
 
-def pictures(seed, count, height, width, channels=1):
+def pictures(seed: int, count: int, height: int, width: int, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
 
 
@@ -16,7 +18,7 @@ sides = st.integers(1, 9)
 
 
 @given(st.integers(0, 1000), sides, sides, st.integers(1, 4))
-def test_background_is_the_median_of_the_frame(seed, height, width, channels) -> None:
+def test_background_is_the_median_of_the_frame(seed: int, height: int, width: int, channels: int) -> None:
     images = pictures(seed, 2, height, width, channels)
     for image, ground in zip(images, room.background(images), strict=True):
         for c in range(channels):
@@ -30,7 +32,7 @@ def test_background_is_the_median_of_the_frame(seed, height, width, channels) ->
 
 
 @given(st.integers(0, 1000), sides, sides, st.integers(1, 3), st.integers(-11, 11), st.integers(-11, 11))
-def test_shift_moves_every_pixel(seed, height, width, channels, right, down) -> None:
+def test_shift_moves_every_pixel(seed: int, height: int, width: int, channels: int, right: int, down: int) -> None:
     images = pictures(seed, 2, height, width, channels)
     before = images.copy()
     moved = room.shift(images, right=right, down=down)
@@ -45,7 +47,7 @@ def test_shift_moves_every_pixel(seed, height, width, channels, right, down) -> 
 
 
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 4), st.integers(-2, 2))
-def test_quarter_turns_of_squares_are_exact(seed, side, channels, quarters) -> None:
+def test_quarter_turns_of_squares_are_exact(seed: int, side: int, channels: int, quarters: int) -> None:
     images = pictures(seed, 3, side, side, channels)
     assert np.array_equal(room.turn(images, 90 * quarters), np.rot90(images, quarters, axes=(1, 2)))
 
@@ -57,7 +59,7 @@ def test_half_turn_of_a_large_photo_is_exact() -> None:
     assert np.array_equal(room.scale(images, 1), images)
 
 
-def slowly(image, ground, place):
+def slowly(image: np.ndarray, ground: np.ndarray, place: Callable[[float, float], tuple[float, float]]) -> np.ndarray:
     """Bilinear sampling in float64, pixel by pixel; background outside."""
     height, width, channels = image.shape
     result = np.empty_like(image)
@@ -78,7 +80,7 @@ def slowly(image, ground, place):
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(9, 9, 1), (7, 12, 3)])
 @pytest.mark.parametrize("degrees", [-135, -15, 30, 45, 120])
-def test_turn_agrees_with_slow_sampling(height, width, channels, degrees) -> None:
+def test_turn_agrees_with_slow_sampling(height: int, width: int, channels: int, degrees: float) -> None:
     images = pictures(3, 2, height, width, channels)
     angle = np.deg2rad(degrees)
     turned = room.turn(images, degrees)
@@ -91,7 +93,7 @@ def test_turn_agrees_with_slow_sampling(height, width, channels, degrees) -> Non
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.7, 1.3, 1.5])
-def test_scale_agrees_with_slow_sampling(factor) -> None:
+def test_scale_agrees_with_slow_sampling(factor: float) -> None:
     images = pictures(4, 2, 8, 11, 2)
     for image, ground, result in zip(images, room.background(images), room.scale(images, factor), strict=True):
         wanted = slowly(image, ground, lambda x, y: (x / factor, y / factor))
@@ -99,7 +101,7 @@ def test_scale_agrees_with_slow_sampling(factor) -> None:
 
 
 @given(st.integers(0, 255), st.floats(-180, 180), st.floats(0.5, 1.5), st.integers(-9, 9))
-def test_a_plain_image_stays_as_it_is(value, degrees, factor, step) -> None:
+def test_a_plain_image_stays_as_it_is(value: int, degrees: float, factor: float, step: int) -> None:
     images = np.full((1, 6, 7, 3), value, np.uint8)
     for changed in (room.turn(images, degrees), room.scale(images, factor), room.shift(images, right=step, down=-step)):
         assert np.array_equal(changed, images)
@@ -114,7 +116,7 @@ def test_the_grid_of_28_pixels() -> None:
 
 
 @given(st.integers(1, 600), st.integers(1, 600))
-def test_the_coarse_grid_is_part_of_the_fine_one(height, width) -> None:
+def test_the_coarse_grid_is_part_of_the_fine_one(height: int, width: int) -> None:
     fine, coarse = room.grid(height, width), room.grid(height, width, coarse=True)
     for name in ("shifts", "turns", "scales"):
         points = getattr(fine, name)

@@ -28,7 +28,7 @@ def test_depth_is_exact_and_brackets_in_strings_do_not_count() -> None:
     ("content", "words"),
     [
         (b"1" * 21, "21 digits"),
-        (b"[NaN]", "NaN is no number"),
+        (b"[NaN]", "NaN is not a number"),
         (b"\xff", "utf-8"),
         (b"", "Expecting value"),
         (b"[" + b"1," * 2_000_000 + b"1]", "more than 2,000,000 values"),
@@ -42,7 +42,7 @@ def test_what_is_no_such_json_is_told(content: bytes, words: str) -> None:
 
 def test_twins_are_refused_where_they_matter() -> None:
     assert parse_json(b'{"a": 1, "a": 2}') == {"a": 2}
-    with pytest.raises(ValueError, match="stands twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         parse_json(b'{"a": 1, "a": 2}', twins=False)
 
 

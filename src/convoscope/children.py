@@ -1,4 +1,4 @@
-"""Where code is taken from: never from the working folder, in which a stranger's pictures may lie beside a stranger's
+"""Where code is taken from: never from the working folder, in which somebody's pictures may come with somebody's
 `torch.py`.
 
 Python itself puts that folder on its path for `-m` and `-c`, and for an empty or relative entry in PYTHONPATH
@@ -42,21 +42,21 @@ def leave_working_folder() -> None:
 
 
 def _python_variables() -> dict[str, str]:
-    """What Python is told by its environment, without what leads into the working folder. PYTHONSAFEPATH holds for
+    """Python's variables in the environment, without what leads into the working folder. PYTHONSAFEPATH holds for
     grandchildren, too.
     """
-    told = {"PYTHONSAFEPATH": "1"}
+    changed = {"PYTHONSAFEPATH": "1"}
     kept, _ = _python_path()
     if _OWN not in {*kept, *_site_packages()}:
         kept.append(_OWN)
     kept = [place for place in kept if os.pathsep not in place]  # which would be read as two
     # To Python what is empty is the same as not set.
     if kept or "PYTHONPATH" in os.environ:
-        told["PYTHONPATH"] = os.pathsep.join(kept)
+        changed["PYTHONPATH"] = os.pathsep.join(kept)
     for name in ("PYTHONPYCACHEPREFIX", "PYTHONUSERBASE"):
         if not os.path.isabs(os.environ.get(name, os.sep)):
-            told[name] = ""
-    return told
+            changed[name] = ""
+    return changed
 
 
 def _python_path() -> tuple[list[str], set[str]]:
@@ -78,7 +78,7 @@ def _place(entry: str) -> str:
     """An entry of a search path as an absolute path."""
     try:
         return os.path.abspath(entry)
-    except FileNotFoundError:  # the working folder was removed: nothing lies in it
+    except FileNotFoundError:  # the working folder was removed: nothing is in it
         return os.path.join(os.devnull, entry)
 
 
@@ -87,7 +87,7 @@ def _site_packages() -> list[str]:
 
 
 def _load_away_from_here() -> None:
-    """Load NVIDIA's libcusparseLt from another folder: it comes with torch, and runs a `libcuda.so.1` that lies in the
+    """Load NVIDIA's libcusparseLt from another folder: it comes with torch, and runs a `libcuda.so.1` found in the
     working folder.
 
     Its RUNPATH, `$ORIGIN:`, ends in an empty entry, which to the system's loader is the working folder. What is loaded

@@ -4,7 +4,7 @@ A reader sees the old file or the new one, never a part. An interrupted write le
 one `.name.PID.tmp`, which `clear_leftovers` removes.
 
 A run's folder may come from somebody else. Whatever is written takes the place of a plain file or of nothing: links
-lead out of the folder, and pipes and devices are no files of ours, so they are refused and left as they are.
+lead out of the folder, and pipes and devices are not ours, so they are refused and left as they are.
 """
 
 from __future__ import annotations
@@ -63,16 +63,35 @@ def size_text(count: int) -> str:
     return f"{value:.1f} TB"
 
 
+def check_room(place: Path, needed: int, what: str, hint: str, *, named: Path | None = None) -> None:
+    """Refuse to begin what does not fit on the disk.
+
+    Args:
+        place: a folder on that disk.
+        needed: bytes.
+        what: takes them, such as `the decoded images`.
+        hint: what to do.
+        named: the folder that the message names, if it is another.
+
+    Raises:
+        MachineError: `disk-full`.
+    """
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        reason = f"needs {size_text(needed)} for {what}, {size_text(free)} are free on that disk"
+        raise MachineError(named or place, reason, hint=hint, code="disk-full")
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], *, needed_bytes: int = 0) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; on a clean exit it replaces `path`, on an error it is removed.
 
     Args:
-        needed_bytes: how much will be written, to be told should the disk be full.
+        needed_bytes: how much will be written, for the message if the disk is full.
 
     Raises:
         MachineError: the disk is full, the folder may not be written to, the system fails in another way, or what
-            stands at `path` is no plain file (`not-a-plain-file`).
+            is at `path` is not a plain file (`not-a-plain-file`).
     """
     target = Path(path)
     check_plain(target)
@@ -110,7 +129,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def json_bytes(content: Any) -> bytes:
-    r"""JSON as UTF-8, for people and programs. Bytes of file names that are no text become `\udcff`, which JSON reads
+    r"""JSON as UTF-8, for people and programs. Bytes of file names that are not text become `\udcff`, which JSON reads
     back exactly.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -130,11 +149,11 @@ _KINDS = (
 
 def kind_of(status: os.stat_result) -> str:
     """What `stat` found, in words: `a file`, `a named pipe`, ..."""
-    return next((name for test, name in _KINDS if test(status.st_mode)), "no file")
+    return next((name for test, name in _KINDS if test(status.st_mode)), "something else")
 
 
 def check_plain(path: str | os.PathLike[str], *, folder: bool = False, in_place: bool = False) -> None:
-    """Refuse to write where something other than a plain file stands. Nothing there is fine.
+    """Refuse to write where there is something other than a plain file. Nothing there is fine.
 
     Args:
         folder: a plain folder is expected instead.
@@ -153,7 +172,7 @@ def check_plain(path: str | os.PathLike[str], *, folder: bool = False, in_place:
 
 
 def make_own_folder(path: Path) -> None:
-    """Make a folder within a run's, or take the one that is there if it is no link.
+    """Make a folder within a run's, or take the one that is there unless it is a link.
 
     Raises:
         MachineError: `not-a-plain-file`, or the system fails.
@@ -184,7 +203,7 @@ def open_at_once(path: str, flags: int) -> int:
 
 
 def open_plain(path: str | os.PathLike[str], flags: int) -> int:
-    """An opener for `open`: a file to read. Links are followed, for weights may lie on another disk; a pipe does not
+    """An opener for `open`: a file to read. Links are followed, as weights may be on another disk; a pipe does not
     hang.
 
     Raises:
@@ -296,7 +315,7 @@ class FolderLock:
 
     Raises:
         InUseError: another process holds it; the message names its pid and since when.
-        MachineError: the lock is no plain file (`not-a-plain-file`), or the system fails.
+        MachineError: the lock is not a plain file (`not-a-plain-file`), or the system fails.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -31,7 +31,7 @@ def free_memory(*, swap: bool = False, root: Path = Path("/")) -> int | None:
 
     Args:
         swap: count what the machine can move to its disk, too.
-        root: where `proc` and `sys` lie.
+        root: where `proc` and `sys` are.
 
     Returns:
         None where the system does not say (other than Linux).
@@ -123,9 +123,7 @@ def out_of_memory(
 
 
 def refused(error: BaseException, free: int | None) -> MachineError:
-    """The same of an error that was caught, for which `ran_out` holds: as much as it tells itself. `free`: at the
-    beginning.
-    """
+    """The same of an error that was caught, for which `ran_out` holds: as much as it says. `free`: at the beginning."""
     asked, reason = asked_for(error), "it ran out"
     if asked is not None:
         reason += f" when {size_text(asked)} more were needed"
@@ -138,7 +136,7 @@ def refused(error: BaseException, free: int | None) -> MachineError:
 def memory_for(
     error: Callable[[int | None], MachineError], free: Callable[[], int | None] = free_memory
 ) -> Iterator[None]:
-    """Where memory runs out inside, `error` says what did not fit; it is told what was `free` at the beginning.
+    """Where memory runs out inside, `error` says what did not fit; it gets what was `free` at the beginning.
 
     Raises:
         MachineError: as `error` makes it.

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 _AT_ONCE = 1 << 23
-"""So many numbers of images are moved at once."""
+"""At most this many numbers of images are moved at once."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The points of the three curves, ascending, each with the untouched image (shift 0, turn 0, scale 1) among them."""
+    """The points of the three curves, ascending. Each includes the untouched image (shift 0, turn 0, scale 1)."""
 
     shifts: tuple[int, ...]
     turns: tuple[int, ...]

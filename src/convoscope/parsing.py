@@ -43,7 +43,7 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a file of at most `most` bytes.
 
     Raises:
-        ValueError: it has more, or is no file.
+        ValueError: it has more, or is not a file.
         OSError: as the system says.
     """
     with open(path, "rb", opener=open_at_once) as file:
@@ -71,11 +71,11 @@ def parse_json(content: bytes, *, values: int = MOST_JSON_VALUES, twins: bool = 
     Args:
         content: the text.
         values: how many lists, tables and entries there may be.
-        twins: whether a name may stand twice in one table; the last one counts.
+        twins: whether a name may occur twice in one table; the last one counts.
         not_finite: whether NaN and Infinity, which JSON does not know, are read.
 
     Raises:
-        ValueError: it is no such JSON.
+        ValueError: it is not such JSON.
     """
     text = content.decode("utf-8")
     if content.count(b",") + content.count(b"[") + content.count(b"{") > values:
@@ -97,8 +97,8 @@ _TOO_DEEP: Final = f"it is nested more than {DEEPEST} levels deep"
 
 
 def _is_deep(content: bytes) -> bool:
-    """Whether brackets outside of strings lie too deep inside each other, told without recursion: the innermost pairs
-    are taken away, level by level.
+    """Whether brackets outside of strings are nested too deep, found without recursion: the innermost pairs are taken
+    away, level by level.
     """
     brackets = _STRINGS.sub(b"", content).translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(DEEPEST):
@@ -115,13 +115,13 @@ def _whole_number(digits: str) -> int:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return result
 
 
@@ -139,7 +139,7 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     """TOML in UTF-8 with bounded depth and number of values, and without whole numbers of more than 64 bits.
 
     Raises:
-        ValueError: it is no such TOML; `tomllib.TOMLDecodeError` and `UnicodeDecodeError` are kinds of it.
+        ValueError: it is not such TOML; `tomllib.TOMLDecodeError` and `UnicodeDecodeError` are kinds of it.
     """
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8").replace("\r\n", "\n")
     if len(content) > MOST_TOML_BYTES:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from convoscope.data import InputFormat, cache, load, prepare, sources, store
 from convoscope.data.cache import cache_folder
-from tests.support.pictures import class_folders
+from tests.support.pictures import class_folders, settled
 
 FORM = InputFormat(height=8, width=8, channels=3, resize="stretch")
 _WORDS = "what was kept there is damaged; it is made anew"
@@ -30,9 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    root = class_folders(tmp_path / "pictures", {"cat": 3, "dog": 3})
-    time.sleep(0.06)  # so that the files' times are told from the moment of reading
-    return root
+    return settled(class_folders(tmp_path / "pictures", {"cat": 3, "dog": 3}))
 
 
 @pytest.fixture
@@ -78,6 +75,10 @@ def with_folder(file: Path) -> None:
     (file / "something").touch()
 
 
+def lengthened(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
 def with_pipe(file: Path) -> None:
     file.unlink()
     os.mkfifo(file)
@@ -88,7 +89,7 @@ DAMAGES: list[Callable[[Path], None]] = [
     emptied,
     lambda file: os.truncate(file, 0),
     lambda file: os.truncate(file, file.stat().st_size - 1),
-    lambda file: file.write_bytes(file.read_bytes() + b"\0"),
+    lengthened,
     Path.unlink,
     with_folder,
     with_pipe,

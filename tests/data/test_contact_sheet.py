@@ -2,10 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from convoscope.data.builtin import load_builtin
 from convoscope.data.contact_sheet import _MORE_FONTS, _fonts, contact_sheet
@@ -16,7 +17,7 @@ from convoscope.errors import DataError, MachineError
 from convoscope.render import font
 
 
-def of_pixels(pixels: np.ndarray, **more) -> Prepared:
+def of_pixels(pixels: np.ndarray, **more: Any) -> Prepared:
     count, height, width, channels = pixels.shape
     dataset = Dataset(
         **{
@@ -60,7 +61,7 @@ def test_the_same_seed_gives_the_same_sheet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (28, 28), (300, 20), (20, 300), (128, 128)])
-def test_any_shape_and_number_of_channels(tmp_path: Path, height, width, channels) -> None:
+def test_any_shape_and_number_of_channels(tmp_path: Path, height: int, width: int, channels: int) -> None:
     path = contact_sheet(of_pixels(noise(6, height, width, channels)), tmp_path / "sheet.png")
     with Image.open(path) as sheet:
         assert sheet.mode == "RGB" and sheet.width <= 3000 and sheet.height <= 1000
@@ -93,7 +94,7 @@ def test_many_classes_are_bounded_and_said(tmp_path: Path) -> None:
         "\u202eabc",
     ],
 )
-def test_any_name_can_be_written(tmp_path: Path, name) -> None:
+def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
     prepared = of_pixels(noise(4), classes=(name, "b"), source=name)
     with Image.open(contact_sheet(prepared, tmp_path / "sheet.png")) as sheet:
         assert sheet.width < 1000
@@ -110,7 +111,13 @@ def test_labels_and_numbers_have_rows_too(tmp_path: Path) -> None:
 
 
 def test_a_class_without_images_keeps_its_row(tmp_path: Path) -> None:
-    contact_sheet(of_pixels(noise(3), targets=np.zeros(3, np.int64)), tmp_path / "sheet.png")
+    path = contact_sheet(of_pixels(noise(3), targets=np.zeros(3, np.int64)), tmp_path / "sheet.png")
+    with Image.open(path) as sheet:
+        assert sheet.height == 2 * 24 + 52 + 2 * 84
+        rows = np.asarray(sheet)[24 + 52 :].reshape(-1, sheet.width, 3)
+    pictures = rows[:, 24 + 190 :]
+    assert (pictures[:84] < 255).any() and (pictures[84 : 2 * 84] == 255).all(), "its row is empty"
+    assert (rows[84 : 2 * 84, 24:200] < 100).any(), "its name is there"
 
 
 def test_no_images_no_sheet(tmp_path: Path) -> None:
@@ -125,9 +132,10 @@ def test_a_place_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_no_font_is_taken_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = len(_fonts(13))
+    own, before = font(13), len(_fonts(13))
+    assert isinstance(own, ImageFont.FreeTypeFont)
     for name in _MORE_FONTS:
-        shutil.copy(str(font(13).path), tmp_path / name)
+        shutil.copy(str(own.path), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     _fonts.cache_clear()
     assert len(_fonts(13)) == before

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,23 +18,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from convoscope.data import InputFormat, open_image
+from convoscope.data import InputFormat, Resize, open_image
 from convoscope.data.decode import decode_array, decode_bytes, read_header, read_picture
 from convoscope.errors import ConvoscopeError, DataError, UsageError
 from tests.support.pictures import chunk, colourful, encoded, exif, jpeg, png_header, with_segment
 
 
-def form(height: int = 24, width: int = 32, channels: int = 3, resize: str = "stretch") -> InputFormat:
+def form(height: int = 24, width: int = 32, channels: int = 3, resize: Resize = "stretch") -> InputFormat:
     return InputFormat(height=height, width=width, channels=channels, resize=resize)
 
 
 def native(pixels: np.ndarray, channels: int = 3) -> InputFormat:
-    return form(*pixels.shape[:2], channels)
+    return form(pixels.shape[0], pixels.shape[1], channels)
 
 
-def refused(data: bytes, **options: object) -> DataError:
+def refused(data: bytes, *, tiff: bool = False) -> DataError:
     with pytest.raises(DataError) as caught:
-        decode_bytes(data, form(), path="cat/1.jpg", **options)
+        decode_bytes(data, form(), path="cat/1.jpg", tiff=tiff)
     return caught.value
 
 
@@ -68,7 +69,7 @@ def test_a_progressive_jpeg_that_ends_early() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_a_jpeg_without_its_end_marker_is_whole(options: dict[str, object]) -> None:
+def test_a_jpeg_without_its_end_marker_is_whole(options: dict[str, Any]) -> None:
     data = jpeg(**options)
     assert data.endswith(b"\xff\xd9")
     decoded = decode_bytes(data[:-2], native(colourful()))
@@ -414,7 +415,7 @@ def test_a_tiff_of_seven_bands() -> None:
 @pytest.mark.parametrize(
     "options", [{"progressive": True}, {"subsampling": "4:1:1"}, {"subsampling": 2}, {"restart_marker_rows": 1}]
 )
-def test_kinds_of_jpeg(options: dict[str, object]) -> None:
+def test_kinds_of_jpeg(options: dict[str, Any]) -> None:
     pixels = colourful()
     difference = open_image(jpeg(**options), native(pixels)).astype(int) - pixels
     assert np.abs(difference).mean() < 6
@@ -440,14 +441,14 @@ def stored_for(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("resize", ["fit", "crop", "stretch"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_gives_one_array(orientation: int, resize: str, tmp_path: Path) -> None:
+def test_every_orientation_gives_one_array(orientation: int, resize: Resize, tmp_path: Path) -> None:
     pixels = colourful(47, 64)
     stored = stored_for(pixels, orientation)
     wanted = form(20, 20, resize=resize)
     expected = open_image(encoded(pixels), wanted)
     data = encoded(stored, "PNG", exif=exif(orientation))
     (tmp_path / "a.png").write_bytes(data)
-    routes = [data, tmp_path / "a.png", str(tmp_path / "a.png"), Image.open(io.BytesIO(data))]
+    routes: list[Any] = [data, tmp_path / "a.png", str(tmp_path / "a.png"), Image.open(io.BytesIO(data))]
     loaded = Image.open(io.BytesIO(data))
     loaded.load()
     routes.append(loaded)
@@ -485,7 +486,7 @@ def test_a_broken_orientation_counts_as_upright(block: bytes) -> None:
 def box_means(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Every target pixel as the mean of the source pixels under it, for whole factors."""
     tall, wide = pixels.shape[0] // height, pixels.shape[1] // width
-    return pixels.reshape(height, tall, width, wide, -1).astype(float).mean(axis=(1, 3))
+    return np.asarray(pixels.reshape(height, tall, width, wide, -1).astype(float).mean(axis=(1, 3)))
 
 
 def test_shrinking_averages_what_lies_under_a_pixel() -> None:
@@ -526,7 +527,7 @@ def test_fit_keeps_everything_and_fills_with_the_edges_colour() -> None:
     channels=st.sampled_from([1, 3]),
 )
 def test_any_size_gives_the_frame_and_one_colour_stays_one(
-    height: int, width: int, out: tuple[int, int, int], resize: str, channels: int
+    height: int, width: int, out: tuple[int, int, int], resize: Resize, channels: int
 ) -> None:
     pixels = np.full((height, width, channels), 137, np.uint8)
     wanted = form(*out, resize=resize)
@@ -539,7 +540,7 @@ def test_any_size_gives_the_frame_and_one_colour_stays_one(
 
 
 @given(seed=st.integers(0, 99), resize=st.sampled_from(["fit", "crop", "stretch"]), side=st.integers(8, 40))
-def test_a_file_and_its_pixels_give_the_same(seed: int, resize: str, side: int) -> None:
+def test_a_file_and_its_pixels_give_the_same(seed: int, resize: Resize, side: int) -> None:
     pixels = colourful(37, 53, seed)
     for channels in (1, 3):
         wanted = form(side, side + 3, channels, resize)
@@ -601,7 +602,7 @@ def test_impossible_forms() -> None:
         assert caught.value.code == code
         assert "received" in caught.value.reason
     with pytest.raises(UsageError, match="must be fit, crop or stretch; received 'squeeze'") as caught:
-        open_image(jpeg(), form(8, 8, resize="squeeze"))
+        open_image(jpeg(), form(8, 8, resize="squeeze"))  # type: ignore[arg-type]
     assert caught.value.code == "bad-resize"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from convoscope.data.decode import decode_bytes
+from convoscope.errors import DataError
 from tests.support import mutations
 from tests.support.mutations import PICTURES, decode, mutated
 
@@ -72,7 +73,7 @@ def test_a_damage_can_be_seen_again() -> None:
 def _reason(name: str, number: int) -> str:
     try:
         decode_bytes(mutated(name, number), mutations.FORMS[0])
-    except mutations.DataError as error:
+    except DataError as error:
         return error.reason
     return ""
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from convoscope.errors import MachineError
 from tests.support.pictures import class_folders, colourful, encoded
 
 
-def of_files(root: Path, files: dict[str, tuple[int, int]], **more) -> Dataset:
+def of_files(root: Path, files: dict[str, tuple[int, int]], **more: Any) -> Dataset:
     """Files with their class and split."""
     return Dataset(
         **{
@@ -35,7 +37,7 @@ def of_files(root: Path, files: dict[str, tuple[int, int]], **more) -> Dataset:
     )
 
 
-def of_array(pixels: np.ndarray, targets: np.ndarray | None = None, **more) -> Dataset:
+def of_array(pixels: np.ndarray, targets: np.ndarray | None = None, **more: Any) -> Dataset:
     count = len(pixels)
     return Dataset(
         **{
@@ -104,11 +106,11 @@ def test_everything_that_is_wrong_with_a_folder_is_found(zoo: Dataset) -> None:
     assert found.sizes == ((120, 90, 9), (60, 45, 1))
     text = " | ".join(found.warnings)
     assert "3 images cannot be used; the first: notes.txt: is no picture" in text
-    assert "the same image stands in more than one split (1 case): 1.png in train; 1 elsewhere.png in test" in text
-    assert "nearly the same image stands in more than one split (1 case)" in text
+    assert "the same image is in more than one split (1 case): 1.png in train; 1 elsewhere.png in test" in text
+    assert "nearly the same image is in more than one split (1 case)" in text
     assert "the same image has different labels (1 case): 0.png as cat; 0 again.png as dog" in text
     assert found.notes[0] == "guessed: folders"
-    assert any(note.startswith("2 images more than there are different ones") for note in found.notes)
+    assert any(note.startswith("2 images repeat the content of another") for note in found.notes)
     assert before == {entry.name: entry.stat().st_mtime_ns for entry in Path(zoo.source).iterdir()}
 
 
@@ -133,7 +135,7 @@ def test_what_training_should_know(tmp_path: Path) -> None:
         (root / name).write_bytes((root / "cat" / "0004.png").read_bytes())
     prepared = prepare(load(root), InputFormat(height=6, width=6, channels=3))
     leak, conflict = concerns(prepared)
-    assert leak.startswith("the same image stands in more than one split (")
+    assert leak.startswith("the same image is in more than one split (")
     assert conflict == "the same image has different labels (1 case): cat/0003.png as cat; dog/0003.png as dog"
     uneven = prepare(of_array(np.zeros((203, 4, 4, 1), np.uint8), np.array([0] * 201 + [1] * 2)), prepared.form)
     assert concerns(uneven)[-1].startswith(
@@ -181,7 +183,9 @@ def test_names_that_are_no_text_survive_json(tmp_path: Path) -> None:
         lambda image: image.convert("L"),
     ],
 )
-def test_a_picture_that_was_changed_a_little_is_near(tmp_path: Path, change) -> None:
+def test_a_picture_that_was_changed_a_little_is_near(
+    tmp_path: Path, change: Callable[[Image.Image], Image.Image]
+) -> None:
     for number in range(8):
         scene(number).save(tmp_path / f"{number}.jpg", quality=92)
     change(scene(5)).save(tmp_path / "changed.jpg", quality=50)
@@ -207,7 +211,7 @@ def test_sizes_of_several_arrays() -> None:
 
 
 @pytest.mark.parametrize(("few", "warned", "noted"), [(1, 1, 0), (5, 0, 1), (40, 0, 0)])
-def test_imbalance(few, warned, noted) -> None:
+def test_imbalance(few: int, warned: int, noted: int) -> None:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (150 + few, 6, 6, 1), dtype=np.uint8)
     found = inspect(of_array(pixels, np.array([0] * 150 + [1] * few)))
@@ -266,7 +270,7 @@ def all_pairs(thumbnails: np.ndarray, correlation: float) -> list[list[int]]:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.9, 0.97, 0.99]), st.integers(2, 150), st.floats(1, 60))
-def test_groups_are_those_of_comparing_each_with_each(seed, correlation, count, noise) -> None:
+def test_groups_are_those_of_comparing_each_with_each(seed: int, correlation: float, count: int, noise: float) -> None:
     random = np.random.default_rng(seed)
     origins = random.integers(0, 256, (max(1, count // 3), 256))
     rows = origins[random.integers(0, len(origins), count)] + random.normal(0, noise, (count, 256))

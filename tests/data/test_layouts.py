@@ -9,19 +9,20 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from convoscope.data import LAYOUTS, TARGET_NOUNS, InputFormat, Task, from_arrays, load, suggest_format
+from convoscope.data import LAYOUTS, TARGET_NOUNS, Dataset, InputFormat, Task, from_arrays, load, suggest_format
 from convoscope.data.registry import layout_table, layouts
 from convoscope.errors import ConvoscopeError, DataError, MachineError, UsageError
 from tests.support.pictures import class_folders, encoded, jpeg
 
 
-def parts(dataset: object) -> list[int]:
-    return np.bincount(dataset.splits, minlength=3).tolist()  # type: ignore[attr-defined]
+def parts(dataset: Dataset) -> list[int]:
+    return [int(count) for count in np.bincount(dataset.splits, minlength=3)]
 
 
 def refused(path: Path | str, code: str, **options: object) -> DataError:
@@ -241,7 +242,7 @@ def test_a_folder_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
-        (lambda p: class_folders(p, {"cat": 5}), "one-class", "has one class only (cat)"),
+        (lambda p: class_folders(p, {"cat": 5}), "one-class", "has only one class (cat)"),
         (lambda p: (class_folders(p, {"cat": 5, "dog": 5}), (p / "ant").mkdir()), "class-empty", "class 'ant' holds no picture"),
         (lambda p: class_folders(p, {"cat": 5, "dog": 1}), "class-too-small", "class 'dog' has 1 image; at least 2 are needed"),
         (lambda p: class_folders(p / "cat", {"tom": 3, "tim": 3}) and class_folders(p, {"dog": 3}), "nested-folders", "is a folder within a class folder"),
@@ -349,7 +350,7 @@ def test_idx(tmp_path: Path, packed: bool) -> None:
     [
         (lambda f: (f / "t10k-labels-idx1-ubyte.gz").unlink(), "idx-missing", "the labels file that belongs to t10k is missing"),
         (lambda f: (f / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(9, np.uint8)))), "lengths-differ", "10 images but 9 labels"),
-        (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(b"<html>"), "array-damaged", "is no IDX file with 3 axes"),
+        (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(b"<html>"), "array-damaged", "is not an IDX file with 3 axes"),
         (lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(40, np.uint8)))[:-12]), "array-damaged", "is damaged"),
         (lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(40, np.uint8))[:-12])), "array-short", "ends early: its header says 40 values"),
         (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 2**31, 28, 28))), "array-short", "2147483648 x 28 x 28"),
@@ -422,7 +423,7 @@ def test_quickdraw_bitmaps(tmp_path: Path) -> None:
         ({"x": np.zeros((4, 4, 4), np.uint8), "y": np.zeros((4, 2, 2))}, "labels-shape", "expected labels as numbers or texts"),
     ],
 )  # fmt: skip
-def test_arrays_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], code: str, words: str) -> None:
+def test_arrays_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], code: str, words: str) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     assert words in str(refused(tmp_path / "a.npz", code))
 
@@ -540,7 +541,8 @@ def test_csv(
 def test_csv_meaning_is_overruled(tmp_path: Path) -> None:
     path = table(tmp_path, lines("path,label", lambda r: str(r % 3)))
     numbers = load(path, layout="csv:numbers")
-    assert (numbers.task, numbers.targets.dtype, numbers.targets[2].tolist()) == ("regression", np.float32, [2.0])
+    assert numbers.task == "regression"
+    assert numbers.targets.dtype == np.float32 and numbers.targets[2].tolist() == [2.0]
     assert load(path, layout="csv:labels").targets[1].tolist() == [0, 1, 0]
     assert load(path, layout="csv:classes").task == "classification"
 
@@ -691,7 +693,7 @@ def test_long_pictures_are_kept_whole(tmp_path: Path) -> None:
 
 
 def test_arrays_that_do_not_serve_may_hold_anything(tmp_path: Path) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "x": np.zeros((20, 4, 4), np.uint8),
         "y": np.arange(20) % 2,
         "extra": np.zeros(3, np.complex64),
@@ -723,7 +725,7 @@ def test_packed_files_of_an_npz_are_not_taken_at_their_word(tmp_path: Path) -> N
     with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         warnings.simplefilter("ignore")
         archive.writestr("x.npy", b"")
-    assert "stands twice" in str(refused(tmp_path / "a.npz", "array-damaged"))
+    assert "occurs twice" in str(refused(tmp_path / "a.npz", "array-damaged"))
 
 
 # --- what is no file of the data ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The split: who gets which image, writing it down, reading it back, and what has changed since."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoscope.data import InputFormat, Prepared, changed, from_arrays, load, prepare, read_split, write_split
+from convoscope.data import Dataset, InputFormat, Prepared, changed, from_arrays, load, prepare, read_split, write_split
 from convoscope.data.split import complete, draw, escape_cell, rank, unescape_cell
 from convoscope.errors import DataError, UsageError
 from tests.support.pictures import class_folders, encoded
@@ -64,24 +65,25 @@ def test_large_sets_hold_out_no_more_than_needed() -> None:
 
 
 def test_shares_that_leave_nothing() -> None:
-    for options, words in (
-        ({"validation": 1.0}, "must be a share from 0 to below 1; received 1.0"),
-        ({"test": -0.1}, "received -0.1"),
-        ({"test": float("nan")}, "received nan"),
-        ({"validation": 0.5, "test": 0.5}, "leave nothing for training: 0.5 + 0.5"),
+    for validation, test, words in (
+        (1.0, None, "must be a share from 0 to below 1; received 1.0"),
+        (None, -0.1, "received -0.1"),
+        (None, float("nan"), "received nan"),
+        (0.5, 0.5, "leave nothing for training: 0.5 + 0.5"),
     ):
         with pytest.raises(UsageError) as caught:
-            from_arrays(np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1], **options)
+            from_arrays(np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1], validation=validation, test=test)
         assert caught.value.code == "bad-share"
         assert words in caught.value.reason
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
 def test_impossible_seeds(seed: int) -> None:
-    for call in (
+    calls: list[Callable[[], Dataset]] = [
         lambda: from_arrays(np.zeros((4, 2, 2), np.uint8), [0, 1, 0, 1], seed=seed),
         lambda: load("builtin:lines", seed=seed),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(UsageError, match=f"must be a whole number from 0 to .*; received {seed}") as caught:
             call()
         assert caught.value.code == "bad-seed"

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +21,12 @@ from convoscope.data import (
     open_image,
     prepare,
     sources,
-    store,
     suggest_format,
 )
 from convoscope.data import cache as cache_module
 from convoscope.data.decode import read_picture
 from convoscope.errors import DataError, MachineError, UsageError
-from tests.support.pictures import class_folders, colourful, encoded, jpeg
+from tests.support.pictures import class_folders, colourful, encoded, jpeg, settled
 
 FORM = InputFormat(height=8, width=8, channels=3, resize="stretch")
 
@@ -42,9 +40,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    root = class_folders(tmp_path / "pictures", {"cat": 30, "dog": 30})
-    time.sleep(0.06)  # so that the files' times are told from the moment of reading
-    return root
+    return settled(class_folders(tmp_path / "pictures", {"cat": 30, "dog": 30}))
 
 
 @pytest.fixture
@@ -91,8 +87,7 @@ def test_images_are_decoded_once_and_found_again(pictures: Path, cache: Path, re
 def test_a_changed_picture_is_seen(pictures: Path, cache: Path) -> None:
     before = prepare(load(pictures), FORM)
     (pictures / "cat" / "0003.png").write_bytes(encoded(np.full((12, 12, 3), 9, np.uint8)))
-    time.sleep(0.06)
-    after = prepare(load(pictures), FORM)
+    after = prepare(load(settled(pictures)), FORM)
     assert (after.pixels[3] == 9).all()
     assert [row for row in range(60) if before.digests[row] != after.digests[row]] == [3]
     assert not (before.pixels[3] == 9).all()
@@ -155,7 +150,6 @@ def test_space_is_bounded_and_what_is_in_use_stays(cache: Path, monkeypatch: pyt
     held = make(0)
     for seed in range(1, 6):
         make(seed)
-        time.sleep(0.01)
         assert entries() <= 4  # the one that is held, the one that was just made, and two not in use
     key = held._lease.folder  # type: ignore[union-attr]
     assert key.exists()
@@ -199,7 +193,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(pictures: Path, cache: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "write", full)
+        patch.setattr("os.write", full)
         with pytest.raises(MachineError, match="the disk is full") as caught:
             prepare(load(pictures), FORM)
     assert caught.value.code == "disk-full"
@@ -251,8 +245,7 @@ def test_what_a_killed_process_left_is_removed(pictures: Path, cache: Path) -> N
 def test_an_array_of_the_right_size_is_used_in_place(tmp_path: Path, cache: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=images, labels=np.arange(50) % 2)
-    time.sleep(0.06)
-    prepared = prepare(load(tmp_path / "a.npz"), FORM)
+    prepared = prepare(load(settled(tmp_path / "a.npz")), FORM)
     assert np.array_equal(prepared.pixels, images)
     assert isinstance(prepared.pixels.base, np.memmap) or isinstance(prepared.pixels, np.memmap)
     assert not (cache / "pixels").exists()
@@ -331,7 +324,7 @@ def spoil(root: Path, count: int, *, folder: str = "cat", content: bytes = b"bro
 def test_bad_images_are_left_out_listed_and_remembered(pictures: Path, cache: Path, reads: list[str]) -> None:
     spoil(pictures, 2, content=jpeg()[:300])
     (pictures / "dog" / "0005.png").write_bytes(encoded(colourful(), "WEBP"))
-    time.sleep(0.06)
+    settled(pictures)
     for _ in range(2):
         prepared = prepare(load(pictures), FORM)
         assert [bad.path for bad in prepared.dataset.skipped] == ["cat/0000.png", "cat/0001.png"]

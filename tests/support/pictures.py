@@ -2,12 +2,15 @@
 
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from convoscope.data.store import STILL_NS
 
 Pixels = NDArray[np.uint8]
 
@@ -19,7 +22,16 @@ def colourful(height: int = 48, width: int = 64, seed: int = 0) -> Pixels:
     waves = [np.sin(7 * x * (c + 1) + 3 * y + phase[c]) + x - y for c in range(3)]
     pixels: NDArray[np.float64] = np.stack(waves, axis=2)
     pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
-    return np.rint(pixels * 255).astype(np.uint8)
+    return np.asarray(np.rint(pixels * 255), np.uint8)
+
+
+def settled(path: Path) -> Path:
+    """The file or folder, once its files' times are old enough for the store to go by them."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    newest = max(max(file.stat().st_mtime_ns, file.stat().st_ctime_ns) for file in files)
+    while time.time_ns() - newest <= STILL_NS:
+        time.sleep(0.005)
+    return path
 
 
 def encoded(pixels: Pixels | Image.Image, format_: str = "PNG", **options: object) -> bytes:

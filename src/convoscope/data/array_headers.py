@@ -41,7 +41,7 @@ def read_idx_header(path: Path, axes: int) -> ArrayFile:
     if kind is None:
         raise DataError(
             path,
-            f"is no IDX file with {axes} axes (it begins with {head[:4].hex(' ') or 'nothing'})",
+            f"is not an IDX file with {axes} axes (it begins with {head[:4].hex(' ') or 'nothing'})",
             code="array-damaged",
         )
     shape = struct.unpack(f">{axes}I", head[4:])
@@ -81,7 +81,7 @@ def _npy_header(file: IO[bytes], path: Path, member: str, start: int, packed: bo
     try:
         shape, fortran, descr = _read_header(file)
     except (ValueError, EOFError) as error:
-        raise DataError(where, f"is no NumPy array file ({printable(error)})", code="array-damaged") from error
+        raise DataError(where, f"is not a NumPy array file ({printable(error)})", code="array-damaged") from error
     if descr.lstrip("<>|=").startswith("O"):
         raise DataError(
             where,
@@ -175,9 +175,9 @@ def read_npz_headers(path: Path, wanted: Callable[[str], bool]) -> dict[str, Arr
                 where = f"{path}:{info.filename}"
                 plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                 if not info.filename.endswith(".npy") or info.flag_bits & 1 or not plain:
-                    raise DataError(where, "is no readable array of this .npz file", code="array-damaged")
+                    raise DataError(where, "is not a readable array of this .npz file", code="array-damaged")
                 if name in arrays:
-                    raise DataError(where, "stands twice in this .npz file", code="array-damaged")
+                    raise DataError(where, "occurs twice in this .npz file", code="array-damaged")
                 packed = info.compress_type == zipfile.ZIP_DEFLATED
                 # Its sizes are claims too. Deflate packs at most 1,032 to 1.
                 most = info.compress_size * 1032 if packed else info.compress_size

@@ -261,7 +261,8 @@ def _drawings(name: str, asked: Sequence[str], shares: _Shares, fewest: int) -> 
         )
     parts = [_class_drawings(known.index(one)) for one in classes]
     labels = np.repeat(np.arange(len(classes)), [len(part) for part in parts])
-    note = f"{len(labels)} drawings of {len(classes)} thing{'' if len(classes) == 1 else 's'} from Google's Quick, Draw! (CC BY 4.0), brought to one size and stroke"
+    things = f"{len(classes)} thing{'' if len(classes) == 1 else 's'}"
+    note = f"{len(labels)} drawings of {things} from Google's Quick, Draw! (CC BY 4.0), brought to one size and stroke"
     return _dataset(name, np.concatenate(parts), labels, classes, shares, note)
 
 

@@ -4,11 +4,9 @@ An entry is a folder, built under a temporary name and renamed when complete, so
 A shared lock marks an entry in use; the space of entries not in use is bounded, the longest unused going first. What a
 killed process left unfinished is removed by the next one.
 
-Disks lose what was written to them, and people what they do not know. So an entry's lock file holds checksums of its
-other files, and
-whoever finds the entry reads it through first: at about 2 GB/s and core, which is less than reading it from the disk
-    takes, and what is read
-lies in memory for its use. What is not as it was is removed with a warning, and made anew.
+Disks lose what was written to them. So an entry's lock file holds checksums of its other files, and whoever finds the
+entry reads it through first: at about 2 GB/s per core, which takes less time than reading from the disk, and what was
+read is then in memory. An entry that is not as it was is removed with a warning, and made again.
 """
 
 from __future__ import annotations
@@ -136,9 +134,9 @@ def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False
 def _is_whole(entry: Path, lock: int) -> bool:
     """Whether the files are those that the entry was made with."""
     try:
-        told = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
-        return bool(told) and all(_checksums(entry / name) == sums for name, sums in told.items())
-    except Exception:  # whatever is wrong with a cache's file: it is made anew
+        noted = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
+        return bool(noted) and all(_checksums(entry / name) == sums for name, sums in noted.items())
+    except Exception:  # whatever is wrong with a file of the cache: it is made again
         return False
 
 
@@ -183,7 +181,7 @@ def alone(key: str, folder: Path | None = None) -> Iterator[None]:
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder of the cache, also where a file has come to lie in its place."""
+    """A folder of the cache, also where a file is in its place."""
     if folder.is_file() and not folder.is_symlink():
         _take_away(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +230,7 @@ def building(kind: str, key: str = "", folder: Path | None = None, *, grows: boo
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    """Rename; another process's entry stays, what is none goes. Where that is impossible the new one is not kept."""
+    """Rename; another process's entry stays, what is not an entry goes. Where that fails the new one is not kept."""
     for _ in range(2):
         try:
             source.rename(target)
@@ -306,7 +304,7 @@ def _remove_unused(entry: Path) -> bool:
 
 
 def _take_away(path: Path) -> None:
-    """Remove an entry, or what lies in the place of one. Renamed first: nobody finds half of it, even if this is
+    """Remove an entry, or what is in its place. Renamed first: nobody finds half of it, even if this is
     killed.
 
     Raises:

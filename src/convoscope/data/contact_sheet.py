@@ -111,7 +111,7 @@ def contact_sheet(
 
 
 def _rows(dataset: Dataset) -> list[tuple[str, NDArray[np.int64]]]:
-    """What stands in each row of the sheet: a name and the images it is about."""
+    """What each row of the sheet shows: a name and the images it is about."""
     targets = dataset.targets
     if dataset.task == "classification":
         return [(name, np.flatnonzero(targets == label)) for label, name in enumerate(dataset.classes)]

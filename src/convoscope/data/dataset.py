@@ -23,7 +23,7 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 Resize = Literal["fit", "crop", "stretch"]
-"""`fit`: whole image, rest filled with the background; `crop`: fill the frame, cut what stands out; `stretch`: change
+"""`fit`: whole image, rest filled with the background; `crop`: fill the frame, cut the rest; `stretch`: change
 the aspect.
 """
 
@@ -89,11 +89,11 @@ class ImageSource(Protocol):
         ...
 
     def stamp(self) -> Stamp | None:
-        """What the file system says of all files behind these images, or None where only the pixels can tell."""
+        """What the file system says of all files of these images, or None where only the pixels can show a change."""
         ...
 
     def in_place(self, form: InputFormat) -> NDArray[np.uint8] | None:
-        """All images `(N, height, width, channels)`, where they lie in this very form in one array in memory or on the
+        """All images `(N, height, width, channels)`, where they are in this very form in one array in memory or on the
         disk.
         """
         ...
@@ -127,7 +127,7 @@ class Dataset:
         targets: int64 `(N,)` class indices, uint8 `(N, K)` of 0 and 1 for labels, or float32 `(N, K)` numbers.
         splits: int8 `(N,)`, positions in `SPLITS`.
         images: the pixels' source, in the same order.
-        notes: what was guessed or normalised, one plain sentence each, to be said aloud.
+        notes: what was guessed or normalised, one plain sentence each, to be printed.
         skipped: images left out.
         split_notes: those of `notes` that say where the split comes from.
     """

@@ -1,9 +1,9 @@
 """From a picture's bytes to the network's uint8 array: the one decode function of training, testing, prediction and
 studio.
 
-The format is told by the first bytes, never by the name. What Pillow gets to see is a picture of one of five formats
+The first bytes decide the format, never the name. What Pillow gets to see is a picture of one of five formats
 whose size is known to be sane and whose metadata (text, profiles, previews, further frames) has been cut away. The
-rules of conversion stand in `open_image`.
+rules of conversion are in `open_image`.
 """
 
 # Paths of pictures are plain strings here: a set may have a million of them.
@@ -176,7 +176,7 @@ def read_header(data: bytes, *, path: str = "", tiff: bool = False) -> Header:
     """Format, size and whether the picture is stored in grey, from its bytes, without decoding.
 
     Raises:
-        DataError: as `decode_bytes`, as far as the header tells.
+        DataError: as `decode_bytes`, as far as the header shows.
     """
     picture = parse_picture(data, path, tiff)
     width, height = (picture.width, picture.height)
@@ -498,7 +498,7 @@ class _Shown:
 
 
 def _to_array(shown: _Shown, form: InputFormat, stored_size: tuple[int, int]) -> Pixels:
-    """Convert, turn upright, resize. `stored_size` is the size before any JPEG shortcut; it alone decides the geometry."""
+    """Convert, turn upright, resize. `stored_size`, before any JPEG shortcut, alone decides the geometry."""
     if form.channels not in (1, 3):
         raise bad_image(shown.path, f"has 1 or 3 channels; {form.channels} were asked for", "channels-differ")
     pixels = _resize(shown, form, stored_size if shown.orientation < 5 else stored_size[::-1])
@@ -522,7 +522,7 @@ def _placed(
 
 
 def _resize(shown: _Shown, form: InputFormat, size: tuple[int, int]) -> Pixels:
-    """The image in the frame of `form`. Triangle filter with antialiasing, on a box-reduced image if it is far larger."""
+    """The image in the frame of `form`. Antialiased triangle filter, on a box-reduced image if it is far larger."""
     frame = (form.width, form.height)
     if shown.size == frame:
         return np.asarray(shown.whole())
@@ -568,7 +568,7 @@ def _framed(pixels: Pixels, form: InputFormat) -> Pixels:
 
 
 def _pad(pixels: Pixels, form: InputFormat) -> Pixels:
-    """The whole picture in the middle of the frame. The rest gets the median colour of the picture's outermost pixels."""
+    """The whole picture in the middle of the frame. The rest gets the median colour of its outermost pixels."""
     height, width = pixels.shape[:2]
     edge = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     ground = np.median(edge, axis=0).astype(np.uint8)
@@ -618,10 +618,10 @@ def open_image(
     WEBP, BMP and GIF, and TIFF where `tiff` is set. The rules, the same in training, testing and prediction:
 
     - the EXIF orientation is applied; of an animation the first frame counts; colour profiles are ignored
-    - transparent parts stand on white; 16-bit grey is scaled to 8 (65,535 becomes 255); CMYK becomes RGB, inverted as
+    - transparent parts become white; 16-bit grey is scaled to 8 (65,535 becomes 255); CMYK becomes RGB, inverted as
       Adobe's marker says; one-bit and palette pictures become grey or RGB; colour becomes grey by ITU-R 601 luminance
     - `fit` keeps the whole picture and fills the rest with the median colour of the picture's edge; `crop` fills the
-      frame and cuts what stands out, evenly; `stretch` changes the aspect. Smaller means a triangle filter with
+      frame and cuts the rest off evenly; `stretch` changes the aspect. Smaller means a triangle filter with
       antialiasing, larger means bilinear; JPEGs are first reduced by 2, 4 or 8 while they are decoded if the result
       stays large enough
     - arrays: uint8 0..255, bool, uint16 0..65,535, or float 0..1
@@ -650,7 +650,7 @@ def open_image(
 
 
 def picture_size(source: str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image) -> tuple[int, int] | None:
-    """Height and width of a picture as `open_image` takes it, upright; None where only decoding could tell."""
+    """Height and width of a picture as `open_image` takes it, upright; None where only decoding would show it."""
     if isinstance(source, np.ndarray):
         return (source.shape[0], source.shape[1]) if source.ndim >= 2 else None
     if isinstance(source, Image.Image):

@@ -1,6 +1,6 @@
 """Named sets from the internet: `mnist`, `fashion-mnist`, `quickdraw:NAME,NAME`, each file checked before it is used.
 
-Files lie in the cache folder under `datasets/NAME/`. Whoever has no network puts them there by hand; the error says
+Files are in the cache folder under `datasets/NAME/`. Whoever has no network puts them there by hand; the error says
 which and where. What counts is a file's unpacked content, so a copy that was packed again is as good as the original.
 """
 
@@ -154,11 +154,11 @@ def locate(source: str, *, folder: Path | None = None, say: Say | None = None) -
     yet.
 
     MNIST and Fashion-MNIST must agree with known SHA-256 sums. Google publishes no sums for the Quick, Draw! bitmaps:
-    the first file that arrives whole is trusted, its sum is written down, and `say` is told so; from then on it must
-    not change. A sum is computed again only when the file's size or time has changed. The folder of a `quickdraw:` name
-    holds the classes asked for and nothing else.
+    the first file that arrives whole is trusted, its sum is written down, and `say` gets a sentence about it; from then
+    on it must not change. A sum is computed again only when the file's size or time has changed. The folder of a
+    `quickdraw:` name holds the classes asked for and nothing else.
 
-    `folder` is the cache folder, None for the usual one; `say` is told what is being done.
+    `folder` is the cache folder, None for the usual one; `say` gets a sentence about what is being done.
 
     Raises:
         UsageError: no such set (`unknown-download`) or no such class of drawings (`unknown-drawing`).
@@ -233,10 +233,10 @@ class _Checked:
 
 
 def _present(folder: Path, file: RemoteFile, checked: _Checked) -> bool:
-    """Whether the file lies there, packed or not, and is right.
+    """Whether the file is there, packed or not, and is right.
 
     Raises:
-        DataError: it lies there and is not right.
+        DataError: it is there and is not right.
     """
     for path in (folder / file.name, folder / file.name.removesuffix(".gz")):
         if path.is_file():
@@ -254,8 +254,8 @@ def _check(path: Path, file: RemoteFile, checked: _Checked) -> None:
         amount = f"{size:,}" if size <= file.raw_size else f"more than {file.raw_size:,}"
         raise DataError(
             path,
-            f"is not the file it should be: expected {unpacked}{file.raw_size:,} bytes with SHA-256 {file.raw_sha256[:12]}..., "
-            f"found {amount} bytes with {found[:12]}...",
+            f"is not the file it should be: expected {unpacked}{file.raw_size:,} bytes "
+            f"with SHA-256 {file.raw_sha256[:12]}..., found {amount} bytes with {found[:12]}...",
             hint="remove the file, and it is fetched again",
             code="download-differs",
         )

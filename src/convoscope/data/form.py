@@ -27,7 +27,7 @@ _Seen = tuple[int, int, int]  # height, width, channels
 def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputFormat, str]:
     """Size, channels and way of resizing, and the reason in one plain sentence.
 
-    Up to 96 images, evenly spread, are looked at. One channel if all of them are grey. Their own size if it is one and
+    Up to 96 images, evenly spaced, are opened. One channel if all of them are grey. Their own size if it is one and
     the same and at most 64 pixels; else a square as large as the shorter sides allow, a multiple of 16, at most
     `max_side`; or, where all have one size that is no square, that shape. `stretch` if most images are near to the
     frame's shape (nothing is lost, and networks trained from scratch did best with it), `fit` if many are far longer
@@ -98,7 +98,7 @@ def _look(dataset: Dataset, rows: list[int], faults: list[ConvoscopeError]) -> I
         for row in rows:
             stack = images.stack_of(row)
             channels = stack.channels
-            if channels == 3:  # else the header alone tells, and a packed file stays packed
+            if channels == 3:  # else the header is enough, and a packed file stays packed
                 with contextlib.suppress(DataError):
                     channels = 1 if _is_grey(images.read(row)) else 3
             yield stack.height, stack.width, channels

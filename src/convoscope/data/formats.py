@@ -2,8 +2,8 @@
 
 Sizes are checked and metadata (text, profiles, previews, further frames) is cut away before any decoder runs. EXIF
 gives the orientation, nothing else. What is counted here (segments, scans, chunks, blocks) is counted because a small
-file can hold
-millions of them: each costs a parser or a decoder time, and no picture from a camera or a program has so many.
+file can hold millions
+of them: each costs a parser or a decoder time, and no picture from a camera or a program has that many.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Picture:
     width: int
     height: int
     data: bytes
-    """What Pillow opens: the picture, or of JPEG and PNG what stands before the compressed pixels."""
+    """What Pillow opens: the picture, or of JPEG and PNG what comes before the compressed pixels."""
     scans: tuple[tuple[bytes, memoryview], ...] = ()
-    """Of a JPEG: each scan's tables and header, and its compressed pixels. These are not copied, they lie in the file's
-    bytes.
+    """Of a JPEG: each scan's tables and header, and its compressed pixels. These are not copied; they are views of the
+    file's bytes.
     """
     packed: tuple[memoryview, ...] = ()
-    """Of a PNG: the pieces of its compressed pixels, as they lie in the file's bytes."""
+    """Of a PNG: the pieces of its compressed pixels, as views of the file's bytes."""
     row_bytes: tuple[int, ...] = ()
     """Of a PNG: bytes of each of its rows, unpacked; of an interlaced one of all rows of all passes."""
     interlaced: bool = False
@@ -151,7 +151,7 @@ _HEIF_BRANDS: Final = {
 
 
 def sniff(data: bytes) -> tuple[str, str]:
-    """The format that the first bytes tell: `("JPEG", "")`, or `("", "is a PDF document")` when it is none we read."""
+    """The format by the first bytes: `("JPEG", "")`, or `("", "is a PDF document")` when it is not one we read."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG", ""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -258,7 +258,7 @@ _NOT_READ: Final = {
 
 @dataclass
 class _Component:
-    """One channel of a JPEG: how finely it is sampled, and per coefficient how many of its last bits are still to come."""
+    """One channel of a JPEG: its sampling, and per coefficient how many of its last bits are still to come."""
 
     wide: int
     high: int
@@ -289,7 +289,7 @@ class _Frame:
         self.high = max(component.high for component in self.components.values())
 
     def blocks(self, names: Iterable[int]) -> tuple[int, int]:
-        """Units (between two of which a restart marker may stand) and blocks of 8 x 8 of a scan of these components."""
+        """Units (between two of which a restart marker may come) and blocks of 8 x 8 of a scan of these components."""
         chosen = [self.components[name] for name in names]
         if len(chosen) == 1:
             wide = -(-self.width * chosen[0].wide // (8 * self.wide))
@@ -304,8 +304,8 @@ def _unread(path: str, what: str) -> DataError:
 
 
 class _Jpeg:
-    """A JPEG read segment by segment: finds every scan, bounds what it costs, and drops what comes after the end marker,
-    such as further pictures of a phone.
+    """A JPEG read segment by segment: finds every scan, bounds what it costs, and drops what comes after the end
+    marker, such as further pictures of a phone.
     """
 
     def __init__(self, data: bytes, path: str) -> None:
@@ -456,8 +456,8 @@ def _scan_work(frame: _Frame, names: list[int], ending: bytes, blocks: int, size
 
 
 def _next_marker(view: memoryview, position: int) -> tuple[int, int]:
-    """Where compressed pixels end, at a marker that is no restart marker or with the file; and how many of those they
-    hold.
+    """Where compressed pixels end, at a marker other than a restart marker or at the end of the file; and how many
+    restart markers they hold.
     """
     restarts, block = 0, 4096
     while position + 1 < len(view):
@@ -692,7 +692,7 @@ def _parse_gif(data: bytes, path: str) -> Picture:
                 end, _ = _gif_blocks(data, start + 1, MAX_SUB_BLOCKS - blocks, path)
             except IndexError:
                 raise bad_image(path, "the GIF ends early, within its first frame") from None
-            # At worst each pixel is a code of 12 bits, and a code to clear the table stands beside each.
+            # At worst each pixel is a code of 12 bits, and a code to clear the table comes with each.
             if end - start > 4 * frame_width * frame_height + 65_536:
                 raise bad_image(
                     path,

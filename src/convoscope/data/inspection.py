@@ -60,7 +60,7 @@ class Inspection:
         modes: such as `JPEG, colour` to how many.
         duplicates: groups of images with the same content.
         near_duplicates: groups that look the same but are not the same file; of equal ones only the first is listed.
-        leaks: groups of equal images that stand in more than one split: split to names.
+        leaks: groups of equal images in more than one split: split to names.
         near_leaks: the same for near duplicates.
         conflicts: groups of equal images with different labels: label to names.
         numbers: for regression, per column the least, mean and largest value.
@@ -99,7 +99,7 @@ class Inspection:
         return summary
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists, dicts, strings and numbers. File names that are no text are written with escapes."""
+        """Everything as plain lists, dicts, strings and numbers. Names that are not text get escapes."""
         result: dict[str, Any] = _plain_json(
             {
                 "source": self.source,
@@ -126,7 +126,7 @@ class Inspection:
 
 
 def _weighted(values: NDArray[np.int64], counts: NDArray[np.int64], share: float) -> int:
-    """The value below or at which this share of all lies."""
+    """The value at or below which this share of all is."""
     order = np.argsort(values, kind="stable")
     position = np.searchsorted(np.cumsum(counts[order]), share * counts.sum())
     return int(values[order[min(int(position), len(order) - 1)]])
@@ -216,7 +216,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
 
     Args:
         dataset: of any task.
-        progress: told how many images have been opened.
+        progress: called with the number of images opened and of all.
         workers: threads; None: one for each core.
 
     Raises:
@@ -232,7 +232,7 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
     sides = np.array([max(size) for size in opened.sizes.elements()])
     agreement = NEAR_CORRELATION_SMALL if len(sides) and np.median(sides) < 4 * _SIDE else NEAR_CORRELATION
     near = [compared[group].tolist() for group in close_groups(thumbnails[compared], agreement)]
-    # An equal copy of a near duplicate may stand in another split than the one that was compared.
+    # An equal copy of a near duplicate may be in another split than the one that was compared.
     near_all = [[row for one in group for row in equal[digests[one]]] for group in near]
 
     usable = dataset if good.all() else dataset.select(np.flatnonzero(good))
@@ -407,12 +407,12 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
     if found.duplicates:
         surplus = sum(len(group) - 1 for group in found.duplicates)
         remarks.append(
-            f"{_count(surplus, 'image')} more than there are different ones: the same content again, for instance {_some(found.duplicates[0])}"
+            f"{_count(surplus, 'image')} repeat the content of another, for instance {_some(found.duplicates[0])}"
         )
     if found.near_duplicates:
         remarks.append(
-            f"{_count(len(found.near_duplicates), 'group')} of images that look the same (thumbnails agree by r >= {agreement}), "
-            f"for instance {_some(found.near_duplicates[0])}"
+            f"{_count(len(found.near_duplicates), 'group')} of images that look the same "
+            f"(thumbnails agree by r >= {agreement}), for instance {_some(found.near_duplicates[0])}"
         )
     if plain:
         remarks.append(f"{_count(plain, 'image')} of one even tone, not compared for near duplicates")
@@ -424,7 +424,7 @@ def _told_leaks(what: str, groups: _Apart) -> list[str]:
     if not groups:
         return []
     example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in groups[0].items())
-    return [f"{what} stands in more than one split ({_count(len(groups), 'case')}): {example}"]
+    return [f"{what} is in more than one split ({_count(len(groups), 'case')}): {example}"]
 
 
 def _told_conflicts(groups: _Apart) -> list[str]:
@@ -443,13 +443,14 @@ def _totals(classes: Sequence[str], counts: dict[str, dict[str, int]]) -> Counte
 
 
 def _unevenness(totals: Counter[str]) -> tuple[str, float]:
-    """How far the largest and the smallest class lie apart, in words and as a ratio."""
+    """How much larger the largest class is than the smallest, in words and as a ratio."""
     present = {name: count for name, count in totals.items() if count}
     if len(present) < 2:
         return "", 1.0
     most, least = max(present, key=lambda name: present[name]), min(present, key=lambda name: present[name])
     ratio = present[most] / present[least]
-    sentence = f"{printable(most)} has {ratio:.0f} times as many images as {printable(least)} ({present[most]:,} and {present[least]:,})"
+    sentence = f"{printable(most)} has {ratio:.0f} times as many images as {printable(least)}"
+    sentence += f" ({present[most]:,} and {present[least]:,})"
     if ratio > WARN_IMBALANCE:
         sentence += ": accuracy alone will say little; class weights or balanced sampling help"
     return sentence, ratio
@@ -486,7 +487,7 @@ def close_groups(thumbnails: NDArray[np.uint8], correlation: float) -> list[NDAr
     """Groups of rows linked by pairs whose Pearson correlation is at least `correlation`.
 
     Each row, less its mean and scaled to length 1, is a point; r >= c means a distance of at most sqrt(2 - 2c). So two
-    such points also lie that close in each of the main directions (PCA): only pairs that do are looked at, found by a
+    such points are also that close in each of the main directions (PCA): only such pairs are compared, found by a
     grid over the first two directions and sorting along the third. No pair is missed.
 
     Args:

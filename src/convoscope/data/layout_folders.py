@@ -1,4 +1,4 @@
-"""Pictures in folders: one folder a class, or one folder with the class in each file's name."""
+"""Pictures in folders: one folder per class, or one folder with the class in each file's name."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def _ignored_notes(ignored: Counter[str]) -> list[str]:
     folder_only=True,
 )
 def read_flat(path: Path, options: ReadOptions) -> Listing:
-    """One folder whose files carry the class in front of a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat
+    """One folder whose names are a class and a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat
     (3).jpg`.
 
     Raises:

@@ -57,7 +57,7 @@ def load(
         fewest_classes: how many classes there must be; 1 for images that are added to others.
 
     Returns:
-        The dataset. What was guessed stands in its notes, what was left out in `skipped`.
+        The dataset. What was guessed is in its notes, what was left out in `skipped`.
 
     Raises:
         UsageError: an unknown layout or an impossible share.
@@ -93,7 +93,7 @@ def load(
             raise DataError(
                 text or "''",
                 "there is no such file or folder",
-                hint="give a folder of pictures, or one of builtin:shapes, mnist, fashion-mnist, quickdraw:apple,banana",
+                hint="name a folder of pictures, or builtin:shapes, mnist, fashion-mnist, quickdraw:apple,banana",
                 code="data-missing",
             )
         path = locate(text)
@@ -150,14 +150,14 @@ def _finish(
 
 
 def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> Dataset:
-    """The dataset with the split that stands in a split.csv; images it does not list keep theirs."""
+    """The dataset with the split of a split.csv; images it does not list keep theirs."""
     if manifest is None:
         return dataset
     splits, new = apply(read_split(manifest), dataset.names, dataset.splits)
     note = f"split read back from {printable(os.fspath(manifest))}"
     if new:
         note += f"; {new} images that it does not list keep the drawn one"
-    kept = [told for told in dataset.notes if told not in dataset.split_notes]
+    kept = [one for one in dataset.notes if one not in dataset.split_notes]
     return replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
 
 
@@ -165,7 +165,7 @@ def _check_classes(source: str, listing: Listing, fewest: int) -> None:
     if len(listing.classes) < fewest:
         raise DataError(
             source,
-            f"has one class only ({printable(listing.classes[0])}); two or more are needed to tell apart",
+            f"has only one class ({printable(listing.classes[0])}); a classifier needs two or more",
             hint="make a folder for each class",
             code="one-class",
         )

@@ -22,7 +22,7 @@ _DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 _BOX = 20  # longest side of a digit, in pixels of the 28
 _OVERSAMPLING = 4
 _INK = 128  # from here on of 255 a pixel belongs to the stroke
-_FAINT = 32  # below this a pixel lies outside the digit's box
+_FAINT = 32  # below this a pixel is outside the digit's box
 _THINNEST = 2.0  # pixels; of MNIST's strokes a quarter are thinner, half are over 2.3
 
 

@@ -33,7 +33,7 @@ USUAL: Final = "folders"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader is told besides the path.
+    """What a reader gets besides the path.
 
     Attributes:
         tiff: whether TIFF pictures are read as well.

@@ -73,7 +73,7 @@ class FileImages:
         return len(self.files)
 
     def path(self, row: int) -> str:
-        """Where the picture lies."""
+        """Where the picture is."""
         return os.path.join(self.root, self.files[row])
 
     def select(self, rows: NDArray[np.int64]) -> FileImages:
@@ -319,7 +319,7 @@ class Stack:
         return np.rint(scaled).astype(np.uint8), good
 
     def in_place(self) -> Pixels | None:
-        """The whole array as it lies in memory or on the disk, where that is uint8 `(N, height, width, channels)`."""
+        """The whole array as it is in memory or on the disk, where that is uint8 `(N, height, width, channels)`."""
         file = self.file
         if file is None:
             array = self.array()
@@ -348,7 +348,8 @@ def guess_axes(shape: tuple[int, ...], name: str) -> Axes:
     received = " x ".join(map(str, shape)) or "a single number"
     raise DataError(
         name,
-        f"expected images as N x height x width, N x height x width x channels or N x (side * side); received {received}",
+        "expected images as N x height x width, N x height x width x channels or N x (side * side); "
+        f"received {received}",
         code="array-shape",
     )
 

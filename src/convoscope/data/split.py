@@ -144,9 +144,8 @@ def complete(
         splits = draw(names, strata, seed, validation, test)
         counts = np.bincount(splits, minlength=3)
         proportion = ", each class in proportion" if strata.any() else ""
-        return splits, [
-            f"split drawn with seed {seed}: {counts[0]} for training, {counts[1]} for validation, {counts[2]} for the test{proportion}"
-        ]
+        parts = f"{counts[0]} for training, {counts[1]} for validation, {counts[2]} for the test"
+        return splits, [f"split drawn with seed {seed}: {parts}{proportion}"]
     splits = given.copy()
     if has[VALIDATION] and has[TEST]:
         return splits, ["training, validation and test parts as the source gives them"]
@@ -197,7 +196,7 @@ class SplitRow:
 def escape_cell(text: str) -> str:
     r"""A text that neither a terminal nor a spreadsheet will act upon, and that `unescape_cell` turns back exactly.
 
-    A backslash and whatever cannot be printed (line ends, terminal escapes, bytes that are no text) are written as
+    A backslash and whatever cannot be printed (line ends, terminal escapes, bytes that are not text) are written as
     `\\`, `\xHH`, `\uHHHH`; a cell that a spreadsheet would take for a formula gets a `'` in front.
     """
     if not text.isprintable() or "\\" in text:

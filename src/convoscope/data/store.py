@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, DataError, MachineError, printable, shell_word
-from ..files import size_text
+from ..files import check_room
 from ..parsing import parse_json
 from ..posix import usable_cores
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
@@ -43,7 +42,7 @@ MAX_LEFT_OUT_SHARE_OF_CLASS: Final = 0.25
 MIN_OF_CLASS: Final = 2
 MACHINE_ERRORS_IN_A_ROW: Final = 20
 
-_STILL_NS: Final = 50_000_000
+STILL_NS: Final = 50_000_000
 """A file changed this shortly before it was read may change again without its time changing."""
 
 
@@ -71,7 +70,7 @@ class Prepared:
     """A dataset whose images are decoded.
 
     Attributes:
-        dataset: without the bad images; these stand in `dataset.skipped`.
+        dataset: without the bad images; these are in `dataset.skipped`.
         pixels: uint8 `(N, height, width, channels)`, memory-mapped and read-only; take batches by index.
         digests: N content hashes.
         form: what the images were brought to.
@@ -91,7 +90,7 @@ class _Findings:
     digests: NDArray[np.uint8]
     skipped: list[tuple[int, str, str, str]] = field(default_factory=list)  # row, path, reason, code
     notes: list[tuple[int, str]] = field(default_factory=list)  # row, remark
-    pixels_key: str = ""  # empty: the images are used where they lie
+    pixels_key: str = ""  # empty: the images are used where they are
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -119,7 +118,7 @@ def prepare(
     Args:
         dataset: what to decode.
         form: size, channels and way of resizing.
-        progress: told how far the decoding is.
+        progress: called as the decoding goes on.
         strict: whether one bad image is an error.
         cache: the cache folder, instead of CONVOSCOPE_CACHE or the user's cache folder.
         workers: threads that decode; None: one for each core.
@@ -147,7 +146,7 @@ def prepare(
                 known = _recall(key, len(dataset), store, form, folder)
                 if known is None:
                     known = _read_all(dataset, form, store, progress, workers, folder)
-                    if started - stamp.newest > _STILL_NS:
+                    if started - stamp.newest > STILL_NS:
                         _remember(key, known[0], folder)
         findings, stored = known
     kept = findings.kept
@@ -182,7 +181,9 @@ def _read_all(
     if not store:
         return _collect(dataset, form, progress, workers, lambda _: None), None
     with building("pixels", folder=folder) as entry, open(entry.folder / "images", "w+b", buffering=0) as file:
-        _check_room(entry.folder, len(dataset) * form.height * form.width * form.channels, folder)
+        needed = len(dataset) * form.height * form.width * form.channels
+        hint = "make room, or set CONVOSCOPE_CACHE to a folder on another disk"
+        check_room(entry.folder, needed, "the decoded images", hint, named=folder)
 
         def write(pixels: Pixels) -> None:
             _write_all(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"))
@@ -197,17 +198,6 @@ def _read_all(
     stored = _find_pixels(findings, form, folder) or own
     tidy(folder)
     return findings, stored
-
-
-def _check_room(place: Path, needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise MachineError(
-            folder,
-            f"the decoded images need {size_text(needed)} there, {size_text(free)} are free on that disk",
-            hint="make room, or set CONVOSCOPE_CACHE to a folder on another disk",
-            code="disk-full",
-        )
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
@@ -395,7 +385,8 @@ def _check_losses(dataset: Dataset, findings: _Findings, strict: bool) -> None:
         if sizes[label] - number < MIN_OF_CLASS:
             raise DataError(
                 dataset.source,
-                f"class {name!r} keeps {sizes[label] - number} of {sizes[label]} images, at least {MIN_OF_CLASS} are needed: {listed}",
+                f"class {name!r} keeps {sizes[label] - number} of {sizes[label]} images, "
+                f"at least {MIN_OF_CLASS} are needed: {listed}",
                 hint=hint,
                 code="too-many-bad-images",
             )

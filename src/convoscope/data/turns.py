@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Turns:
-    """So many bytes may be in use at once; whoever needs more waits. What is larger than all of it gets it alone."""
+    """At most this many bytes are in use at once; whoever needs more waits. Whatever is larger gets all of it alone."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -1,5 +1,5 @@
-"""Two datasets as one: the images of both, and the classes of the first with those that only the second has behind
-them.
+"""Two datasets as one: the images of both, and the classes of the first, followed by those that only the second
+has.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class JoinedImages:
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:
-    """Both as one, each image in the part that it has. The second's names get its source's name in front.
+    """Both as one, each image in the part that it has. The second's names begin with its source's name.
 
     What the first has already, under the same label, is left out of the second: an image keeps the part that it has,
     and counts once.
 
     Raises:
-        DataError: one of them has no classes but labels or numbers (`join-task`), or two of their classes differ only
-            in case (`twin-classes`).
+        DataError: one of them has labels or numbers instead of classes (`join-task`), or two of their classes differ
+            only in case (`twin-classes`).
     """
     for dataset in (first, second):
         if dataset.task != "classification":
@@ -101,7 +101,7 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     fresh = np.array([digest == "" or (digest, label) not in here for digest, label in again], bool)
     notes = second.notes
     if not fresh.all():
-        notes += (f"{(~fresh).sum()} of {len(second)} added images are left out: they are there already",)
+        notes += (f"{(~fresh).sum()} of {len(second)} added images are left out, as they are there already",)
         second = second.select(np.flatnonzero(fresh))
     source = Path(second.source)
     stem = printable((source.absolute() if source.exists() else source).name) or "added"
@@ -122,7 +122,7 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
 
 
 def _digests(dataset: Dataset) -> Iterator[str]:
-    """Each image's content hash; empty where it cannot be read, of which `prepare` tells."""
+    """Each image's content hash; empty where it cannot be read, which `prepare` reports."""
     for row in range(len(dataset)):
         try:
             yield dataset.images.digest(row)

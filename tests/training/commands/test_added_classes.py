@@ -79,7 +79,7 @@ def test_an_image_that_is_there_already_keeps_its_part_and_counts_once(
     listener = Listener()
     added = taught(made, more, add=True, seed=3, output=tmp_path / "added", reporter=listener)
     assert listener.heard("120 of 122 added images are left out")
-    assert not listener.heard("stands in more than one split")
+    assert not listener.heard("is in more than one split")
     before, after = made.prepared(), added.prepared()
     assert len(after.dataset) == len(before.dataset) + 2
     old = dict(zip(before.digests, before.dataset.splits.tolist(), strict=True))
@@ -157,7 +157,7 @@ def test_joined_images_are_those_of_both(pictures: Path) -> None:
     assert len(set(twice.names)) == len(twice.names)
     assert len(twice) == len(both) + 80  # the stars and houses are there already
     assert twice.splits[: len(both)].tolist() == both.splits.tolist()
-    assert twice.notes[-1] == "160 of 240 added images are left out: they are there already"
+    assert twice.notes[-1] == "160 of 240 added images are left out, as they are there already"
     numbers = data.from_arrays(np.zeros((4, 5, 5), np.uint8), np.array([0.5, 1.5, 2.5, 3.5]))
     with pytest.raises(DataError) as caught:
         data.joined(one, numbers)

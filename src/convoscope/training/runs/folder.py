@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ... import data
+from ... import data, files
 from ...data import Prepared
 from ...errors import InUseError, MachineError, UsageError, printable, shell_word
 from ...files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
@@ -155,14 +155,8 @@ def check_room(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Room for three checkpoints on the run's disk: weights and two moments each, twice, and the best."""
     size = sum(value.numel() * value.element_size() for value in weights.values())
     needed = 3 * 3 * size + 1_000_000
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MachineError(
-            folder,
-            f"needs {size_text(needed)} for its checkpoints, {size_text(free)} are free on that disk",
-            hint="make room, or choose a folder on another disk with --output",
-            code="disk-full",
-        )
+    hint = "make room, or choose a folder on another disk with --output"
+    files.check_room(folder, needed, "its checkpoints", hint)
 
 
 def write_description(folder: Path, settings: Settings, prepared: Prepared) -> None:
