@@ -191,13 +191,14 @@ def npy(rng: random.Random, values: bytes) -> bytes:
         else rng.choice((0, 1, len(header) - 3, len(header) + 50, 2**16 - 1, 2**32 - 1))
     )
     magic = b"\x93NUMPY" if rng.random() < 0.97 else b"\x93NUMPZ"
-    return (
+    content: bytes = (
         magic
         + bytes(version)
         + (length % (1 << 8 * size)).to_bytes(size, "little")
         + header
         + values[: rng.choice((len(values), len(values), 3, 0))]
     )
+    return content
 
 
 def write(path: Path, content: bytes | str) -> Path:

@@ -14,7 +14,7 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
@@ -382,7 +382,29 @@ def guess_values(array: NDArray[Any], name: str) -> Values:
     raise DataError(name, f"expected an array of numbers; received {array.dtype}", code="array-values")
 
 
-class ArrayImages:
+class PartedRows:
+    """Chosen rows of several parts, which are counted through.
+
+    Args:
+        counts: rows of each part.
+        rows: which of all, in which order; None: all.
+    """
+
+    def __init__(self, counts: Iterable[int], rows: NDArray[np.int64] | None) -> None:
+        self._starts = np.cumsum([0, *counts])
+        self.rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """The part that a row is in, and its row within the part."""
+        index = int(self.rows[row])
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return part, index - int(self._starts[part])
+
+
+class ArrayImages(PartedRows):
     """Images in one or several arrays, all counted through.
 
     Args:
@@ -392,18 +414,14 @@ class ArrayImages:
 
     def __init__(self, stacks: Sequence[Stack], rows: NDArray[np.int64] | None = None) -> None:
         self.stacks = tuple(stacks)
-        self._starts = np.cumsum([0, *(stack.count for stack in self.stacks)])
-        self.rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        super().__init__((stack.count for stack in self.stacks), rows)
 
     def select(self, rows: NDArray[np.int64]) -> ArrayImages:
         return ArrayImages(self.stacks, self.rows[rows])
 
     def stack_of(self, row: int) -> Stack:
         """The array that holds the image."""
-        return self.stacks[int(np.searchsorted(self._starts, self.rows[row], side="right")) - 1]
+        return self.stacks[self._place(row)[0]]
 
     def read(self, row: int) -> Pixels:
         """The image as it is, uint8 `(height, width, channels)`.
@@ -411,9 +429,7 @@ class ArrayImages:
         Raises:
             DataError: it holds NaN or impossible values.
         """
-        index = int(self.rows[row])
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        inner = index - int(self._starts[part])
+        part, inner = self._place(row)
         pixels, good = self.stacks[part].read(slice(inner, inner + 1))
         if good is not None and not good[0]:
             raise self._impossible(part, inner)

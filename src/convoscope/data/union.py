@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ..errors import ConvoscopeError, DataError, printable
 from .dataset import TARGET_NOUNS, Dataset, ImageSource, InputFormat, Outcome, Stamp
 from .listing import check_twins
+from .sources import PartedRows
 
 
-class JoinedImages:
+class JoinedImages(PartedRows):
     """The images of several sources, all counted through.
 
     Args:
@@ -27,38 +28,29 @@ class JoinedImages:
 
     def __init__(self, sources: Sequence[ImageSource], rows: NDArray[np.int64] | None = None) -> None:
         self.sources = tuple(sources)
-        self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
-        self.rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def _place(self, row: int) -> tuple[ImageSource, int]:
-        index = int(self.rows[row])
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self.sources[part], index - int(self._starts[part])
+        super().__init__(map(len, self.sources), rows)
 
     def select(self, rows: NDArray[np.int64]) -> JoinedImages:
         return JoinedImages(self.sources, self.rows[rows])
 
     def digest(self, row: int) -> str:
-        source, inner = self._place(row)
-        return source.digest(inner)
+        part, inner = self._place(row)
+        return self.sources[part].digest(inner)
 
     def decode(self, row: int, form: InputFormat) -> NDArray[np.uint8]:
-        source, inner = self._place(row)
-        return source.decode(inner, form)
+        part, inner = self._place(row)
+        return self.sources[part].decode(inner, form)
 
     def outcomes(self, rows: range, form: InputFormat) -> list[Outcome]:
         results: list[Outcome] = []
         places = [self._place(row) for row in rows]
         begin = 0
         while begin < len(places):
-            source, first = places[begin]
+            part, first = places[begin]
             end = begin + 1
-            while end < len(places) and places[end] == (source, first + end - begin):
+            while end < len(places) and places[end] == (part, first + end - begin):
                 end += 1
-            results += source.outcomes(range(first, first + end - begin), form)
+            results += self.sources[part].outcomes(range(first, first + end - begin), form)
             begin = end
         return results
 
