@@ -5,9 +5,7 @@ import gzip
 import io
 import json
 import math
-import numpy as np
 import os
-import pytest
 import random
 import resource
 import shutil
@@ -16,8 +14,15 @@ import time
 import tomllib
 import warnings
 import zipfile
-from PIL import Image
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
 from convoscope import cli, data, evaluation, explain
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError
@@ -26,10 +31,7 @@ from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import checkpoint
 from convoscope.training.core.weights import read_foreign
 from convoscope.training.runs.folder import start_again
-from functools import partial
-from pathlib import Path
 from tests.support import impossible
-from typing import Any
 
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
 MOST_SECONDS = 8
@@ -158,25 +160,25 @@ def ruined_checkpoint(path: Path, rng: random.Random) -> bytes:
     return impossible.seal(tensors, impossible.json_text(impossible.mutated(state, rng)))
 
 
-@pytest.mark.parametrize(("name", "count"), [("a", 400), ("b", 400)])
-def test_checkpoints_that_are_predicted_with(runs: Path, tmp_path: Path, name: str, count: int) -> None:
-    ruins = Ruins(f"predict {name}")
-    folder = copied(runs, name, tmp_path)
+def attempt_ruined(title: str, runs: Path, place: Path, name: str, count: int, *uses: Callable[[Path], None]) -> None:
+    """Use a run whose best checkpoint is ruined in many ways."""
+    ruins = Ruins(f"{title} {name}")
+    folder = copied(runs, name, place)
     for rng in ruins.cases(count):
         impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
-        ruins.attempt(lambda: use(folder))
+        for attempted in uses:
+            ruins.attempt(partial(attempted, folder))
     ruins.end()
+
+
+@pytest.mark.parametrize(("name", "count"), [("a", 400), ("b", 400)])
+def test_checkpoints_that_are_predicted_with(runs: Path, tmp_path: Path, name: str, count: int) -> None:
+    attempt_ruined("predict", runs, tmp_path, name, count, use)
 
 
 @pytest.mark.parametrize(("name", "count"), [("a", 60), ("b", 60)])
 def test_checkpoints_that_are_tested_and_looked_into(runs: Path, tmp_path: Path, name: str, count: int) -> None:
-    ruins = Ruins(f"look {name}")
-    folder = copied(runs, name, tmp_path)
-    for rng in ruins.cases(count):
-        impossible.write(folder / "best.safetensors", ruined_checkpoint(runs / name / "best.safetensors", rng))
-        ruins.attempt(lambda: look(folder))
-        ruins.attempt(lambda: whole_test(folder))
-    ruins.end()
+    attempt_ruined("look", runs, tmp_path, name, count, look, whole_test)
 
 
 @pytest.mark.parametrize(("name", "count"), [("a", 200), ("b", 150)])
