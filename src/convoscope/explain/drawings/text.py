@@ -49,9 +49,7 @@ def _windows(why: Arithmetic, all: bool) -> list[str]:
     weights = None if why.weights is None else why.weights.reshape(why.shape)
     padding = why.padding.reshape(why.shape)
     subtotals = products.reshape(channels, -1).sum(1)
-    order = list(range(channels))
-    if not all and channels > _CHANNELS:
-        order = sorted(np.argsort(-np.abs(subtotals), kind="stable")[:_CHANNELS].tolist())
+    order = list(range(channels)) if all else _largest(subtotals, _CHANNELS)
     lines = []
     first_unit = next((term.source for term in map(why.term, range(len(why))) if term.source), None)
     for channel in order:
@@ -74,6 +72,11 @@ def _windows(why: Arithmetic, all: bool) -> list[str]:
         whose = printable(first_unit.layer if first_unit else "the input")
         lines.append(f"  and {rest} more channels of {whose}: {number(left, all)}")
     return lines
+
+
+def _largest(values: NDArray[np.float64], count: int) -> list[int]:
+    """The places of the `count` numbers of largest size, in their order."""
+    return sorted(np.argsort(-np.abs(values), kind="stable")[:count].tolist())
 
 
 def _tables(
@@ -114,9 +117,7 @@ def _cells(
 
 def _list(why: Arithmetic, all: bool) -> list[str]:
     """Term by term, the largest first if not all are shown."""
-    order = list(range(len(why)))
-    if not all and len(why) > _TERMS:
-        order = sorted(np.argsort(-np.abs(why.products), kind="stable")[:_TERMS].tolist())
+    order = list(range(len(why))) if all else _largest(why.products, _TERMS)
     rows = []
     for place in order:
         term = why.term(place)
@@ -221,9 +222,7 @@ def gradient_text(why: GradientSum, *, all: bool = False) -> str:
     """The gradient of one weight: what came in times delta, place by place."""
     place = ", ".join(map(str, why.index))
     lines = [f"gradient of the loss by {printable(why.parameter)}[{place}]", f"  {why.words}: {len(why):,} in all", ""]
-    order = list(range(len(why)))
-    if not all and len(why) > _TERMS:
-        order = sorted(np.argsort(-np.abs(why.products), kind="stable")[:_TERMS].tolist())
+    order = list(range(len(why))) if all else _largest(why.products, _TERMS)
     rows = []
     for each in order:
         term = why.term(each)
