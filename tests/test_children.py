@@ -29,7 +29,7 @@ LIBRARY, PACKAGES = str(Path(os.__file__).parent), site.getsitepackages()
 # torch and pydantic import by themselves what any package on Python's path names so.
 ENTRY_POINTS = "[torch.backends]\nextension = extension:load\n\n[pydantic]\nextension = extension:plugin\n"
 # What the command's own script does; `-P`, as there too the path begins with another folder than this one.
-COMMAND = [sys.executable, "-P", "-c", "import sys; from convoscope.cli import main; main()"]
+COMMAND = [sys.executable, "-P", "-c", "import sys; from convoscope.launch import main; main()"]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from convoscope.files import (
     write_bytes,
     write_json,
 )
-from tests.support.planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, folder_link, hard_link, link
+from tests.support.planted_files import CHANGED, FOLDERS, REPLACED, Plant, Victim, folder_link, hard_link, link
 
 
 def failing(number: int) -> Callable[..., Any]:

@@ -19,7 +19,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCK = json.loads((ROOT / "web" / "package-lock.json").read_text("utf-8"))
 NPM = ROOT / "tools" / "npm.py"
 AUDIT = ROOT / "tools" / "audit.py"
-FREE = {"MIT", "ISC", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "Python-2.0", "(MIT OR CC0-1.0)"}
+FREE = {
+    "MIT",
+    "ISC",
+    "0BSD",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "Apache-2.0",
+    "BlueOak-1.0.0",
+    "MPL-2.0",
+    "Python-2.0",
+    "(MIT OR CC0-1.0)",
+}
 
 
 def test_every_dependency_has_its_reason() -> None:

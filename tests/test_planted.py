@@ -14,7 +14,18 @@ from PIL import Image
 from convoscope.cli import run as cli
 from convoscope.errors import MachineError
 from convoscope.training.core import checkpoint
-from tests.support.planting import CHANGED, FOLDERS, REPLACED, Plant, Victim, clear, folder_link, hard_link, link, pipe
+from tests.support.planted_files import (
+    CHANGED,
+    FOLDERS,
+    REPLACED,
+    Plant,
+    Victim,
+    clear,
+    folder_link,
+    hard_link,
+    link,
+    pipe,
+)
 
 CHECKPOINTS = ("best.safetensors", "last.safetensors", "previous.safetensors")
 
@@ -116,7 +127,7 @@ def test_a_sealed_checkpoint_cannot_have_a_file_cut_to_nothing(
     checkpoint.save(run / "last.safetensors", tensors, state)
     shutil.copyfile(victim.file, run / "events.jsonl")
     assert cli(["train", "--resume", str(run), "--epochs", "2"]) == 4
-    assert "holds something else than a run's events" in capsys.readouterr().err
+    assert "holds something other than a run's events" in capsys.readouterr().err
     assert (run / "events.jsonl").read_bytes() == b"precious"
 
 

@@ -19,7 +19,7 @@ READ = [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zensical.toml")),
         *(path for folder in ("src/convoscope", "docs", "web/src", "benchmarks", "tools") for path in (ROOT / folder).rglob("*")),
     ]
-    if path.suffix in ENDS and path.is_file() and path.name != "reference.json" and path.parent.name != "page"
+    if path.suffix in ENDS and path.is_file() and path.name != "reference.json" and "page" not in path.parts  # the built page
 ]  # fmt: skip
 
 WORDS = {
@@ -56,13 +56,17 @@ WORDS = {
 NOUNS = {
     "drawing",
     "folding",
+    "freezing",
     "listing",
     "overfitting",
     "packaging",
     "parsing",
+    "pooling",
+    "shading",
     "string",
     "testing",
     "training",
+    "tuning",
     "unpacking",
     "whitening",
 }

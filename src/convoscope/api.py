@@ -13,9 +13,6 @@ from typing import Any, ParamSpec
 from . import evaluation, training
 from .terminal import default_reporter
 from .training import Run
-from .training import relearn as _relearn
-from .training import resume as _resume
-from .training import train as _train
 
 Arguments = ParamSpec("Arguments")
 

@@ -33,7 +33,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options and the recipe of a TOML file; a run's `[record]` is ignored.
 
     Raises:
-        UsageError: the file is missing, is not TOML (with line and column), or has unknown or wrong keys; all are named.
+        UsageError: the file is missing, is not TOML (with line and column), or has unknown or wrong keys;
+            all are named.
     """
     try:
         with path.open("rb") as file:

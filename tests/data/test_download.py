@@ -103,7 +103,7 @@ def test_without_a_network_the_message_says_what_to_put_where(
 @pytest.mark.parametrize(
     "content", [PACKED[:30], b"nothing packed", gzip.compress(RAW + b"!"), gzip.compress(b"\0" * len(RAW))]
 )
-def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_path: Path, content) -> None:
+def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "datasets" / "small" / "x.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -147,7 +147,7 @@ def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_the_sums_are_those_of_the_real_files(
-    shared_data: Path, tmp_path: Path, name, monkeypatch: pytest.MonkeyPatch
+    shared_data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "SYSTEM_FOLDERS", {})
     place = tmp_path / "datasets" / name
@@ -202,7 +202,7 @@ def test_drawings_that_change_after_their_first_use_are_refused(drawings: Server
         (bitmaps(3).replace(b"|u1", b"|i1"), "does not hold drawings of 28x28 pixels: int8 (3, 784)"),
     ],
 )
-def test_what_is_no_file_of_drawings_is_named(drawings: Server, tmp_path: Path, content, reason) -> None:
+def test_what_is_no_file_of_drawings_is_named(drawings: Server, tmp_path: Path, content: bytes, reason: str) -> None:
     place = tmp_path / "datasets" / "quickdraw"
     place.mkdir(parents=True)
     (place / "apple.npy").write_bytes(content)

@@ -41,7 +41,7 @@ from convoscope.studio import guesses, startup_networks, static_files
 static_files.FOLDER = Path(sys.argv.pop(1))
 startup_networks.READY_MADE = ()
 guesses.Guesser.warm_up = lambda self, folders: None
-from convoscope.cli import main
+from convoscope.launch import main
 main()
 """
 

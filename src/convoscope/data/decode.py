@@ -62,8 +62,8 @@ _READING: Final = Turns(_LARGE_FILE)
 """Files larger than that are read one at a time."""
 
 _STRIP_PIXELS: Final = 1_000_000
-"""Larger pictures are converted and turned in strips of about so many pixels, for the result is smaller than any step
-on the way.
+"""Larger pictures are converted and turned in strips of about this many pixels, because the result is smaller than any
+step on the way.
 """
 
 _REDUCING_GAP: Final = 2.0
@@ -461,7 +461,7 @@ class _Shown:
         return self.image.width * self.image.height > _STRIP_PIXELS and not self.as_it_is
 
     def strips(self, top: int, bottom: int, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-        """The rows from `top` to `bottom` in strips of a multiple of so many rows, each with the row it begins at."""
+        """The rows from `top` to `bottom` in strips, each with its first row. Heights are multiples of `multiple`."""
         step = max(1, _STRIP_PIXELS // (self.size[0] * multiple)) * multiple
         for begin in range(top, bottom, step):
             yield begin, self.rows(begin, min(begin + step, bottom))

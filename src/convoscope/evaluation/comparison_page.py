@@ -9,8 +9,7 @@ from html import escape
 from pathlib import Path
 
 from ..files import write_text
-from ..render.drawing import DASHES, SERIES, shorten
-from ..render.html import Section, code, figure, figures, note, page, paragraph, table
+from ..render import DASHES, SERIES, Section, code, figure, figures, note, page, paragraph, shorten, table
 from .charts import Axis, Curve, epoch_axis, invariance_charts, line_chart, share_axis
 from .comparison import Comparison
 from .text import percent

@@ -10,8 +10,20 @@ from numpy.typing import NDArray
 
 from ..data import SPLITS
 from ..errors import ConvoscopeError, printable, shell_word
-from ..render.html import code, figure, figures, note, pairs, paragraph, picture, table, text
-from ..render.pixels import enlarge, filter_image, to_image
+from ..render import (
+    code,
+    enlarge,
+    figure,
+    figures,
+    filter_image,
+    note,
+    pairs,
+    paragraph,
+    picture,
+    table,
+    text,
+    to_image,
+)
 from . import pictures
 from .charts import Axis, Curve, epoch_axis, line_chart, share_axis
 from .overfitting import augments, gap_of

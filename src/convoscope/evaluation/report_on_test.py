@@ -10,8 +10,7 @@ from PIL import Image
 from .. import geometry
 from ..errors import MachineError, printable
 from ..files import check_plain, open_plain
-from ..render.html import Section, beside, code, figure, figures, paragraph, picture, table, text
-from ..render.pixels import enlarge
+from ..render import Section, beside, code, enlarge, figure, figures, paragraph, picture, table, text
 from . import charts
 from .measures import wilson
 from .report_on_run import thumbnail
@@ -79,10 +78,12 @@ def _confusion(scores: Scores) -> str:
 
 
 _MEASURES = {
-    "classification": "Precision: how many of its answers for the class are right. Recall: how many of the class's images it "
+    "classification": "Precision: how many of its answers for the class are right. Recall: how many of the "
+    "class's images it "
     "finds. F1: their harmonic mean; the last row has its mean over the classes. A dash: the class never occurs or is "
     "never given as an answer.",
-    "multi-label": "Precision: how many of the images given the label have it. Recall: how many of those that have it are "
+    "multi-label": "Precision: how many of the images given the label have it. Recall: how many of those that "
+    "have it are "
     "found. F1: their harmonic mean; the last row has its mean over the labels. Average precision: over all "
     "thresholds.",
     "regression": "MAE and RMSE: mean absolute error and root of the mean squared error, in the number's own unit. "
@@ -180,7 +181,8 @@ def _mistakes(scores: Scores) -> str:
         under = f"<figcaption>{text(truth)}<br><b>{text(answer)}</b></figcaption>"
         tiles.append(f'<figure title="{text(mistake.path)}">{shown}{under}</figure>')
     words = {
-        "classification": "The wrong answers with the highest confidence. Some of the labels may be wrong: have a look.",
+        "classification": "The wrong answers with the highest confidence. Some of the labels may be wrong: "
+        "have a look.",
         "multi-label": "The most confident wrong answers about a label. Some of the labels may be wrong: have a look.",
         "regression": "The largest errors.",
     }[scores.task]

@@ -23,8 +23,7 @@ from ..data import escape_cell
 from ..errors import DataError, printable
 from ..files import FolderLock, check_plain, machine_error, make_own_folder, write_bytes, write_json, write_text
 from ..parsing import read_json
-from ..render.drawing import png_bytes
-from ..render.pixels import to_image
+from ..render import png_bytes, to_image
 from . import charts, pictures
 from .answers import WORST, Answers
 from .results import Scores

@@ -351,7 +351,7 @@ class Scores:
         if len(set(self.classes)) < len(self.classes) or tuple(self.per_class) != self.classes:
             raise ValueError("the figures of classes are not those of the classes")
         if not all(_KEYS[self.task] <= figures.keys() for figures in self.per_class.values()):
-            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {self.task}")
+            raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {TARGET_NOUNS[self.task]}")
         shares = [self.accuracy, *([self.invariance.untouched] if self.invariance is not None else [])]
         if self.task != "regression" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")

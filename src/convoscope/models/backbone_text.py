@@ -45,10 +45,11 @@ def with_head(backbone: str, head: Sequence[int] = ()) -> str:
     """The text of a model with this backbone and a new head: hidden dense layers of `head` units, each with a relu, and
     a last dense layer with one unit for each output.
 
-    >>> with_head("conv(8) globalavg")
-    'conv(8) globalavg dense'
-    >>> with_head("timm:resnet18", [64])
-    'timm:resnet18 dense(64) relu dense'
+    Examples:
+        >>> with_head("conv(8) globalavg")
+        'conv(8) globalavg dense'
+        >>> with_head("timm:resnet18", [64])
+        'timm:resnet18 dense(64) relu dense'
     """
     hidden = "".join(f" dense({units}) relu" for units in head)
     if library_name(backbone) is not None and not head:
@@ -80,9 +81,10 @@ def feature_layers(backbone: str, input: tuple[int, int, int]) -> tuple[FeatureL
 
     A library's network can only be used whole, so it has none.
 
-    >>> found = feature_layers("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))
-    >>> [(feature_layer.layers[-1], feature_layer.width) for feature_layer in found]
-    [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
+    Examples:
+        >>> found = feature_layers("conv(4) relu maxpool conv(8) relu globalavg", (8, 8, 1))
+        >>> [(each.layers[-1], each.width) for each in found]
+        [('maxpool1', 64), ('relu2', 128), ('globalavg', 8)]
     """
     if library_name(backbone) is not None:
         return ()

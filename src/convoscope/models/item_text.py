@@ -57,7 +57,7 @@ def kernel_text(values: ArrayLike | Tensor) -> str:
     Raises:
         UsageError: `kernel-shape`, `kernel-numbers`.
 
-    Example:
+    Examples:
         >>> kernel_text([[1, -1], [0.5, 0]])
         'kernel(1, -1, 0.5, 0)'
     """

@@ -594,8 +594,10 @@ class Parallel(Layer):
     kind = "parallel"
     role = "block"
     classes = ("Parallel",)
-    meaning = "feeds its input to each branch and concatenates the results as channels; "
+    meaning = (
+        "feeds its input to each branch and concatenates the results as channels; "
         "an empty branch passes it on unchanged"
+    )
     branches = (2, 64)
 
 

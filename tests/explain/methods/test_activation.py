@@ -17,8 +17,7 @@ from convoscope import models
 from convoscope.errors import UsageError
 from convoscope.explain.methods.activation import Ascent, Example, maximise_activation, top_activating_examples
 from convoscope.explain.methods.embeddings import embeddings
-from convoscope.models import Footprint
-from convoscope.models import memory as footprint
+from convoscope.models import Footprint, footprint
 from tests.support.preserved import awkward, network, preserve_state
 
 

@@ -112,7 +112,7 @@ def test_images_that_are_gone_are_reported(drawings: Path, tmp_path: Path) -> No
     backbone = train(mine, BACKBONE, output=tmp_path / "backbone", epochs=1)
     made, _ = taught(backbone, OTHERS, tmp_path / "run")
     moved = mine.rename(tmp_path / "moved")
-    words = "all features count alike, for the images that the backbone was trained on cannot be read: "
+    words = "all features count alike, because the images that the backbone was trained on cannot be read: "
     run, said = taught(backbone.folder, OTHERS, tmp_path / "again")
     (line,) = (line for line in said if line.startswith(words))
     assert line in run.settings.notes

@@ -117,8 +117,8 @@ def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     prepared = relearned.prepared()
     _, distances = relearned.scores_and_distances(prepared.pixels, prepared.dataset.indices("test"))
     assert distances is not None
-    assert scores.unknown["refused"] == int((distances > scores.unknown["threshold"]).sum())
-    assert sum(scores.unknown["right"]) == round(scores.accuracy * scores.images)
+    assert scores.unknown.refused == int((distances > scores.unknown.threshold).sum())
+    assert sum(scores.unknown.right) == round(scores.accuracy * scores.images)
     page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
     assert "None of these" in page and "would be called unknown" in page
     assert "taken over from" in page

@@ -8,7 +8,7 @@ import pytest
 
 from convoscope.errors import MachineError, ModelFileError
 from convoscope.training.core.event_log import EventLog
-from tests.support.planting import CHANGED, FOLDERS, Plant, Victim, clear
+from tests.support.planted_files import CHANGED, FOLDERS, Plant, Victim, clear
 from tests.support.runs import events
 
 

@@ -87,7 +87,7 @@ def test_safetensors_are_fetched_once_with_the_checksum_that_is_announced(
     assert server.asked == ["HEAD /model.safetensors", "GET /model.safetensors"]
     path = own_cache / "weights" / "timm-resnet10t.safetensors"
     path.write_bytes(packed[:-1] + bytes([packed[-1] ^ 1]))
-    with pytest.raises(ModelFileError, match="is not the file it should be") as caught:
+    with pytest.raises(ModelFileError, match="is not the file that it should be") as caught:
         library_weights(MODEL, heard)
     assert caught.value.code == "backbone-differs"
 
@@ -108,7 +108,7 @@ def test_without_a_network_the_hint_says_what_to_put_where(
     with pytest.raises(MachineError) as caught:
         library_weights(MODEL, Heard())
     assert caught.value.code == "download-failed"
-    assert "take http://127.0.0.1:9/hub/model.safetensors and put it into" in caught.value.hint
+    assert "download http://127.0.0.1:9/hub/model.safetensors and put it into" in caught.value.hint
     assert str(own_cache / "weights") in caught.value.hint and "timm-resnet10t.safetensors" in caught.value.hint
     (own_cache / "weights" / "timm-resnet10t.safetensors").write_bytes(packed)
     heard = Heard()

@@ -63,7 +63,7 @@ def test_a_blended_step_is_the_blend_of_two_losses(task: Task, monkeypatch: pyte
             return scores
 
     recipe = Recipe(mixup=1.0, batch_size=4, label_smoothing=0.1)
-    objective = Objective(task=task, outputs=3, label_smoothing=0.1)  # type: ignore[arg-type]
+    objective = Objective(task=task, outputs=3, label_smoothing=0.1)
     network = Looks()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     part = Split(pixels=pixels, rows=np.arange(4), targets=targets)

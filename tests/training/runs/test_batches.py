@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from convoscope.errors import MachineError
-from convoscope.models import memory
-from convoscope.models import memory as footprint
+from convoscope.models import footprint, memory
 from convoscope.training import Run, relearn, resume, train
 from convoscope.training.core.normalisation import Normalisation
 from convoscope.training.core.step_memory import StepMemory

@@ -164,7 +164,8 @@ def check_trainable(
     if outputs != len(dataset.classes) and dataset.task != "classification":
         raise UsageError(
             "model",
-            f"one output is for two classes; here {len(dataset.classes)} {TARGET_NOUNS[dataset.task]} are to be predicted",
+            f"one output is for two classes; here {len(dataset.classes)} {TARGET_NOUNS[dataset.task]} are to be "
+            "predicted",
             hint="let the model's text end with a bare `dense`",
             code="one-output-task",
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ... import data, files
 from ...data import Prepared
 from ...errors import InUseError, MachineError, UsageError, printable, shell_word
-from ...files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, size_text, write_text
+from ...files import FolderLock, check_plain, clear_leftovers, lies_in, machine_error, write_text
 from ...parsing import read_toml
 from .settings import Settings
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from ... import data
-from ...data import Dataset, InputFormat, Task
+from ...data import TARGET_NOUNS, Dataset, InputFormat, Task
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
 from ..core.recipe import EngineSettings, Recipe
@@ -193,7 +193,7 @@ class Settings(BaseModel):
         conditions = [
             ("one class or number has another's name", len(set(self.classes)) == names),
             (
-                f"{self.outputs} outputs do not suit {names} {self.task}",
+                f"{self.outputs} outputs do not suit {names} {TARGET_NOUNS[self.task]}",
                 self.outputs == names or (self.outputs, names, self.task) == (1, 2, "classification"),
             ),
             (

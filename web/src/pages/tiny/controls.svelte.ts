@@ -27,7 +27,7 @@ function stepOf(event: KeyboardEvent): number {
   return event.shiftKey ? 0.01 : 0.1;
 }
 
-export class Handling {
+export class Controls {
   /** The number that is open for typing. */
   editing = $state<{ place: Place; text: string; typed: boolean } | null>(null);
   #active = $state<Record<number, Place>>({});
