@@ -13,6 +13,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from convoscope.training.core import checkpoint
+
 DEEP = "@deep@"
 """Stands for 100,000 nested lists, which no library would write."""
 _LISTS = "[" * 100_000 + "]" * 100_000
@@ -108,7 +110,7 @@ def toml_text(content: Any) -> str | None:
 def seal(tensors: dict[str, Tensor], state: str, **metadata: str) -> bytes:
     """A checkpoint as convoscope seals it, which anybody can."""
     zeros = "0" * 64
-    told = {"convoscope": "1", "state": state, "sha256": zeros} | metadata
+    told = {"convoscope": str(checkpoint.FORMAT), "state": state, "sha256": zeros} | metadata
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     content = bytearray(safetensors.torch.save(plain, told))
     start = content.index(b'"sha256":"' + zeros.encode()) + len(b'"sha256":"')

@@ -174,7 +174,17 @@ def test_a_newer_format_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(checkpoint, "FORMAT", 9)
     checkpoint.save(path, tensors(), STATE)
     monkeypatch.undo()
-    assert "format 9; this one reads up to 1" in refused(path, "checkpoint-newer").reason
+    assert "format 9; this one reads format 2" in refused(path, "checkpoint-newer").reason
+
+
+def test_an_older_format_is_refused_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    checkpoint.save(path, tensors(), STATE)
+    monkeypatch.undo()
+    error = refused(path, "checkpoint-older")
+    assert error.reason == "made by an older convoscope (format 1; this one reads format 2)"
+    assert error.hint == "train again with this version, or use the older one"
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:

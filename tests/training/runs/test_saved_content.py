@@ -158,7 +158,7 @@ def test_a_checkpoint_without_averages_is_refused(lines: Path, tmp_path: Path) -
             resume(tmp_path, epochs=3)
 
 
-@pytest.mark.parametrize("version", ["²", "٣", "-1", "9" * 5000, "", "2"])
+@pytest.mark.parametrize("version", ["²", "٣", "-1", "9" * 5000, "", "3"])
 def test_a_format_that_is_not_known_is_refused(lines: Path, tmp_path: Path, version: str) -> None:
     path = tmp_path / "best.safetensors"
     content = (lines / "best.safetensors").read_bytes()

@@ -23,7 +23,8 @@ from ...errors import ModelFileError, printable
 from ...files import keep_copy, machine_error, open_at_once, size_text, write_bytes
 from ...parsing import parse_json
 
-FORMAT = 1
+FORMAT = 2
+"""Of what a checkpoint holds. Since 2 its settings have the names of the field, such as `backbone` and `coverage`."""
 _ZEROS = b"0" * 64
 _SEAL = b'"sha256":"'
 _MAX_HEADER_BYTES = 40_000_000
@@ -65,7 +66,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The tensors by name, and the state.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not a checkpoint of convoscope's, or of a newer format.
+        ModelFileError: the file is missing, damaged, not a checkpoint of convoscope's, or of another format.
     """
     content, metadata = _read(path)
     header_length = int.from_bytes(content[:8], "little")
@@ -90,10 +91,17 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             hint="restore it from a copy, or train again",
             code="checkpoint-damaged",
         )
-    if version not in map(str, range(FORMAT + 1)):
+    if version in map(str, range(FORMAT)):
         raise ModelFileError(
             path,
-            f"made by a newer convoscope (format {printable(version[:20])}; this one reads up to {FORMAT})",
+            f"made by an older convoscope (format {version}; this one reads format {FORMAT})",
+            hint="train again with this version, or use the older one",
+            code="checkpoint-older",
+        )
+    if version != str(FORMAT):
+        raise ModelFileError(
+            path,
+            f"made by a newer convoscope (format {printable(version[:20])}; this one reads format {FORMAT})",
             hint="update convoscope: pip install --upgrade convoscope",
             code="checkpoint-newer",
         )
