@@ -27,7 +27,8 @@ run: $(READY) $(PAGE) ## Train on built-in drawings, test on drawings it has not
 
 test: $(READY) $(PAGE) ## Run every test; get a browser for those of the page
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/browser # by themselves: what a page shows while it trains needs a free processor
+	$(BIN)/python -m pytest --ignore tests/browser --numprocesses auto --dist loadfile
 	$(NPM) run test
 
 check: $(READY) ## Check formatting, run linters and strict types, of Python and of the page
