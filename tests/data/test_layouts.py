@@ -758,3 +758,28 @@ def test_arrays_and_tables_are_read_from_ordinary_files_inside_alone(
 def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table.csv")
     refused(tmp_path / "table.csv", "not-ordinary")
+
+
+# --- for a run that knows its classes ----------------------------------------------------------------------------------
+
+
+def test_for_a_run_that_knows_its_classes_any_of_them_will_do(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"square": 1})
+    (tmp_path / "cross").mkdir()
+    dataset = load(tmp_path, classes=("cross", "disc", "square"), validation=0.0, test=0.0)
+    assert (dataset.classes, len(dataset)) == (("square",), 1)
+    assert "class folders without a picture: cross" in dataset.notes
+    refused(tmp_path, "class-empty")
+
+
+def test_a_class_that_the_run_does_not_know_needs_two_images(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"square": 1, "star": 1})
+    assert "class 'star' has 1 image" in refused(tmp_path, "class-too-small", classes=("cross", "square")).reason
+
+
+def test_the_parts_may_have_different_classes_for_a_run_that_knows_them(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", {"a": 2, "b": 2})
+    class_folders(tmp_path / "test", {"b": 1})
+    dataset = load(tmp_path, classes=("a", "b"), validation=0.0, test=0.0)
+    assert dataset.counts()["test"] == {"a": 0, "b": 1}
+    refused(tmp_path, "classes-differ")

@@ -115,20 +115,27 @@ def read_folders(path: Path, options: ReadOptions) -> Listing:
             if inner.files:
                 ignored[_OUTSIDE] += len(inner.files)
             scans[part] = _scan_classes(path, root, f"{name}/", inner.folders)
-        _check_same_classes(path, scans)
+        if options.classes is None:
+            _check_same_classes(path, scans)
     else:
         scans[None] = _scan_classes(path, root, "", top.folders)
     classes = tuple(sorted({name for part in scans.values() for name in part}, key=natural))
     check_twins(path, classes)
+    empty: list[str] = []
+    if options.classes is not None:
+        empty = [name for name in classes if not any(part[name].files for part in scans.values() if name in part)]
+        classes = tuple(name for name in classes if name not in empty)
+        if not classes:
+            raise _empty_class(path, empty[0], None, scans[next(iter(scans))].get(empty[0]) or _Scan())
     names: list[str] = []
     targets: list[NDArray[np.int64]] = []
     parts: list[NDArray[np.int8]] = []
     for which, by_class in scans.items():
         for position, name in enumerate(classes):
-            scan = by_class[name]
+            scan = by_class.get(name) or _Scan()
             ignored += scan.ignored
             skipped += scan.skipped
-            if not scan.files:
+            if not scan.files and options.classes is None:
                 raise _empty_class(path, name, which, scan)
             names += sorted(scan.files)
             targets.append(np.full(len(scan.files), position, np.int64))
@@ -136,6 +143,8 @@ def read_folders(path: Path, options: ReadOptions) -> Listing:
     images = FileImages(root, names, tiff=options.tiff)
     given = np.concatenate(parts) if split_folders else None
     notes = _ignored_notes(ignored)
+    if empty:
+        notes.append(f"class folders without a picture: {', '.join(map(printable, empty))}")
     return Listing(
         "folders", classes, names, np.concatenate(targets), images, given=given, notes=notes, skipped=skipped
     )

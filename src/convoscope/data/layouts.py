@@ -40,7 +40,7 @@ def load(
     test: float | None = None,
     manifest: str | os.PathLike[str] | None = None,
     tiff: bool = False,
-    fewest_classes: int = 2,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """List images and labels, and fix the split. Nothing is decoded.
 
@@ -54,7 +54,8 @@ def load(
             parts.
         manifest: a split.csv whose split is read back; images it does not list keep the drawn one.
         tiff: whether TIFF pictures are read as well.
-        fewest_classes: how many classes there must be; 1 for images that are added to others.
+        classes: the classes that a run knows, where the images are to test that run or to be added to it. Any of them
+            will do: one class, one image of a class, and a class folder may be empty.
 
     Returns:
         The dataset. What was guessed is in its notes, what was left out in `skipped`.
@@ -77,7 +78,8 @@ def load(
     if text.startswith("builtin:"):
         from .builtin import load_builtin
 
-        dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest_classes)
+        fewest = 2 if classes is None else 1
+        dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest)
         return with_manifest(dataset, manifest)
     if layout not in LAYOUTS:
         raise UsageError(
@@ -97,13 +99,12 @@ def load(
                 code="data-missing",
             )
         path = locate(text)
+    known = None if classes is None else tuple(classes)
     try:
-        listing = _read(path, layout, tiff)
+        listing = _read(path, layout, ReadOptions(tiff=tiff, classes=known))
     except OSError as error:
         raise machine_error(error.filename or path, error) from error
-    return _finish(
-        text, listing, seed=seed, validation=validation, test=test, manifest=manifest, fewest_classes=fewest_classes
-    )
+    return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest, known=known)
 
 
 def _finish(
@@ -114,7 +115,7 @@ def _finish(
     validation: float | None,
     test: float | None,
     manifest: str | os.PathLike[str] | None,
-    fewest_classes: int = 2,
+    known: tuple[str, ...] | None = None,
 ) -> Dataset:
     if not listing.names:
         reasons = "; ".join(f"{printable(bad.path)} {bad.reason}" for bad in listing.skipped[:5])
@@ -129,7 +130,7 @@ def _finish(
             code="twin-classes",
         )
     if listing.task == "classification":
-        _check_classes(source, listing, fewest_classes)
+        _check_classes(source, listing, known)
     splits, notes = complete(
         listing.names, strata_of(listing.task, targets), listing.given, seed=seed, validation=validation, test=test
     )
@@ -161,8 +162,8 @@ def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> 
     return replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
 
 
-def _check_classes(source: str, listing: Listing, fewest: int) -> None:
-    if len(listing.classes) < fewest:
+def _check_classes(source: str, listing: Listing, known: tuple[str, ...] | None) -> None:
+    if len(listing.classes) < 2 and known is None:
         raise DataError(
             source,
             f"has only one class ({printable(listing.classes[0])}); a classifier needs two or more",
@@ -171,14 +172,14 @@ def _check_classes(source: str, listing: Listing, fewest: int) -> None:
         )
     counts = np.bincount(listing.targets, minlength=len(listing.classes)).tolist()
     for name, count in zip(listing.classes, counts, strict=True):
-        if count < 2:
+        if count < 2 and name not in (known or ()):
             raise DataError(
                 source,
                 f"class {printable(name)!r} has {count} image{'s' * (count != 1)}; at least 2 are needed",
                 hint="add images to it, or remove the class",
                 code="class-too-small" if count else "class-empty",
             )
-    if listing.given is not None and (listing.given == TRAIN).any():
+    if known is None and listing.given is not None and (listing.given == TRAIN).any():
         trained = np.bincount(listing.targets[listing.given == TRAIN], minlength=len(listing.classes))
         for name, count in zip(listing.classes, trained, strict=True):
             if count == 0:
@@ -220,7 +221,7 @@ def from_arrays(
     return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
 
 
-def _read(path: Path, name: str, tiff: bool) -> Listing:
+def _read(path: Path, name: str, options: ReadOptions) -> Listing:
     if path.is_symlink() or not path.is_dir():
         path = path.resolve(strict=False)
     if not path.exists():
@@ -229,7 +230,7 @@ def _read(path: Path, name: str, tiff: bool) -> Listing:
     if chosen.folder_only and not path.is_dir():
         raise not_a_folder(path)
     variant = "" if name == AUTO else name.partition(":")[2]
-    listing = chosen.read(path, ReadOptions(tiff=tiff, variant=variant))
+    listing = chosen.read(path, replace(options, variant=variant))
     if name == AUTO:
         listing.notes.insert(0, f"layout guessed: {chosen.about} (--layout {listing.layout})")
     return listing

@@ -38,10 +38,13 @@ class ReadOptions:
     Attributes:
         tiff: whether TIFF pictures are read as well.
         variant: what follows the colon of the layout's name (`labels` of `csv:labels`), or empty.
+        classes: the classes, labels or numbers that a run knows already, where images are read for it; None: nothing
+            is known. A source may then hold any of them: one class, a class without images.
     """
 
     tiff: bool = False
     variant: str = ""
+    classes: tuple[str, ...] | None = None
 
 
 Reader = Callable[[Path, ReadOptions], Listing]

@@ -58,7 +58,11 @@ def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, la
         return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
     # Shares of 0: a source without parts of its own stays whole.
-    dataset = source if isinstance(source, Dataset) else data.load(source, layout=layout, validation=0.0, test=0.0)
+    dataset = (
+        source
+        if isinstance(source, Dataset)
+        else data.load(source, layout=layout, validation=0.0, test=0.0, classes=run.classes)
+    )
     columns = _columns(run, dataset)
     prepared = data.prepare(dataset, run.settings.input)
     dataset = prepared.dataset

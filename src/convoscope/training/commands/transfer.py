@@ -89,7 +89,8 @@ def relearn(
         if wish.add:
             wish = wish.like(_settings_added_to(opened))
         wish.check_blocks(opened)
-        dataset = data.load(images, seed=wish.seed, fewest_classes=1 if wish.add else 2, **reading)
+        known = opened.run.classes if wish.add and opened.run is not None else None
+        dataset = data.load(images, seed=wish.seed, classes=known, **reading)
         check_output(output, dataset.source)
         plan = plan_images(dataset, opened, wish, reporter, strict=strict)
         features = choose_features(opened, plan.prepared, wish, reporter)

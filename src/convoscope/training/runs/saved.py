@@ -90,7 +90,7 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     try:
         dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
         for source, layout in settings.added:
-            dataset = data.joined(dataset, data.load(source, layout=layout, fewest_classes=1))
+            dataset = data.joined(dataset, data.load(source, layout=layout, classes=settings.classes))
     except UsageError as error:
         raise impossible(folder, f"its images cannot be read: {error}") from None
     if settings.added:
