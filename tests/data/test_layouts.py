@@ -115,8 +115,8 @@ def test_hidden_files_and_others_are_ignored_with_a_note(tmp_path: Path) -> None
     assert len(dataset) == 6
     notes = " | ".join(dataset.notes)
     assert "ignored: 4 hidden or system files" in notes
-    assert "1 files named .txt" in notes
-    assert "1 pictures outside of every class folder" in notes
+    assert "1 file named .txt (dog/notes.txt)" in notes
+    assert "1 picture outside of every class folder (loose.png)" in notes
     assert dataset.skipped == ()
 
 
@@ -146,8 +146,9 @@ def test_links_and_strange_files_are_left_out_with_their_reason(
         "cat/folder.png": "is a folder, not a picture",
         "cat/pipe.jpg": "is a named pipe, not a picture",
         "cat/socket.jpg": "is a socket, not a picture",
-        "bird": "is a link that leads out of the data folder",
     }
+    lost = "the class 'bird' is left out: bird is a link that leads out of the data folder"
+    assert any(note.startswith(lost) for note in dataset.notes)
     assert "cat/within.png" in dataset.names
     assert len(dataset) == 7
 
@@ -219,7 +220,7 @@ def test_wrong_folders_show_what_is_accepted(tmp_path: Path) -> None:
     for name in ("sunset.jpg", "beach.jpg", "notes.txt"):
         (flat / name).write_bytes(jpeg())
     error = refused(flat, "no-class-folders")
-    assert error.reason.startswith("holds 2 pictures but no class folders (there are 1 files named .txt")
+    assert error.reason.startswith("holds 2 pictures but no class folders (there are 1 file named .txt")
     assert ".jpeg .jpg" in error.reason
 
 
@@ -249,6 +250,10 @@ def test_a_folder_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda p: class_folders(p / "train" / "train", {"cat": 3, "dog": 3}), "nested-split", "train holds train again"),
         (lambda p: class_folders(p / "train", {"cat": 3, "dog": 3}) and class_folders(p / "val", {"cat": 3, "ant": 3}), "classes-differ", "train: cat, dog. validation: ant, cat"),
         (lambda p: class_folders(p, {"Cat": 3, "cat": 3}), "twin-classes", "the classes 'Cat' and 'cat' differ only in case"),
+        (lambda p: class_folders(p, {"cat": 3, "cat ": 3}), "twin-classes", "'cat' and 'cat ' differ only in white space"),
+        (lambda p: class_folders(p, {"cat": 3, "c\u200bat": 3}), "twin-classes", "'cat' and 'c\\u200bat' differ only in"),
+        (lambda p: class_folders(p, {"big cat": 3, "big\u00a0 cat": 3}), "twin-classes", "'big cat' and 'big\\xa0 cat'"),
+        (lambda p: class_folders(p / "train", {"é": 3, "b": 3}) and class_folders(p / "val", {unicodedata.normalize("NFD", "é"): 3, "b": 3}), "classes-differ", "train: b, '\\xe9'. validation: b, 'e\\u0301'"),
         (lambda p: class_folders(p, {"é": 3, unicodedata.normalize("NFD", "é"): 3}), "twin-classes", "'e\\u0301' and '\\xe9'"),
         (lambda p: class_folders(p / "val", {"a": 3, "b": 3}) and class_folders(p / "valid", {"a": 3, "b": 3}), "split-twice", "has val and valid"),
     ],
@@ -783,3 +788,30 @@ def test_the_parts_may_have_different_classes_for_a_run_that_knows_them(tmp_path
     dataset = load(tmp_path, classes=("a", "b"), validation=0.0, test=0.0)
     assert dataset.counts()["test"] == {"a": 0, "b": 1}
     refused(tmp_path, "classes-differ")
+
+
+def test_one_class_folder_or_one_picture_of_it_takes_the_folders_name(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"square": 3, "other": 2})
+    known = ("cross", "square")
+    whole = load(tmp_path / "square", classes=known, validation=0.0, test=0.0)
+    assert (whole.classes, whole.targets.tolist()) == (("square",), [0, 0, 0])
+    assert "all pictures are taken as 'square', their folder's name" in whole.notes
+    one = load(tmp_path / "square" / "0001.png", classes=known, validation=0.0, test=0.0)
+    assert (one.classes, one.names) == (("square",), ["0001.png"])
+    assert one.images.digest(0) == whole.images.digest(1)
+    refused(tmp_path / "other", "no-class-folders", classes=known)
+    refused(tmp_path / "other" / "0001.png", "no-class-folders", classes=known)
+    refused(tmp_path / "square", "no-class-folders")
+    refused(tmp_path / "square" / "0001.png", "not-a-folder")
+
+
+def test_a_class_that_is_lost_with_a_link_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path / "elsewhere", {"dog": 3})
+    root = class_folders(tmp_path / "data", {"cat": 3})
+    (root / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    error = refused(root, "one-class")
+    assert "has only one class (cat), since the class 'dog' is left out: dog is a link" in error.reason
+    class_folders(root, {"ant": 3})
+    dataset = load(root)
+    assert any(note.startswith("the class 'dog' is left out") for note in dataset.notes)
+    assert dataset.skipped == ()

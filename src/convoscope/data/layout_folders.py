@@ -4,77 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, printable
 from .dataset import SPLITS, Skipped
-from .formats import PICTURE_ENDINGS
-from .listing import ENDINGS, SPLIT_NAMES, Listing, check_twins, is_clutter, judge_link, natural
-from .registry import Contents, ReadOptions, accepted, layout
+from .listing import ENDINGS, SPLIT_NAMES, Listing, check_twins, natural, told_apart
+from .registry import Contents, ReadOptions, accepted, layout, not_a_folder
+from .scan import Ignored, Scan, scan
 from .sources import FileImages
 
 # Paths of pictures are plain strings here: a set may have a million of them.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH122
+# ruff: noqa: PTH118, PTH122
 
 _FLAT_NAME: Final = re.compile(r"^(?P<name>.*?[^\s._\-(])(?:[\s._-]+\d+|[\s._-]*\(\d+\)|(?<=[^\W\d_])\d+)$")
-
-
-@dataclass
-class _Scan:
-    """Pictures found in one folder, and what else is there."""
-
-    files: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-    skipped: list[Skipped] = field(default_factory=list)
-
-
-def _scan(folder: str, root: str, relative: str) -> _Scan:
-    """List one folder. `relative` is the folder's path from `root`, with a slash at its end, or empty."""
-    found = _Scan()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if is_clutter(name):
-                found.ignored["hidden or system files"] += 1
-                continue
-            ending = os.path.splitext(name)[1].lower()
-            if entry.is_file(follow_symlinks=False):
-                if ending in ENDINGS:
-                    found.files.append(relative + name)
-                else:
-                    found.ignored[f"files named {printable(ending)}" if ending else "files without an ending"] += 1
-                continue
-            if entry.is_symlink():
-                reason = judge_link(entry.path, root)
-                if reason:
-                    found.skipped.append(Skipped(relative + name, reason))
-                elif ending in ENDINGS and os.path.isfile(entry.path):
-                    found.files.append(relative + name)
-                elif os.path.isdir(entry.path):
-                    found.skipped.append(Skipped(relative + name, "is a link to a folder"))
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                if ending in ENDINGS:
-                    found.skipped.append(Skipped(relative + name, "is a folder, not a picture"))
-                else:
-                    found.folders.append(name)
-                continue
-            found.skipped.append(Skipped(relative + name, f"is {_special(entry)}, not a picture"))
-    return found
-
-
-def _special(entry: os.DirEntry[str]) -> str:
-    mode = entry.stat(follow_symlinks=False).st_mode
-    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def _claims(contents: Contents) -> bool:
@@ -99,52 +47,70 @@ def read_folders(path: Path, options: ReadOptions) -> Listing:
             the classes, or names that differ only in case or in how an accent is written.
     """
     root = os.path.realpath(path)
-    top = _scan(root, root, "")
+    top = scan(root, root)
     if not top.folders:
-        raise _no_classes(path, root, top)
+        raise _no_classes(path, top)
     split_folders = _split_folders(root, top)
-    ignored, skipped = top.ignored, top.skipped
-    if top.files:
-        ignored[_OUTSIDE] += len(top.files)
-    scans: dict[int | None, dict[str, _Scan]] = {}
-    if split_folders:
-        for part, name in split_folders.items():
-            inner = _scan_split_folder(path, root, name)
-            ignored += inner.ignored
-            skipped += inner.skipped
-            if inner.files:
-                ignored[_OUTSIDE] += len(inner.files)
-            scans[part] = _scan_classes(path, root, f"{name}/", inner.folders)
-        if options.classes is None:
-            _check_same_classes(path, scans)
-    else:
+    tops, scans = {"": top}, dict[int | None, dict[str, Scan]]()
+    for part, name in split_folders.items():
+        tops[f"{name}/"] = inner = _scan_split_folder(path, root, name)
+        scans[part] = _scan_classes(path, root, f"{name}/", inner.folders)
+    if not split_folders:
         scans[None] = _scan_classes(path, root, "", top.folders)
+    elif options.classes is None:
+        _check_same_classes(path, scans)
     classes = tuple(sorted({name for part in scans.values() for name in part}, key=natural))
     check_twins(path, classes)
-    empty: list[str] = []
+    notes = _lost_folders(tops, bool(split_folders))
+    if len(classes) < 2 and notes and options.classes is None:
+        raise DataError(
+            path,
+            f"has only one class ({printable(classes[0])}), since {notes[0]}",
+            hint="copy the folder itself there instead of the link",
+            code="one-class",
+        )
     if options.classes is not None:
         empty = [name for name in classes if not any(part[name].files for part in scans.values() if name in part)]
         classes = tuple(name for name in classes if name not in empty)
-        if not classes:
-            raise _empty_class(path, empty[0], None, scans[next(iter(scans))].get(empty[0]) or _Scan())
+        notes += [f"class folders without a picture: {', '.join(map(printable, empty))}"] if empty else []
+    for one in tops.values():
+        if one.files:
+            one.ignored.add(_OUTSIDE, min(one.files), len(one.files))
+    return _listing(path, _Found(root, list(tops.values()), scans), classes, notes, options)
+
+
+class _Found(NamedTuple):
+    """What is in the folders: `scans` of each part's class folders, `tops` of the folders that hold these."""
+
+    root: str
+    tops: list[Scan]
+    scans: dict[int | None, dict[str, Scan]]
+
+
+def _listing(path: Path, found: _Found, classes: tuple[str, ...], notes: list[str], options: ReadOptions) -> Listing:
+    """The pictures in order of part, class and name.
+
+    Raises:
+        DataError: a class holds no picture, unless a run knows it.
+    """
+    ignored, skipped = Ignored(), []
+    for one in (*found.tops, *(one for part in found.scans.values() for one in part.values())):
+        ignored.update(one.ignored)
+        skipped += one.skipped
     names: list[str] = []
-    targets: list[NDArray[np.int64]] = []
-    parts: list[NDArray[np.int8]] = []
-    for which, by_class in scans.items():
+    targets: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    parts: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
+    for which, by_class in found.scans.items():
         for position, name in enumerate(classes):
-            scan = by_class.get(name) or _Scan()
-            ignored += scan.ignored
-            skipped += scan.skipped
-            if not scan.files and options.classes is None:
-                raise _empty_class(path, name, which, scan)
-            names += sorted(scan.files)
-            targets.append(np.full(len(scan.files), position, np.int64))
-            parts.append(np.full(len(scan.files), which or 0, np.int8))
-    images = FileImages(root, names, tiff=options.tiff)
-    given = np.concatenate(parts) if split_folders else None
-    notes = _ignored_notes(ignored)
-    if empty:
-        notes.append(f"class folders without a picture: {', '.join(map(printable, empty))}")
+            one = by_class.get(name, Scan())
+            if not one.files and options.classes is None:
+                raise _empty_class(path, name, which, one)
+            names += sorted(one.files)
+            targets.append(np.full(len(one.files), position, np.int64))
+            parts.append(np.full(len(one.files), which or 0, np.int8))
+    images = FileImages(found.root, names, tiff=options.tiff)
+    given = np.concatenate(parts) if None not in found.scans else None
+    notes = [*notes, *ignored.notes()]
     return Listing(
         "folders", classes, names, np.concatenate(targets), images, given=given, notes=notes, skipped=skipped
     )
@@ -153,7 +119,17 @@ def read_folders(path: Path, options: ReadOptions) -> Listing:
 _OUTSIDE: Final = "pictures outside of every class folder"
 
 
-def _split_folders(root: str, top: _Scan) -> dict[int, str]:
+def _lost_folders(tops: Mapping[str, Scan], split: bool) -> list[str]:
+    """Of each link in the place of a class folder, or of a part's: that it is left out, and why."""
+    return [
+        f"the {'part' if split and not prefix else 'class'} {printable(name)!r} is left out: "
+        f"{printable(prefix + name)} {reason}, and only folders themselves are read"
+        for prefix, top in tops.items()
+        for name, reason in top.linked.items()
+    ]
+
+
+def _split_folders(root: str, top: Scan) -> dict[int, str]:
     """Part to the folder of that part, training first; empty where the folders are classes.
 
     Raises:
@@ -162,9 +138,10 @@ def _split_folders(root: str, top: _Scan) -> dict[int, str]:
     found = {name: SPLIT_NAMES[name.lower()] for name in top.folders if name.lower() in SPLIT_NAMES}
     if found and len(found) < len(top.folders):
         # `train` and `test` beside other folders with pictures are classes only if they hold pictures themselves.
-        if not all(_scan(os.path.join(root, name), root, "").folders for name in found):
+        if not all(scan(os.path.join(root, name), root).folders for name in found):
             return {}
-        top.ignored["folders beside the split folders"] += len(top.folders) - len(found)
+        others = sorted(set(top.folders) - set(found))
+        top.ignored.add("folders beside the split folders", others[0], len(others))
     doubled = [part for part, number in Counter(found.values()).items() if number > 1]
     if doubled:
         both = sorted(name for name, part in found.items() if part == doubled[0])
@@ -174,13 +151,13 @@ def _split_folders(root: str, top: _Scan) -> dict[int, str]:
     return {part: name for name, part in sorted(found.items(), key=lambda item: item[1])}
 
 
-def _scan_split_folder(path: Path, root: str, name: str) -> _Scan:
+def _scan_split_folder(path: Path, root: str, name: str) -> Scan:
     """What is in the folder of one part.
 
     Raises:
         DataError: it holds split folders again, or no class folders.
     """
-    inner = _scan(os.path.join(root, name), root, f"{name}/")
+    inner = scan(os.path.join(root, name), root, f"{name}/")
     again = [sub.lower() for sub in inner.folders] == [name.lower()]
     if again or (inner.folders and all(sub.lower() in SPLIT_NAMES for sub in inner.folders)):
         raise DataError(
@@ -190,28 +167,28 @@ def _scan_split_folder(path: Path, root: str, name: str) -> _Scan:
             code="nested-split",
         )
     if not inner.folders:
-        raise _no_classes(path / name, root, inner)
+        raise _no_classes(path / name, inner)
     return inner
 
 
-def _empty_class(path: Path, name: str, part: int | None, scan: _Scan) -> DataError:
+def _empty_class(path: Path, name: str, part: int | None, found: Scan) -> DataError:
     where = "" if part is None else f" in the {SPLITS[part]} part"
     return DataError(
         path,
-        f"class {printable(name)!r} holds no picture{where}{_looked_for(scan)}",
+        f"class {printable(name)!r} holds no picture{where}{found.looked_for()}",
         hint="add pictures to it, or remove the folder",
         code="class-empty",
     )
 
 
-def _scan_classes(path: Path, root: str, prefix: str, folders: Iterable[str]) -> dict[str, _Scan]:
+def _scan_classes(path: Path, root: str, prefix: str, folders: Iterable[str]) -> dict[str, Scan]:
     scans = {}
     for name in folders:
-        scan = _scan(os.path.join(root, prefix + name), root, f"{prefix}{name}/")
-        if scan.folders:
-            inner = f"{prefix}{name}/{scan.folders[0]}"
+        found = scan(os.path.join(root, prefix + name), root, f"{prefix}{name}/")
+        if found.folders:
+            inner = f"{prefix}{name}/{found.folders[0]}"
             hint = "put every picture right into its class folder"
-            if not scan.files:
+            if not found.files:
                 hint = f"is {printable(path / prefix / name)} the folder you mean?"
             raise DataError(
                 path,
@@ -219,17 +196,19 @@ def _scan_classes(path: Path, root: str, prefix: str, folders: Iterable[str]) ->
                 hint=hint,
                 code="nested-folders",
             )
-        scans[name] = scan
+        found.skipped += [Skipped(f"{prefix}{name}/{link}", reason) for link, reason in found.linked.items()]
+        scans[name] = found
     return scans
 
 
-def _check_same_classes(path: Path, scans: Mapping[int | None, Mapping[str, _Scan]]) -> None:
+def _check_same_classes(path: Path, scans: Mapping[int | None, Mapping[str, Scan]]) -> None:
     (first, reference), *others = scans.items()
     for part, by_class in others:
         if set(by_class) != set(reference):
+            here, there = (sorted(scans[number], key=natural) for number in (first, part))
             sides = [
-                f"{SPLITS[number or 0]}: {', '.join(printable(name) for name in sorted(scans[number], key=natural))}"
-                for number in dict.fromkeys((first, part))
+                f"{SPLITS[number or 0]}: {', '.join(told_apart(names, others))}"
+                for number, names, others in ((first, here, there), (part, there, here))
             ]
             raise DataError(
                 path,
@@ -239,23 +218,11 @@ def _check_same_classes(path: Path, scans: Mapping[int | None, Mapping[str, _Sca
             )
 
 
-def _no_classes(path: Path, root: str, found: _Scan) -> DataError:
+def _no_classes(path: Path, found: Scan) -> DataError:
     what = f"{len(found.files)} pictures but no class folders" if found.files else "no class folders"
-    if not (found.files or found.folders or found.ignored or found.skipped):
+    if not (found.files or found.folders or found.ignored or found.skipped or found.linked):
         return DataError(path, f"the folder is empty; expected {accepted()}", code="folder-empty")
-    return DataError(path, f"holds {what}{_looked_for(found)}; expected {accepted()}", code="no-class-folders")
-
-
-def _looked_for(found: _Scan) -> str:
-    if not found.ignored and not found.skipped:
-        return ""
-    parts = [f"{number} {what}" for what, number in found.ignored.most_common(3)]
-    parts += [f"{printable(bad.path)} {bad.reason}" for bad in found.skipped[:3]]
-    return f" (there are {', '.join(parts)}; looked for {' '.join(sorted(PICTURE_ENDINGS))})"
-
-
-def _ignored_notes(ignored: Counter[str]) -> list[str]:
-    return [f"ignored: {number} {what}" for what, number in ignored.most_common()]
+    return DataError(path, f"holds {what}{found.looked_for()}; expected {accepted()}", code="no-class-folders")
 
 
 @layout(
@@ -264,34 +231,44 @@ def _ignored_notes(ignored: Counter[str]) -> list[str]:
     looks_like="one folder, the class in the file's name: `cat.0.jpg`, `dog_12.png`, `cat (3).jpg`",
     order=40,
     claims=lambda contents: contents.pictures > 0,
-    folder_only=True,
 )
 def read_flat(path: Path, options: ReadOptions) -> Listing:
     """One folder whose names are a class and a number: `cat.0.jpg`, `cat_0.jpg`, `cat-12.png`, `cat
-    (3).jpg`.
+    (3).jpg`. Of a run that knows its classes also one class folder, or one picture in it.
 
     Raises:
         DataError: no such names, or one class only.
     """
-    root = os.path.realpath(path)
-    found = _scan(root, root, "")
-    names: list[str] = []
-    labels: list[str] = []
-    skipped = found.skipped
-    for name in sorted(found.files):
-        match = _FLAT_NAME.match(os.path.splitext(name)[0])
-        if match:
-            names.append(name)
-            labels.append(match["name"])
-        else:
-            skipped.append(Skipped(name, "has no class and number in its name, as cat.0.jpg has"))
-    if not names or len(skipped) > len(names) or len(set(labels)) < 2 or len(set(labels)) * 2 > len(names):
-        raise _no_classes(path, root, found)
-    classes = tuple(sorted(set(labels), key=natural))
+    known = options.classes
+    if path.is_dir():
+        folder, root = path, os.path.realpath(path)
+        found = scan(root, root)
+    else:
+        folder, root = path.parent, os.path.realpath(path.parent)
+        if known is None or path.suffix.lower() not in ENDINGS:
+            raise not_a_folder(path)
+        found = Scan(files=[path.name])
+    notes: list[str] = []
+    matches = {name: _FLAT_NAME.match(os.path.splitext(name)[0]) for name in sorted(found.files)}
+    labels = {name: match["name"] for name, match in matches.items() if match}
+    if known is not None:
+        labels = {name: label for name, label in labels.items() if label in known}
+        if not labels and folder.absolute().name in known:
+            labels = dict.fromkeys(matches, folder.absolute().name)
+            notes.append(f"all pictures are taken as {printable(folder.absolute().name)!r}, their folder's name")
+    lacking = [name for name in matches if name not in labels]
+    found.skipped += [Skipped(name, "has no class and number in its name, as cat.0.jpg has") for name in lacking]
+    count = len(set(labels.values()))
+    if not labels or len(lacking) > len(labels) or (known is None and (count < 2 or count * 2 > len(labels))):
+        found.skipped = found.skipped[: len(found.skipped) - len(lacking)] if known is not None else found.skipped
+        raise _no_classes(path, found)
+    classes = tuple(sorted(set(labels.values()), key=natural))
     check_twins(path, classes)
-    position = {name: number for number, name in enumerate(classes)}
+    found.skipped += [Skipped(name, reason) for name, reason in found.linked.items()]
     if found.folders:
-        found.ignored["folders beside the pictures"] += len(found.folders)
-    targets = np.array([position[label] for label in labels], np.int64)
-    images = FileImages(root, names, tiff=options.tiff)
-    return Listing("flat", classes, names, targets, images, notes=_ignored_notes(found.ignored), skipped=skipped)
+        found.ignored.add("folders beside the pictures", min(found.folders), len(found.folders))
+    position = {name: number for number, name in enumerate(classes)}
+    targets = np.array([position[label] for label in labels.values()], np.int64)
+    images = FileImages(root, list(labels), tiff=options.tiff)
+    notes += found.ignored.notes()
+    return Listing("flat", classes, list(labels), targets, images, notes=notes, skipped=found.skipped)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..files import kind_of
 from .dataset import ImageSource, Skipped, Task
 from .formats import FOREIGN_ENDINGS, PICTURE_ENDINGS
@@ -36,8 +36,25 @@ SPLIT_NAMES: Final = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 CLUTTER: Final = frozenset(
-    {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found", "__pycache__"}
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "@recycle",
+        "@recently-snapshot",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "lost.dir",
+        "__pycache__",
+    }
 )
+"""What macOS, Windows, network disks and Android leave among pictures, in lower case."""
 ENDINGS: Final = PICTURE_ENDINGS | FOREIGN_ENDINGS
 
 
@@ -67,17 +84,43 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdigit() and len(part) < 4000 else (1, 0, part) for part in parts if part)
 
 
+def _looks(name: str) -> str:
+    """The same for names that print alike: accents are written in one way, invisible characters left out, and white
+    space at the ends is not seen, nor how much of it stands between words.
+    """
+    visible = "".join(
+        character
+        for character in unicodedata.normalize("NFC", name)
+        if unicodedata.category(character) != "Cf" and not "\ufe00" <= character <= "\ufe0f"
+    )
+    return " ".join(visible.split())
+
+
+def told_apart(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Names to print beside others: where a name prints like a different one of these, its characters are escaped."""
+    alike: dict[str, set[str]] = {}
+    for other in others:
+        alike.setdefault(_looks(other), set()).add(other)
+    return [ascii(name) if alike.get(_looks(name), set()) - {name} else printable(name) for name in names]
+
+
 def check_twins(source: str | os.PathLike[str], classes: Iterable[str]) -> None:
+    """Refuse classes that people take for one.
+
+    Raises:
+        DataError: `twin-classes`.
+    """
     seen: dict[str, str] = {}
     for name in classes:
-        plain = unicodedata.normalize("NFC", name).casefold()
+        plain = _looks(name).casefold()
         if plain in seen:
             one, two = ascii(seen[plain]), ascii(name)
-            if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", seen[plain]):
-                one, two = repr(seen[plain]), repr(name)
+            what = "in white space, in characters that are not seen, or in how an accent is written"
+            if _looks(name) != _looks(seen[plain]):
+                one, two, what = repr(seen[plain]), repr(name), "in case"
             raise DataError(
                 source,
-                f"the classes {one} and {two} differ only in case or in how an accent is written",
+                f"the classes {one} and {two} differ only {what}",
                 hint="merge them, or rename one",
                 code="twin-classes",
             )
