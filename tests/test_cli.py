@@ -21,6 +21,7 @@ from convoscope.cli import run as cli
 from convoscope.cli.finish import evaluate
 from convoscope.errors import ConvoscopeError, DataError, InUseError, MachineError, ModelFileError
 from convoscope.training import Reporter, Run
+from tests.support.pictures import encoded, jpeg
 
 MODEL = "conv(8) norm relu maxpool conv(8) relu globalavg dense"
 
@@ -366,6 +367,32 @@ def test_predict_takes_folders_patterns_and_a_list(
 
     monkeypatch.setattr(sys, "stdin", Input)
     assert len(value_of(capsys, ["predict", str(trained), "-", "--json"])) == 3
+
+
+def test_predict_reads_a_folder_as_training_does_and_names_what_it_leaves_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, folder = jpeg(20, 20), tmp_path / "from a phone"
+    names = ("old.jpe", "deep/er/a.JPG", "@eaDir/a.jpg", ".thumbnails/a.jpg", "__MACOSX/a.jpg", "._a.jpg", "notes.txt")
+    for name in (*names, "a.jpg:Zone.Identifier"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(photo)
+    (folder / "scan.tif").write_bytes(encoded(Image.new("RGB", (9, 9)), "TIFF"))
+    (folder / "out.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (tmp_path / "elsewhere.jpg").write_bytes(photo)
+    capsys.readouterr()
+    assert cli(["predict", str(trained), str(folder), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [Path(row["path"]).name for row in json.loads(captured.out)] == ["old.jpe", "a.JPG"]
+    messages = " ".join(captured.err.split())
+    assert "ignored: 4 hidden or system files (such as" in messages
+    assert "ignored: 1 file named .txt (notes.txt)" in messages
+    assert "scan.tif: is a TIFF picture, which is read only on request" in messages
+    assert "out.jpg: is a link that leads out of the data folder" in messages
+    named = [str(folder / name) for name in ("notes.txt", "out.jpg", ".thumbnails/a.jpg")]
+    assert len(value_of(capsys, ["predict", str(trained), *named, "--json"])) == 3
+    capsys.readouterr()
+    assert len(value_of(capsys, ["predict", str(trained), str(folder / "deep" / "**"), "--json"])) == 1
 
 
 def test_predict_goes_on_after_a_bad_file(

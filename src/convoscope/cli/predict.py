@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, MachineError, UsageError
 from .options import RunPath
-from .output import console
+from .output import console, print_plain
 
 if TYPE_CHECKING:
     from ..training import Prediction
@@ -33,7 +33,7 @@ def predict(
     from .predictions import collect, print_predictions
 
     opened = Run.open(run)
-    found, skipped = collect(images)
+    found, skipped = collect(images, lambda line: print_plain(console(error=True), line))
     predictions: list[Prediction] = []
     form = "json" if json else format or "table"
     fault: MachineError | None = None

@@ -7,10 +7,11 @@ import glob
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data import Skipped, escape_cell
+from ..data import Skipped, escape_cell, pictures_below
 from ..errors import DataError, printable
 from ..files import json_bytes
 from .output import print_plain
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from ..training import Prediction, Run
 
 _STANDARD_INPUT = ("-", "/dev/stdin")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 
-def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
-    """Files, folders (all images below them, in order), patterns, and `-` for a list of these on standard input.
+def collect(names: list[str], say: Callable[[str], object]) -> tuple[list[str], list[Skipped]]:
+    """Files, which are tried whatever their names; folders (all images below them, in order, by the rules of training);
+    patterns; and `-` for a list of these on standard input.
+
+    Args:
+        names: what was typed.
+        say: told which files in the folders are no pictures.
 
     Returns:
         The images' paths, and the names of which nothing was found.
@@ -44,15 +49,9 @@ def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
             if lines and not listed:
                 raise _nothing_named()
         elif Path(name).is_dir():
-            found = [
-                os.path.join(folder, file)  # noqa: PTH118 - keeps undecodable names and a leading ./ as they are
-                for folder, _, files in sorted(os.walk(name))
-                for file in sorted(files)
-                if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
-            ]
-            if not found:
-                skipped.append(Skipped(name, f"no images in this folder ({', '.join(IMAGE_SUFFIXES)})"))
+            found, left_out = _in_folder(name, say)
             images += found
+            skipped += left_out
         elif os.path.lexists(name):
             images.append(name)
         else:
@@ -60,12 +59,30 @@ def collect(names: list[str]) -> tuple[list[str], list[Skipped]]:
             if not listed:
                 skipped.append(Skipped(name, "there is no such file or folder"))
         if listed:
-            more, less = collect(listed)
-            images += more
+            more, less = collect(listed, say)
+            images += dict.fromkeys(more)  # a pattern may name a folder and what is in it
             skipped += less
     if not images and not skipped:
         raise _nothing_named()
     return images, skipped
+
+
+def _in_folder(folder: str, say: Callable[[str], object]) -> tuple[list[str], list[Skipped]]:
+    """The images below a folder, and what is skipped of it."""
+
+    def whole(path: str) -> str:
+        return os.path.join(folder, path)  # noqa: PTH118 - keeps undecodable names and a leading ./ as they are
+
+    try:
+        found = pictures_below(folder)
+    except OSError as error:
+        return [], [Skipped(folder, f"cannot be listed: {error.strerror or error}")]
+    for note in found.ignored.notes():
+        say(f"{printable(folder)}: {note}")
+    skipped = [Skipped(whole(bad.path), bad.reason) for bad in found.skipped]
+    if not found.files:
+        skipped.append(Skipped(folder, f"no images in this folder{found.looked_for()}"))
+    return [whole(file) for file in found.files], skipped
 
 
 def _nothing_named() -> DataError:

@@ -13,6 +13,7 @@ from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .pad import PadForm, pad_form, pad_image
+from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, prepare, unreachable
 from .union import joined
@@ -51,6 +52,7 @@ __all__ = [
     "pad_form",
     "pad_image",
     "picture_size",
+    "pictures_below",
     "prepare",
     "read_split",
     "suggest_format",
