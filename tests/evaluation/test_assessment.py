@@ -18,6 +18,7 @@ from convoscope.data import Dataset, from_arrays, prepare
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.evaluation import read_scores
 from convoscope.files import FolderLock
+from tests.support.pictures import class_folders
 from tests.support.standin import StandInRun, labels_run, numbers_run, pictures_run
 
 
@@ -196,6 +197,63 @@ def test_another_source_with_fewer_classes(tmp_path: Path) -> None:
     assert "the source has 2 of the run's 3 classes" in scores.notes
 
 
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_any_subset_of_the_classes_is_tested(tmp_path: Path) -> None:
+    run = pictures_run(made(tmp_path / "run"), classes=("a", "b", "c"))
+    for name, count in {
+        "one class": {"b": 8},
+        "one picture": {"a": 5, "c": 1},
+        "empty class": {"a": 3, "b": 0},
+    }.items():
+        source = class_folders(tmp_path / name, count)
+        scores = evaluation.test(run, source, invariance=False)
+        assert scores.images == sum(count.values())
+        assert {each: scores.per_class[each]["support"] for each in "abc"} == {"a": 0, "b": 0, "c": 0} | count
+        assert f"the source has {sum(map(bool, count.values()))} of the run's 3 classes" in scores.notes
+    one = evaluation.test(run, tmp_path / "one picture" / "c" / "0000.png", invariance=False)
+    assert (one.images, one.per_class["c"]["support"]) == (1, 1)
+    assert evaluation.test(run, tmp_path / "one picture" / "c").images == 1
+    assert "class folders without a picture: b" in scores.notes
+
+
+def test_what_cannot_be_read_is_left_out_of_a_test_and_told(tmp_path: Path) -> None:
+    run = pictures_run(made(tmp_path / "run"), classes=("a", "b"))
+    source = class_folders(tmp_path / "new", {"a": 4, "b": 1})
+    for name in ("a/0001.png", "a/0002.png", "b/0000.png"):
+        (source / name).write_bytes(b"")
+    scores = evaluation.test(run, source, invariance=False)
+    assert scores.images == 2
+    assert "3 of 5 images skipped: a/0001.png: is empty (0 bytes); a/0002.png: is empty (0 bytes); b/0000.png: is empty (0 bytes)" in scores.notes  # fmt: skip
+    assert "the source has 1 of the run's 2 classes" in scores.notes
+
+
+def test_images_without_labels_are_for_predict(tmp_path: Path) -> None:
+    run = pictures_run(made(tmp_path / "run"), classes=("a", "b"))
+    flat = class_folders(tmp_path, {"new ones": 3}) / "new ones"
+    for source in (flat, flat / "0001.png"):
+        with pytest.raises(DataError) as caught:
+            evaluation.test(run, source)
+        assert f"convoscope predict {tmp_path}/run '{source}'" in caught.value.hint
+
+
+def test_a_source_may_lack_labels_and_have_more_numbers(tmp_path: Path) -> None:
+    run = labels_run(made(tmp_path / "labels"))
+    dataset = other(run, ("c", "b"), run.targets[:, [2, 1]])
+    scores = evaluation.test(run, dataset, invariance=False)
+    assert scores.per_class["=cmd"]["support"] == 0
+    assert scores.per_class["b"]["support"] == run.targets[:, 1].sum()
+    assert "the source has 2 of the run's 3 labels" in scores.notes
+    numbers = numbers_run(made(tmp_path / "numbers"))
+    more = np.column_stack([numbers.targets[:, 1], np.ones(50, np.float32), numbers.targets[:, 0]])
+    scores = evaluation.test(numbers, other(numbers, ("y", "index", "x"), more), invariance=False)
+    assert scores.accuracy == pytest.approx(evaluation.test(numbers, invariance=False).accuracy)
+    assert "left out: the columns index, which the run does not predict" in scores.notes
+
+
 def test_images_seen_in_training_are_counted(tmp_path: Path) -> None:
     run = pictures_run(tmp_path)
     dataset = other(run, run.classes, run.targets)
@@ -213,7 +271,15 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
     ) as caught:
         evaluation.test(run, other(run, ("dark", "blue"), run.targets))
     assert caught.value.code == "test-classes-differ"
+    assert caught.value.hint == "the run does not know blue: rename or remove that, then test again"
     assert not (tmp_path / "test").exists()
+
+
+def test_classes_that_print_alike_are_told_apart(tmp_path: Path) -> None:
+    run = pictures_run(tmp_path, classes=("caf\u00e9", "tea"))
+    with pytest.raises(DataError) as caught:
+        evaluation.test(run, other(run, ("cafe\u0301", "tea"), run.targets))
+    assert "classes 'caf\\xe9', tea; the source has the classes 'cafe\\u0301', tea" in caught.value.reason
 
 
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from .download import fetch
 from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
+from .listing import told_apart
 from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
@@ -56,6 +57,7 @@ __all__ = [
     "prepare",
     "read_split",
     "suggest_format",
+    "told_apart",
     "unreachable",
     "with_manifest",
     "write_split",

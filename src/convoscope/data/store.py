@@ -105,6 +105,7 @@ def prepare(
     *,
     progress: Progress | None = None,
     strict: bool = False,
+    tolerant: bool = False,
     cache: str | os.PathLike[str] | None = None,
     workers: int | None = None,
 ) -> Prepared:
@@ -113,13 +114,15 @@ def prepare(
     Bad images are left out and listed in `dataset.skipped`. It is an error instead
     - if more than 10 % of all images, or 25 % of a class, cannot be used;
     - if a class that lost images keeps fewer than 2;
-    - with `strict`, if there is any.
+    - with `strict`, if there is any;
+    - with `tolerant`, which is for images that nothing is to be learned from, only if none is left.
 
     Args:
         dataset: what to decode.
         form: size, channels and way of resizing.
         progress: called as the decoding goes on.
         strict: whether one bad image is an error.
+        tolerant: whether any number of them may be left out.
         cache: the cache folder, instead of CONVOSCOPE_CACHE or the user's cache folder.
         workers: threads that decode; None: one for each core.
 
@@ -151,7 +154,8 @@ def prepare(
         findings, stored = known
     kept = findings.kept
     skipped = tuple(Skipped(path, reason) for _, path, reason, _ in findings.skipped)
-    _check_losses(dataset, findings, strict)
+    if not tolerant or len(kept) == 0:
+        _check_losses(dataset, findings, strict)
     result = dataset if len(kept) == len(dataset) else dataset.select(kept)
     remarks = gathered_remarks(dataset.names, findings.notes)
     result = replace(result, skipped=(*dataset.skipped, *skipped), notes=(*dataset.notes, *remarks))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
-from ..data import SPLITS, Dataset, Prepared, changed, read_split
-from ..errors import DataError, UsageError, printable
+from ..data import SPLITS, TARGET_NOUNS, Dataset, Prepared, changed, read_split, told_apart
+from ..errors import DataError, UsageError, printable, shell_word
 
 if TYPE_CHECKING:
     from ..training import Run
@@ -57,19 +57,12 @@ def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, la
             notes += _seen(run, prepared, rows)
         return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
-    # Shares of 0: a source without parts of its own stays whole.
-    dataset = (
-        source
-        if isinstance(source, Dataset)
-        else data.load(source, layout=layout, validation=0.0, test=0.0, classes=run.classes)
-    )
-    columns = _columns(run, dataset)
-    prepared = data.prepare(dataset, run.settings.input)
+    dataset = source if isinstance(source, Dataset) else _read(run, source, layout)
+    _check_classes(run, dataset)
+    prepared = data.prepare(dataset, run.settings.input, tolerant=True)
     dataset = prepared.dataset
-    targets = columns[dataset.targets] if run.task == "classification" else dataset.targets[:, columns]
-    notes = tuple(note for note in dataset.notes if note not in dataset.split_notes)
-    if run.task == "classification" and len(dataset.classes) < len(run.classes):
-        notes = (*notes, f"the source has {len(dataset.classes)} of the run's {len(run.classes)} classes")
+    targets = _targets(run, dataset)
+    notes = tuple(note for note in dataset.notes if note not in dataset.split_notes) + _left_out(run, dataset)
     rows, part = (np.arange(len(dataset)), "all") if split == "all" else (dataset.indices(split), str(split))
     if not len(rows) and len(dataset.indices("validation")):
         rows, part = dataset.indices("validation"), "validation"
@@ -105,26 +98,86 @@ def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64
     return rows, part, notes
 
 
-def _columns(run: Run, dataset: Dataset) -> NDArray[np.int64]:
-    """The place of each of the source's classes among the run's; for labels and numbers the other way round."""
-    ours, theirs = list(run.classes), list(dataset.classes)
-    alike = set(theirs) <= set(ours) if run.task == "classification" else set(theirs) == set(ours)
-    if dataset.task != run.task or not alike:
-        kinds = {"classification": "classes", "multi-label": "labels", "regression": "columns of numbers"}
-        raise DataError(
-            dataset.source,
-            f"the run knows the {kinds[run.task]} {_listed(ours)}; "
-            f"the source has the {kinds[dataset.task]} {_listed(theirs)}",
-            hint="test on images of the same classes, under the same names",
-            code="test-classes-differ",
-        )
+_WITHOUT_LABELS = ("no-class-folders", "not-a-folder", "nested-folders", "csv-columns", "arrays-missing")
+"""Codes of sources that may well be images without labels."""
+
+
+def _read(run: Run, source: str | os.PathLike[str], layout: str) -> Dataset:
+    """The source, read for the classes that the run knows.
+
+    Raises:
+        DataError: as `load`. The hint of images without labels is to predict them.
+    """
+    try:
+        # Shares of 0: a source without parts of its own stays whole.
+        return data.load(source, layout=layout, validation=0.0, test=0.0, classes=run.classes)
+    except DataError as error:
+        if error.code in _WITHOUT_LABELS:
+            command = f"convoscope predict {shell_word(run.folder)} {shell_word(os.fspath(source))}"
+            error.hint = f"a test needs labels; for images without labels: {command}"
+        raise
+
+
+def _check_classes(run: Run, dataset: Dataset) -> None:
+    """Refuse a source of another task, or with classes that the run does not know.
+
+    Raises:
+        DataError: `test-classes-differ`.
+    """
+    ours, theirs = run.classes, dataset.classes
+    alike = set(ours) <= set(theirs) if run.task == "regression" else set(theirs) <= set(ours)
+    if dataset.task == run.task and alike:
+        return
+    kinds = {"classification": "classes", "multi-label": "labels", "regression": "columns of numbers"}
+    hint = "test on images of the same classes, under the same names"
+    strange = [name for name in theirs if name not in ours]
+    if dataset.task == run.task and run.task != "regression" and len(strange) < len(theirs):
+        hint = f"the run does not know {_listed(strange, ours)}: rename or remove that, then test again"
+    raise DataError(
+        dataset.source,
+        f"the run knows the {kinds[run.task]} {_listed(ours, theirs)}; "
+        f"the source has the {kinds[dataset.task]} {_listed(theirs, ours)}",
+        hint=hint,
+        code="test-classes-differ",
+    )
+
+
+def _targets(run: Run, dataset: Dataset) -> NDArray[Any]:
+    """The targets by the run's classes, labels or numbers. No image has a label that the source does not have."""
+    ours, theirs = run.classes, dataset.classes
     if run.task == "classification":
-        return np.array([ours.index(name) for name in theirs], dtype=np.int64)
-    return np.array([theirs.index(name) for name in ours], dtype=np.int64)
+        return np.array([ours.index(name) for name in theirs], np.int64)[dataset.targets]
+    targets = np.zeros((len(dataset), len(ours)), dataset.targets.dtype)
+    for column, name in enumerate(ours):
+        if name in theirs:
+            targets[:, column] = dataset.targets[:, theirs.index(name)]
+    return targets
 
 
-def _listed(names: Sequence[str], most: int = 20) -> str:
-    text = ", ".join(printable(name) for name in names[:most])
+def _left_out(run: Run, dataset: Dataset) -> tuple[str, ...]:
+    """Which classes the source does not have, and which of its images cannot be read."""
+    notes: list[str] = []
+    if run.task == "regression":
+        more = [name for name in dataset.classes if name not in run.classes]
+        if more:
+            notes.append(f"left out: the columns {_listed(more, run.classes)}, which the run does not predict")
+    else:
+        targets = dataset.targets
+        present = len(np.unique(targets)) if run.task == "classification" else int(targets.any(axis=0).sum())
+        if present < len(run.classes):
+            noun = TARGET_NOUNS[run.task]
+            notes.append(f"the source has {present} of the run's {len(run.classes)} {noun}")
+    if dataset.skipped:
+        examples = "; ".join(f"{printable(item.path)}: {item.reason}" for item in dataset.skipped[:5])
+        more_of_them = f"; and {len(dataset.skipped) - 5} more" if len(dataset.skipped) > 5 else ""
+        count = len(dataset.skipped)
+        notes.append(f"{count} of {count + len(dataset)} images skipped: {examples}{more_of_them}")
+    return tuple(notes)
+
+
+def _listed(names: Sequence[str], others: Sequence[str], most: int = 20) -> str:
+    """Names, as they are printed beside these others."""
+    text = ", ".join(told_apart(names[:most], others))
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

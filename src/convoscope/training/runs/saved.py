@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import data
-from ...data import Dataset
+from ...data import Dataset, told_apart
 from ...errors import ModelFileError, UsageError, printable
 from ...parsing import read_bytes, read_toml
 from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow
@@ -96,7 +96,8 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     if settings.added:
         dataset = data.with_manifest(dataset, manifest)
     if (dataset.task, dataset.classes) != (settings.task, settings.classes):
-        now, then = (", ".join(map(printable, classes)) for classes in (dataset.classes, settings.classes))
+        both = (dataset.classes, settings.classes)
+        now, then = (", ".join(told_apart(one, other)) for one, other in (both, both[::-1]))
         raise ModelFileError(
             folder,
             f"the images have other classes now: {now}; the run knows: {then}",
