@@ -347,7 +347,78 @@ def test_idx(tmp_path: Path, packed: bool) -> None:
         assert np.array_equal(dataset.images.decode(row, form)[:, :, 0], images[row])
     file = next(tmp_path.glob("train-images*"))
     assert len(load(file)) == 40
-    (tmp_path / "fashion").mkdir()
+
+
+def idx_set(
+    folder: Path, names: dict[str, int], labels: Callable[[np.ndarray], np.ndarray] = lambda rows: rows % 4
+) -> None:
+    """IDX files: for each name, with `images-idx3-ubyte` or `labels-idx1-ubyte` in place of `{}`, so many images."""
+    folder.mkdir(exist_ok=True)
+    for seed, (name, count) in enumerate(names.items()):
+        images = np.random.default_rng(seed).integers(0, 256, (count, 6, 5), dtype=np.uint8)
+        (folder / name.format("images-idx3-ubyte")).write_bytes(idx(images))
+        (folder / name.format("labels-idx1-ubyte")).write_bytes(idx(labels(np.arange(count)).astype(np.uint8)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"emnist-letters-train-{}": 40, "emnist-letters-test-{}": 10},
+        {"emnist-digits-train-{}": 40, "emnist-digits-test-{}": 10},
+        {"kmnist_training.{}": 40, "kmnist_t10k.{}": 10},
+        {"latest-train-{}": 40, "latest-test10k-{}": 10},
+    ],
+)
+def test_relatives_of_mnist_keep_their_test(tmp_path: Path, names: dict[str, int]) -> None:
+    idx_set(tmp_path, names, lambda rows: 1 + rows % 3)
+    dataset = load(tmp_path)
+    assert (len(dataset), parts(dataset)[2]) == (50, 10)
+    assert dataset.classes == ("1", "2", "3")  # labels may begin at 1, and only those that occur are classes
+    assert len(set(dataset.names)) == 50
+    assert [dataset.classes[target] for target in dataset.targets[:3]] == ["1", "2", "3"]
+    assert dataset.names[dataset.indices("test")[0]] == "test/0"
+
+
+def test_two_files_of_one_part_have_names_of_their_own(tmp_path: Path) -> None:
+    idx_set(tmp_path, {"train-{}": 40, "t10k-{}": 10, "test-{}": 8})
+    dataset = load(tmp_path)
+    assert parts(dataset)[2] == 18
+    assert len(set(dataset.names)) == 58
+    assert {"train/0", "t10k/0", "test/0"} <= set(dataset.names)
+
+
+def test_folders_that_are_named_like_idx_files_are_not_opened(tmp_path: Path) -> None:
+    idx_set(tmp_path, {"train-{}": 40, "t10k-{}": 10})
+    for what in ("images.idx3-ubyte", "labels.idx1-ubyte"):
+        (tmp_path / f"train-{what}").mkdir()
+        (tmp_path / f"train-{what}" / f"train-{what}").write_bytes(b"x")
+    dataset = load(tmp_path)
+    assert parts(dataset) == [36, 4, 10]
+    assert "ignored: 2 folders named like IDX files" in dataset.notes
+
+
+def test_idx_files_of_several_sets_are_a_question(tmp_path: Path) -> None:
+    idx_set(tmp_path, {"emnist-digits-train-{}": 8, "emnist-letters-train-{}": 8})
+    reason = refused(tmp_path, "several-sets").reason
+    assert reason == "holds the IDX files of 2 sets (emnist-digits, emnist-letters); which of them is meant?"
+
+
+def test_labels_of_qmnist_are_the_first_of_eight_numbers(tmp_path: Path) -> None:
+    idx_set(tmp_path, {"qmnist-train-{}": 40})
+    (tmp_path / "qmnist-train-labels-idx1-ubyte").unlink()
+    rows = np.random.default_rng(0).integers(0, 99, (40, 8), dtype=np.int32)
+    rows[:, 0] = np.arange(40) % 5 * 2
+    header = struct.pack(">HBBII", 0, 12, 2, 40, 8)
+    (tmp_path / "qmnist-train-labels-idx2-int.gz").write_bytes(gzip.compress(header + rows.astype(">i4").tobytes()))
+    dataset = load(tmp_path)
+    assert dataset.classes == ("0", "2", "4", "6", "8")
+    assert dataset.targets.tolist() == (np.arange(40) % 5).tolist()
+
+
+def test_a_few_classes_of_fashion_keep_their_names_for_a_run_that_knows_them(tmp_path: Path) -> None:
+    idx_set(tmp_path / "fashion", {"t10k-{}": 10}, lambda rows: 7 + 2 * (rows % 2))
+    dataset = load(tmp_path / "fashion", classes=("Ankle boot", "Sneaker"), validation=0.0, test=0.0)
+    assert dataset.classes == ("Sneaker", "Ankle boot")
 
 
 @pytest.mark.parametrize(

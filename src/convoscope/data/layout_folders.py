@@ -248,12 +248,13 @@ def read_flat(path: Path, options: ReadOptions) -> Listing:
         if known is None or path.suffix.lower() not in ENDINGS:
             raise not_a_folder(path)
         found = Scan(files=[path.name])
-    notes: list[str] = []
+    notes, whole = list[str](), False
     matches = {name: _FLAT_NAME.match(os.path.splitext(name)[0]) for name in sorted(found.files)}
     labels = {name: match["name"] for name, match in matches.items() if match}
     if known is not None:
         labels = {name: label for name, label in labels.items() if label in known}
-        if not labels and folder.absolute().name in known:
+        whole = not labels and folder.absolute().name in known
+        if whole:
             labels = dict.fromkeys(matches, folder.absolute().name)
             notes.append(f"all pictures are taken as {printable(folder.absolute().name)!r}, their folder's name")
     lacking = [name for name in matches if name not in labels]
@@ -271,4 +272,4 @@ def read_flat(path: Path, options: ReadOptions) -> Listing:
     targets = np.array([position[label] for label in labels.values()], np.int64)
     images = FileImages(root, list(labels), tiff=options.tiff)
     notes += found.ignored.notes()
-    return Listing("flat", classes, list(labels), targets, images, notes=notes, skipped=found.skipped)
+    return Listing("flat", classes, list(labels), targets, images, notes=notes, skipped=found.skipped, guess_told=whole)

@@ -231,6 +231,6 @@ def _read(path: Path, name: str, options: ReadOptions) -> Listing:
         raise not_a_folder(path)
     variant = "" if name == AUTO else name.partition(":")[2]
     listing = chosen.read(path, replace(options, variant=variant))
-    if name == AUTO:
+    if name == AUTO and not listing.guess_told:
         listing.notes.insert(0, f"layout guessed: {chosen.about} (--layout {listing.layout})")
     return listing

@@ -71,6 +71,8 @@ class Listing:
     given: NDArray[np.int8] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    guess_told: bool = False
+    """Whether the notes say already how the source was read."""
 
 
 def is_clutter(name: str) -> bool:

@@ -69,7 +69,8 @@ def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, la
         notes = (*notes, f"the source has no {split} part: its validation part is tested")
     elif not len(rows):
         rows, part = np.arange(len(dataset)), "all"
-        notes = (*notes, f"the source has no {split} part: all its {len(rows):,} images are tested")
+        tested = "its one image is" if len(rows) == 1 else f"all its {len(rows):,} images are"
+        notes = (*notes, f"the source has no {split} part: {tested} tested")
     if not len(rows):
         raise DataError(dataset.source, "no images to test", hint="choose another source", code="test-empty")
     notes += _seen(run, prepared, rows)
