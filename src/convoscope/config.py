@@ -22,6 +22,13 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "validation": (float, int),
     "test": (float, int),
     "strict": (bool,),
+    "path_column": (str,),
+    "label_column": (str, list),
+    "task": (str,),
+    "separator": (str,),
+    "label_separator": (str,),
+    "root": (str,),
+    "encoding": (str,),
     "recipe": (dict,),
     "record": (dict,),
 }

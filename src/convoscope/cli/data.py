@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, printable
 from ..files import check_plain, lies_in
-from .options import LAYOUT, Json
+from .options import LAYOUT, Json, Table
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def data(
     /,
     *,
     layout: Annotated[str, LAYOUT] = "auto",
+    table: Table = Table(),
     seed: Annotated[int, Parameter(help="Determines the split where SOURCE does not give one.")] = 0,
     sheet: Annotated[
         Path | None, Parameter(help="Where to write the contact sheet; by default contact-sheets/NAME.png.")
@@ -34,14 +35,15 @@ def data(
 
     None of your files is changed. Layouts that are recognised: folders (one folder for each class, with or without
     train, val and test folders around them), flat (cat.0.jpg), idx (MNIST's files), arrays (.npy, .npz), quickdraw (one
-    .npy for each class), csv (path and label, labels or numbers). Names: builtin:lines, builtin:shapes, builtin:fruits,
-    builtin:drawings, builtin:drawings/apple,banana, mnist, fashion-mnist, quickdraw:apple,banana.
+    .npy for each class), csv (a table, CSV, TSV or JSON lines: path and label, labels or numbers).
+    Names: builtin:lines, builtin:shapes, builtin:fruits, builtin:drawings, builtin:drawings/apple,banana, mnist,
+    fashion-mnist, quickdraw:apple,banana.
     """
     from .. import data as room
     from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(console(error=True))
-    dataset = room.load(source, layout=layout, seed=seed)
+    dataset = room.load(source, layout=layout, seed=seed, **table.given())
     inspection = room.inspect(dataset, progress=lambda done, total: reporter.progress("reading", done, total))
     reporter.end()
     drawn: Path | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 
+TABLE_KEYS = ("path_column", "label_column", "task", "separator", "label_separator", "root", "encoding")
 SOURCE = Parameter(help="A folder, a file or a name of images; `convoscope data --help` says what can be read.")
 RunPath = Annotated[Path, Parameter(help="A run's folder, or one of its .safetensors files.")]
 LAYOUT = Parameter(
@@ -24,10 +25,43 @@ Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Table:
+    """How a table (CSV, TSV, JSON lines) is read. What you leave out is found from its content, and printed."""
+
+    path_column: Annotated[str | None, Parameter(help="Of a table: the column with the pictures' paths.")] = None
+    label_column: Annotated[
+        list[str] | None,
+        Parameter(help="Of a table: a column with what is to be predicted; may be repeated.", negative=()),
+    ] = None
+    task: Annotated[
+        Literal["classification", "multi-label", "regression"] | None,
+        Parameter(help="Of a table: one class, any number of labels, or numbers for each image."),
+    ] = None
+    separator: Annotated[
+        str | None, Parameter(help="Of a table: the character between two cells, such as ';' or tab.")
+    ] = None
+    label_separator: Annotated[
+        str | None, Parameter(help="Of a table: what stands between two labels in one cell, such as '|' or space.")
+    ] = None
+    root: Annotated[
+        str | None,
+        Parameter(help="Of a table: the folder from which its paths count; by default the folder of the table."),
+    ] = None
+    encoding: Annotated[str | None, Parameter(help="Of a table: its text's encoding, such as utf-8 or cp1252.")] = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that were typed, as `load` takes them."""
+        options = {name: getattr(self, name) for name in TABLE_KEYS}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """How SOURCE is read and divided."""
 
     layout: Annotated[str | None, LAYOUT] = None
+    table: Table = Table()
     validation: Annotated[
         float | None,
         Parameter(help="Share of the images for validation, such as 0.1, if SOURCE has no validation part."),

@@ -103,6 +103,7 @@ def relearn(
         test=parts.test,
         strict=strict,
         reporter=reporter,
+        **parts.table.given(),
         **recipe.read(transfer.epochs),
     )
     finish(run, reporter, afterwards, quick=True)

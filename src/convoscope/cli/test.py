@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import printable
-from .options import Json, RunPath
+from .options import LAYOUT, Json, RunPath, Table
 from .output import console, print_json, print_plain
 
 
@@ -19,10 +19,14 @@ def test(
     split: Annotated[
         Literal["test", "validation", "train"], Parameter(help="Which part of the images to test on.")
     ] = "test",
+    layout: Annotated[str, LAYOUT] = "auto",
+    table: Table = Table(),
     json: Json = False,
 ) -> None:
     """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
     invariance.
+
+    A table as SOURCE is read as the run's own table was, as far as it has the same columns.
     """
     from .. import evaluation
     from ..explain import chapters
@@ -33,7 +37,12 @@ def test(
     reporter = TerminalReporter(console(error=True))
     opened = Run.open(run)
     scores = evaluation.test(
-        opened, source, split=split, progress=lambda done, total: reporter.progress("testing", done, total)
+        opened,
+        source,
+        layout=layout,
+        split=split,
+        progress=lambda done, total: reporter.progress("testing", done, total),
+        **table.given(),
     )
     reporter.end()
     report = evaluation.write_report(opened, chapters=chapters)

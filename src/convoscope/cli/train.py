@@ -76,10 +76,10 @@ def train(
     from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(console(error=True))
-    given = _given(source, options, parts, strict)
+    given = _given(source, options, parts, strict) | parts.table.given()
     settings = recipe.read(options.epochs)
     if options.resume is not None:
-        typed = ["SOURCE" if key == "source" else f"--{key}" for key in given]
+        typed = ["SOURCE" if key == "source" else f"--{key.replace('_', '-')}" for key in given]
         for option, value in (("--output", options.output), ("--config", config), ("--device", recipe.device)):
             typed += [option] * (value is not None)
         with_option = {"epochs", "device" if recipe.device is not None else ""}

@@ -17,6 +17,7 @@ from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, prepare, unreachable
+from .table_options import TABLE_KEYS, TableKeywords, TableOptions
 from .union import joined
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MACHINE_ERRORS_IN_A_ROW",
     "MEMORY",
     "SPLITS",
+    "TABLE_KEYS",
     "TARGET_NOUNS",
     "Dataset",
     "InputFormat",
@@ -35,6 +37,8 @@ __all__ = [
     "Skipped",
     "SplitName",
     "SplitRow",
+    "TableKeywords",
+    "TableOptions",
     "Task",
     "cache",
     "changed",

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-
-Task = Literal["classification", "multi-label", "regression"]
-"""One class for each image, any number of labels for each image, or real numbers for each image."""
-TARGET_NOUNS: Final[dict[Task, str]] = {"classification": "classes", "multi-label": "labels", "regression": "numbers"}
-"""What a task predicts, in messages; also the endings of the layouts `csv:classes`, `csv:labels`, `csv:numbers`."""
+from .table_options import TableOptions
+from .tasks import TARGET_NOUNS as TARGET_NOUNS  # noqa: PLC0414 - a dataset's task is part of it
+from .tasks import Task as Task  # noqa: PLC0414
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -44,6 +42,23 @@ class Skipped:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """What became of each row of a table: `total` is `images` and `repeated` and the number of those left out.
+
+    Attributes:
+        total: rows under the header, empty ones included.
+        images: rows with an image of their own.
+        repeated: further rows of an image that has one already.
+        left_out: the number of the line and the reason, of each row that names no image to be used.
+    """
+
+    total: int
+    images: int
+    repeated: int = 0
+    left_out: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,8 @@ class Dataset:
         notes: what was guessed or normalised, one plain sentence each, to be printed.
         skipped: images left out.
         split_notes: those of `notes` that say where the split comes from.
+        table: how the table was read, if it is one: nothing is open.
+        rows: what became of the table's rows.
     """
 
     source: str
@@ -143,6 +160,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = field(default=())
     split_notes: tuple[str, ...] = ()
+    table: TableOptions | None = None
+    rows: TableRows | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from ..files import machine_error
 from .dataset import TARGET_NOUNS, Dataset
 from .label_arrays import check_lengths, read_targets
 from .listing import Listing
-from .registry import AUTO, ReadOptions, guess, layout_called, layout_names, layouts, not_a_folder
+from .registry import AUTO, TABLE, ReadOptions, guess, layout_called, layout_names, layouts, not_a_folder
 from .sources import ArrayImages, Stack
 from .split import TRAIN, apply, complete, read_split, strata_of
+from .table_options import TableKeywords, TableOptions
 
 LAYOUTS: Final = layout_names()
 """How a source may be read; `auto` guesses and says what it took."""
@@ -41,6 +42,7 @@ def load(
     manifest: str | os.PathLike[str] | None = None,
     tiff: bool = False,
     classes: Sequence[str] | None = None,
+    **table: Unpack[TableKeywords],
 ) -> Dataset:
     """List images and labels, and fix the split. Nothing is decoded.
 
@@ -56,15 +58,20 @@ def load(
         tiff: whether TIFF pictures are read as well.
         classes: the classes that a run knows, where the images are to test that run or to be added to it. Any of them
             will do: one class, one image of a class, and a class folder may be empty.
+        **table: how a table is read, see `TableOptions`: `path_column`, `label_column` (one or several), `task`,
+            `separator`, `label_separator`, `root` and `encoding`; whatever is not said is found from the content.
+            `like`: how another table was read, which holds, where it fits, for what is not said.
 
     Returns:
         The dataset. What was guessed is in its notes, what was left out in `skipped`.
 
     Raises:
-        UsageError: an unknown layout or an impossible share.
+        UsageError: an unknown layout, an impossible share, or an option of tables for something else.
         DataError: nothing there, or nothing that can be read as images with labels.
     """
+    asked = TableOptions.of(table)
     if isinstance(source, Dataset):
+        _check_no_table(asked, "images that were listed already")
         return source
     text = os.fspath(source)
     if layout == MEMORY:
@@ -78,6 +85,7 @@ def load(
     if text.startswith("builtin:"):
         from .builtin import load_builtin
 
+        _check_no_table(asked, printable(text))
         fewest = 2 if classes is None else 1
         dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest)
         return with_manifest(dataset, manifest)
@@ -101,7 +109,7 @@ def load(
         path = locate(text)
     known = None if classes is None else tuple(classes)
     try:
-        listing = _read(path, layout, ReadOptions(tiff=tiff, classes=known))
+        listing = _read(path, layout, ReadOptions(tiff=tiff, classes=known, table=asked, like=table.get("like")))
     except OSError as error:
         raise machine_error(error.filename or path, error) from error
     return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest, known=known)
@@ -146,6 +154,8 @@ def _finish(
         notes=(*listing.notes, *notes),
         split_notes=tuple(notes),
         skipped=tuple(listing.skipped),
+        table=listing.table,
+        rows=listing.rows,
     )
     return with_manifest(dataset, manifest)
 
@@ -221,6 +231,17 @@ def from_arrays(
     return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
 
 
+def _check_no_table(asked: TableOptions, what: str) -> None:
+    given = list(asked.keywords())
+    if given:
+        raise UsageError(
+            f"--{given[0].replace('_', '-')}",
+            f"is for tables (CSV, TSV, JSON lines) only; {what} is no table",
+            hint="leave it out",
+            code="table-option-elsewhere",
+        )
+
+
 def _read(path: Path, name: str, options: ReadOptions) -> Listing:
     if path.is_symlink() or not path.is_dir():
         path = path.resolve(strict=False)
@@ -229,6 +250,8 @@ def _read(path: Path, name: str, options: ReadOptions) -> Listing:
     chosen = guess(path) if name == AUTO else layout_called(name)
     if chosen.folder_only and not path.is_dir():
         raise not_a_folder(path)
+    if chosen.name != TABLE:
+        _check_no_table(options.table, printable(path))
     variant = "" if name == AUTO else name.partition(":")[2]
     listing = chosen.read(path, replace(options, variant=variant))
     if name == AUTO and not listing.guess_told:

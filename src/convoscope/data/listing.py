@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, printable
 from ..files import kind_of
-from .dataset import ImageSource, Skipped, Task
+from .dataset import ImageSource, Skipped, TableRows, Task
 from .formats import FOREIGN_ENDINGS, PICTURE_ENDINGS
 from .split import TEST, TRAIN, VALIDATION
+from .table_options import TableOptions
 
 CLASS_FOLDERS: Final = """
     pictures/                 or    pictures/
@@ -73,6 +74,8 @@ class Listing:
     skipped: list[Skipped] = field(default_factory=list)
     guess_told: bool = False
     """Whether the notes say already how the source was read."""
+    table: TableOptions | None = None
+    rows: TableRows | None = None
 
 
 def is_clutter(name: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Final
 from ..errors import DataError
 from ..files import machine_error
 from .listing import CLASS_FOLDERS, ENDINGS, SPLIT_NAMES, Listing, is_clutter
+from .table_options import TableOptions
 
 # ruff: noqa: PTH122
 
@@ -27,6 +28,8 @@ ARRAY_ENDINGS: Final = (".npy", ".npz")
 
 AUTO: Final = "auto"
 """The name that asks for a guess."""
+TABLE: Final = "csv"
+"""The layout that `TableOptions` are for."""
 USUAL: Final = "folders"
 """The layout that is meant where none claims a path. It comes first in lists."""
 
@@ -40,11 +43,15 @@ class ReadOptions:
         variant: what follows the colon of the layout's name (`labels` of `csv:labels`), or empty.
         classes: the classes, labels or numbers that a run knows already, where images are read for it; None: nothing
             is known. A source may then hold any of them: one class, a class without images.
+        table: what was said about a table.
+        like: how another table was read; it holds, where it fits, for what `table` leaves open.
     """
 
     tiff: bool = False
     variant: str = ""
     classes: tuple[str, ...] | None = None
+    table: TableOptions = field(default_factory=TableOptions)
+    like: TableOptions | None = None
 
 
 Reader = Callable[[Path, ReadOptions], Listing]

@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
-from ..data import Dataset
+from ..data import Dataset, TableKeywords
 from ..files import check_plain
 from . import invariance as curves
 from .answers import Answers
@@ -51,6 +51,7 @@ def test(
     split: Part = "test",
     invariance: bool = True,
     progress: Progress | None = None,
+    **table: Unpack[TableKeywords],
 ) -> Scores:
     """Test a run and write the result into `RUN/test/`.
 
@@ -62,6 +63,7 @@ def test(
             validation part; the notes say so.
         invariance: whether to measure the curves of shift, turn and scale too.
         progress: called as the work goes on.
+        **table: how a table is read, see `load`; what is not said is as in the run's own table.
 
     Raises:
         UsageError: no such part (`split-unknown`).
@@ -76,7 +78,7 @@ def test(
     folder = Path(run.folder) / "test"
     check_own(folder)
     check_plain(Path(run.folder) / "report.html")  # which is written next
-    images = images_to_test(run, source, layout, split)
+    images = images_to_test(run, source, layout, split, table)
     sample = _sample(run, images) if invariance else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
     answers = Answers.of(run, images, count)

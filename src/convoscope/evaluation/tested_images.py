@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
-from ..data import SPLITS, TARGET_NOUNS, Dataset, Prepared, changed, read_split, told_apart
+from ..data import (
+    SPLITS,
+    TARGET_NOUNS,
+    Dataset,
+    Prepared,
+    TableKeywords,
+    TableOptions,
+    changed,
+    read_split,
+    told_apart,
+)
 from ..errors import DataError, UsageError, printable, shell_word
 
 if TYPE_CHECKING:
@@ -43,12 +53,15 @@ class TestedImages:
         return self.names[int(self.rows[position])]
 
 
-def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, layout: str, split: Part) -> TestedImages:
+def images_to_test(
+    run: Run, source: str | os.PathLike[str] | Dataset | None, layout: str, split: Part, table: TableKeywords
+) -> TestedImages:
     if split not in (*SPLITS, "all"):
         raise UsageError(
             "split", f"expected train, validation, test or all; received {printable(split)!r}", code="split-unknown"
         )
     if source is None:
+        _check_own(layout, table)
         prepared = run.prepared()
         dataset = prepared.dataset
         rows, part, notes = _own_part(run, dataset, split)
@@ -57,7 +70,7 @@ def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, la
             notes += _seen(run, prepared, rows)
         return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
-    dataset = source if isinstance(source, Dataset) else _read(run, source, layout)
+    dataset = source if isinstance(source, Dataset) else _read(run, source, layout, table)
     _check_classes(run, dataset)
     prepared = data.prepare(dataset, run.settings.input, tolerant=True)
     dataset = prepared.dataset
@@ -75,6 +88,18 @@ def images_to_test(run: Run, source: str | os.PathLike[str] | Dataset | None, la
         raise DataError(dataset.source, "no images to test", hint="choose another source", code="test-empty")
     notes += _seen(run, prepared, rows)
     return TestedImages(prepared.pixels, dataset.names, targets, rows, dataset.source, part, notes)
+
+
+def _check_own(layout: str, table: TableKeywords) -> None:
+    """The run's own images are read as they were; an option that says how would have no effect."""
+    typed = ["layout"] if layout != "auto" else list(TableOptions.of(table).keywords())
+    if typed:
+        raise UsageError(
+            f"--{typed[0].replace('_', '-')}",
+            "says how SOURCE is read, but none is named: the run's own images are read as they were",
+            hint="leave it out, or name the images: convoscope test RUN SOURCE",
+            code="option-without-source",
+        )
 
 
 def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64], str, tuple[str, ...]]:
@@ -103,7 +128,7 @@ _WITHOUT_LABELS = ("no-class-folders", "not-a-folder", "nested-folders", "csv-co
 """Codes of sources that may well be images without labels."""
 
 
-def _read(run: Run, source: str | os.PathLike[str], layout: str) -> Dataset:
+def _read(run: Run, source: str | os.PathLike[str], layout: str, table: TableKeywords) -> Dataset:
     """The source, read for the classes that the run knows.
 
     Raises:
@@ -111,7 +136,8 @@ def _read(run: Run, source: str | os.PathLike[str], layout: str) -> Dataset:
     """
     try:
         # Shares of 0: a source without parts of its own stays whole.
-        return data.load(source, layout=layout, validation=0.0, test=0.0, classes=run.classes)
+        reading: TableKeywords = {"like": run.settings.table, **table}
+        return data.load(source, layout=layout, validation=0.0, test=0.0, classes=run.classes, **reading)
     except DataError as error:
         if error.code in _WITHOUT_LABELS:
             command = f"convoscope predict {shell_word(run.folder)} {shell_word(os.fspath(source))}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
+from ...data import TableKeywords
 
-class ReadingKeywords(TypedDict, total=False):
+
+class ReadingKeywords(TableKeywords, total=False):
     """How images are read, see `load` and `prepare`."""
 
     layout: str

@@ -64,7 +64,8 @@ def train(
         validation: share of the images for validation where the source has no such part.
         test: share of the images for the test where the source has no such part.
         strict: an image that cannot be read is an error.
-        **options: these last four, and any field of `Recipe`; the other fields are chosen to suit.
+        **options: these last four, how a table is read (see `load`), and any field of `Recipe`; the other fields are
+            chosen to suit.
 
     Returns:
         The finished run.

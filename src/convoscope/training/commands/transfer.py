@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ... import data
-from ...data import TARGET_NOUNS, Dataset, Prepared
+from ...data import TARGET_NOUNS, Dataset, Prepared, TableOptions
 from ...errors import DataError, Interrupted, ModelFileError, UsageError, printable, shell_word
 from ..backbone.backbone import Backbone, adapted
 from ..backbone.feature_layer import feature_layer_at
@@ -64,9 +64,9 @@ def relearn(
         add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's
             belongs to.
-        **options: these last seven; `layout`, `validation`, `test` and `strict` as for `train`; and fields of
-            `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and `threads`; the others
-            say how the backbone is fine-tuned, `epochs` for how long.
+        **options: these last seven; `layout`, `validation`, `test`, `strict` and how a table is read as for `train`;
+            and fields of `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and
+            `threads`; the others say how the backbone is fine-tuned, `epochs` for how long.
 
     Returns:
         The finished run.
@@ -106,7 +106,9 @@ def relearn(
                 wish,
                 source=recorded(plan.own),
                 layout=plan.own.layout,
+                table=plan.own.table,
                 added=plan.added,
+                added_tables=plan.added_tables,
                 notes=(*plan.notes, *features.notes, *fitted.notes),
             )
             if wish.unfreeze:
@@ -131,12 +133,14 @@ class TransferImages:
         prepared: all of them, in the backbone's form.
         own: those whose source the run names first: with `add`, those of the run that is added to.
         added: the further sources, each with its layout.
+        added_tables: how each of them was read, if it is a table.
         notes: what was found, in plain sentences.
     """
 
     prepared: Prepared
     own: Dataset
     added: tuple[tuple[str, str], ...]
+    added_tables: tuple[TableOptions | None, ...]
     notes: tuple[str, ...]
 
 
@@ -157,10 +161,12 @@ def plan_images(
         )
     own = dataset
     added: tuple[tuple[str, str], ...] = ()
+    tables: tuple[TableOptions | None, ...] = ()
     changes = adapted(dataset, backbone)
     if wish.add:
         assert backbone.run is not None
         added = (*backbone.run.settings.added, (recorded(dataset), dataset.layout))
+        tables = (*(table for *_, table in backbone.run.settings.further), dataset.table)
         own = _images_of(backbone.run)
         dataset = data.joined(own, dataset)
     notes = (*dataset.notes, f"backbone: {printable(backbone.name)}, {wish.words}", *changes)
@@ -171,7 +177,7 @@ def plan_images(
         assert backbone.run is not None
         _compare(backbone.run, prepared, added[-1][0], reporter)
     warn_of_concerns(prepared, reporter)
-    return TransferImages(prepared, own, added, notes)
+    return TransferImages(prepared, own, added, tables, notes)
 
 
 def _settings_added_to(backbone: Backbone) -> Relearned | None:

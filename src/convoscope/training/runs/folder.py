@@ -185,9 +185,11 @@ def write_toml(folder: Path, settings: Settings) -> None:
     content = settings.to_json()
     asked = {key: content[key] for key in ("source", "layout", "model", "seed")}
     form = content["input"]
+    if settings.table is not None:
+        asked |= settings.table.keywords()
     asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
-    above = (*asked, "input", "recipe")
-    record = {key: value for key, value in content.items() if key not in above}
+    above = (*asked, "input", "recipe", "table")
+    record = {key: value for key, value in content.items() if key not in above or key == "task"}
     text = tomli_w.dumps({**asked, "recipe": content["recipe"], "record": record}, multiline_strings=True)
     # TOML has no way to write bytes of file names that are not text.
     text = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,12 @@ def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMe
         values = read_toml(path)
         height, width = values.pop("size").split("x")
         form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
-        state = {"settings": {**values.pop("record"), **values, "input": form}}
+        table = {key: values.pop(key) for key in data.TABLE_KEYS if key in values}
+        record = values.pop("record") | ({"table": asdict(data.TableOptions.of(table))} if table else {})
+        state = {"settings": {**record, **values, "input": form}}
     except KeyError as error:
         raise impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
         raise impossible(path, f"its settings cannot be read: {printable(error)[:300]}") from None
     return read_settings(state, path), read_history(place / "metrics.csv")
 
@@ -88,9 +91,11 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     """
     manifest = folder / "split.csv"
     try:
-        dataset = data.load(settings.source, layout=settings.layout, manifest=None if settings.added else manifest)
-        for source, layout in settings.added:
-            dataset = data.joined(dataset, data.load(source, layout=layout, classes=settings.classes))
+        own = None if settings.added else manifest
+        dataset = data.load(settings.source, layout=settings.layout, manifest=own, like=settings.table)
+        for source, layout, table in settings.further:
+            more = data.load(source, layout=layout, classes=settings.classes, like=table)
+            dataset = data.joined(dataset, more)
     except UsageError as error:
         raise impossible(folder, f"its images cannot be read: {error}") from None
     if settings.added:

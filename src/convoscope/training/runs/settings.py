@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from ... import data
-from ...data import TARGET_NOUNS, Dataset, InputFormat, Task
+from ...data import TARGET_NOUNS, Dataset, InputFormat, TableOptions, Task
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
 from ..core.recipe import EngineSettings, Recipe
@@ -86,6 +86,10 @@ class Settings(BaseModel):
     layout: Text
     added: Annotated[tuple[tuple[Text, Text], ...], FailFast()] = ()
     """Further sources whose images belong to the run, each with its layout."""
+    table: TableOptions | None = None
+    """How the source was read, if it is a table."""
+    added_tables: Annotated[tuple[TableOptions | None, ...], FailFast()] = ()
+    """The same for each of `added`."""
     task: Task
     classes: Texts = Field(min_length=1)
     model: Text
@@ -119,6 +123,7 @@ class Settings(BaseModel):
         values: dict[str, Any] = {
             "source": recorded(dataset),
             "layout": dataset.layout,
+            "table": dataset.table,
             "task": dataset.task,
             "classes": dataset.classes,
             "images": _counts(dataset),
@@ -216,6 +221,12 @@ class Settings(BaseModel):
     def sources(self) -> str:
         """All sources of the run's images, in words: `photos and zebras`."""
         return " and ".join([self.source, *(source for source, _ in self.added)])
+
+    @property
+    def further(self) -> list[tuple[str, str, TableOptions | None]]:
+        """Each of `added` with how its table was read."""
+        tables = (*self.added_tables, *[None] * len(self.added))
+        return [(source, layout, table) for (source, layout), table in zip(self.added, tables, strict=False)]
 
     @property
     def in_memory(self) -> bool:
