@@ -167,6 +167,8 @@ def plan_images(
         assert backbone.run is not None
         added = (*backbone.run.settings.added, (recorded(dataset), dataset.layout))
         tables = (*(table for *_, table in backbone.run.settings.further), dataset.table)
+        # TOML has nothing to say that one of them is no table, but for the options of which none is given.
+        tables = tuple(table or TableOptions() for table in tables) if any(tables) else ()
         own = _images_of(backbone.run)
         dataset = data.joined(own, dataset)
     notes = (*dataset.notes, f"backbone: {printable(backbone.name)}, {wish.words}", *changes)
