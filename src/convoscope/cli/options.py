@@ -20,6 +20,12 @@ LAYOUT = Parameter(
 Output = Annotated[Path | None, Parameter(help="The run's folder; by default a new one in runs/.")]
 Seed = Annotated[int | None, Parameter(help="Determines the split and everything random in training; 0 if not given.")]
 Strict = Annotated[bool, Parameter(show_default=False, help="Stop at an image that cannot be read.")]
+MovedTo = Annotated[
+    str | None,
+    Parameter(
+        name="--source", help="Where the run's own images are now, if they were moved; they are found by their content."
+    ),
+]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .finish import finish
-from .options import SOURCE, Afterwards, Output, Parts, RecipeOptions, Seed, Strict
+from .options import SOURCE, Afterwards, MovedTo, Output, Parts, RecipeOptions, Seed, Strict
 from .output import console
 
 
@@ -50,6 +50,7 @@ class Transfer:
     add: Annotated[
         bool, Parameter(show_default=False, help="Add SOURCE's classes and images to those of the run BACKBONE.")
     ] = False
+    moved_to: MovedTo = None
 
     def blocks(self) -> Any:
         """`--unfreeze` as a number where it is one; `relearn` refuses what it cannot be."""
@@ -96,6 +97,7 @@ def relearn(
         unfreeze=transfer.blocks(),
         coverage=transfer.coverage,
         add=transfer.add,
+        source=transfer.moved_to,
         model=model,
         layout=parts.layout or "auto",
         seed=seed or 0,

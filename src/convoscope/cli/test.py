@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import printable
-from .options import LAYOUT, Json, RunPath, Table
+from .options import LAYOUT, Json, MovedTo, RunPath, Table
 from .output import console, print_json, print_plain
 
 
@@ -21,6 +21,7 @@ def test(
     ] = "test",
     layout: Annotated[str, LAYOUT] = "auto",
     table: Table = Table(),
+    moved_to: MovedTo = None,
     json: Json = False,
 ) -> None:
     """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
@@ -41,6 +42,7 @@ def test(
         source,
         layout=layout,
         split=split,
+        moved_to=moved_to,
         progress=lambda done, total: reporter.progress("testing", done, total),
         **table.given(),
     )

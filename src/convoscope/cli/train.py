@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from .finish import finish
-from .options import SOURCE, Afterwards, Output, Parts, RecipeOptions, Seed, Strict, read_size
+from .options import SOURCE, Afterwards, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
 from .output import console
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def train(
     accept_data_change: Annotated[
         bool, Parameter(show_default=False, help="With --resume: continue even if images have changed.")
     ] = False,
+    moved_to: MovedTo = None,
     afterwards: Afterwards = Afterwards(),
 ) -> None:
     """Train a network on SOURCE, test it on images it has not seen, and write a report, all into the run's folder.
@@ -84,8 +85,21 @@ def train(
             typed += [option] * (value is not None)
         with_option = {"epochs", "device" if recipe.device is not None else ""}
         typed += [f"--set {key}" for key in settings if key not in with_option]
-        run = _resume(options.resume, typed, settings.get("epochs"), accept_data_change, reporter)
+        _check_resumed(typed)
+        from ..training import resume
+
+        epochs = settings.get("epochs")
+        run = resume(
+            options.resume, epochs=epochs, accept_data_change=accept_data_change, source=moved_to, reporter=reporter
+        )
     else:
+        if moved_to is not None:
+            raise UsageError(
+                "--source",
+                "says where a run's images are now; it goes with --resume",
+                hint="name the images of a new run without it: convoscope train SOURCE",
+                code="option-without-resume",
+            )
         if accept_data_change:
             raise UsageError(
                 "--accept-data-change",
@@ -108,19 +122,15 @@ def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) 
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _resume(
-    folder: Path, typed: list[str], epochs: int | None, accept_data_change: bool, reporter: TerminalReporter
-) -> Run:
+def _check_resumed(typed: list[str]) -> None:
+    """Refuse what contradicts `--resume`."""
     if typed:
         raise UsageError(
             "--resume",
             f"a resumed run keeps its settings; received {', '.join(typed)} as well",
-            hint="only --epochs, --accept-data-change, --no-test and --json go with --resume",
+            hint="only --epochs, --source, --accept-data-change, --no-test and --json go with --resume",
             code="resume-with-settings",
         )
-    from ..training import resume
-
-    return resume(folder, epochs=epochs, accept_data_change=accept_data_change, reporter=reporter)
 
 
 def _begin(

@@ -13,6 +13,7 @@ from .form import suggest_format
 from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .listing import told_apart
+from .moved import Found, find_moved
 from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
@@ -29,6 +30,7 @@ __all__ = [
     "TABLE_KEYS",
     "TARGET_NOUNS",
     "Dataset",
+    "Found",
     "InputFormat",
     "Inspection",
     "PadForm",
@@ -49,6 +51,7 @@ __all__ = [
     "drawing_classes",
     "escape_cell",
     "fetch",
+    "find_moved",
     "from_arrays",
     "inspect",
     "joined",

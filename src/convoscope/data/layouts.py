@@ -23,7 +23,7 @@ from .label_arrays import check_lengths, read_targets
 from .listing import Listing
 from .registry import AUTO, TABLE, ReadOptions, guess, layout_called, layout_names, layouts, not_a_folder
 from .sources import ArrayImages, Stack
-from .split import TRAIN, apply, complete, read_split, strata_of
+from .split import TRAIN, apply, complete, in_written_order, read_split, strata_of
 from .table_options import TableKeywords, TableOptions
 
 LAYOUTS: Final = layout_names()
@@ -164,12 +164,15 @@ def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> 
     """The dataset with the split of a split.csv; images it does not list keep theirs."""
     if manifest is None:
         return dataset
-    splits, new = apply(read_split(manifest), dataset.names, dataset.splits)
+    rows = read_split(manifest)
+    splits, new = apply(rows, dataset.names, dataset.splits)
     note = f"split read back from {printable(os.fspath(manifest))}"
     if new:
         note += f"; {new} images that it does not list keep the drawn one"
     kept = [one for one in dataset.notes if one not in dataset.split_notes]
-    return replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
+    dataset = replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
+    order = in_written_order(rows, dataset.names)
+    return dataset if order is None else dataset.select(order)
 
 
 def _check_classes(source: str, listing: Listing, known: tuple[str, ...] | None) -> None:

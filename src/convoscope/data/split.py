@@ -316,6 +316,18 @@ def apply(rows: Sequence[SplitRow], names: Sequence[str], drawn: NDArray[np.int8
     return splits, new
 
 
+def in_written_order(rows: Sequence[SplitRow], names: Sequence[str]) -> NDArray[np.int64] | None:
+    """The order of the names that is written down, those that are not listed last; None if it is theirs already.
+
+    The order of its images is a part of what a training repeats. It is that of the names but where the images have
+    moved and have other names now.
+    """
+    written = {row.path: number for number, row in enumerate(rows)}
+    places = np.array([written.get(name, len(rows)) for name in names], np.int64)
+    known = places[places < len(rows)]
+    return None if bool((np.diff(known) > 0).all()) else np.argsort(places, kind="stable")
+
+
 def changed(
     prepared: Prepared, manifest: str | os.PathLike[str] | Sequence[SplitRow]
 ) -> tuple[list[str], list[str], list[str]]:

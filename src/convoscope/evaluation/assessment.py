@@ -22,7 +22,7 @@ from .overfitting import gap_of
 from .result_files import check_own, write_result
 from .results import Invariance, Scores
 from .run_facts import table_of
-from .tested_images import Part, TestedImages, images_to_test
+from .tested_images import Part, TestedImages, find_own, images_to_test
 
 if TYPE_CHECKING:
     from ..training import Run
@@ -50,6 +50,7 @@ def test(
     layout: str = "auto",
     split: Part = "test",
     invariance: bool = True,
+    moved_to: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     **table: Unpack[TableKeywords],
 ) -> Scores:
@@ -62,6 +63,7 @@ def test(
         split: which part. Another source without such a part is tested whole, and a run without a test part on its
             validation part; the notes say so.
         invariance: whether to measure the curves of shift, turn and scale too.
+        moved_to: where the run's own images are now, if they were moved. They are found by their content.
         progress: called as the work goes on.
         **table: how a table is read, see `load`; what is not said is as in the run's own table.
 
@@ -78,7 +80,9 @@ def test(
     folder = Path(run.folder) / "test"
     check_own(folder)
     check_plain(Path(run.folder) / "report.html")  # which is written next
+    found = () if moved_to is None else find_own(run, source, moved_to)
     images = images_to_test(run, source, layout, split, table)
+    images = dataclasses.replace(images, notes=(*found, *images.notes))
     sample = _sample(run, images) if invariance else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
     answers = Answers.of(run, images, count)

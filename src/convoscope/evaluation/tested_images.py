@@ -102,6 +102,25 @@ def _check_own(layout: str, table: TableKeywords) -> None:
         )
 
 
+def find_own(
+    run: Run, source: str | os.PathLike[str] | Dataset | None, moved_to: str | os.PathLike[str]
+) -> tuple[str, ...]:
+    """Look for the run's own images where they are now, and say how many were found.
+
+    Raises:
+        UsageError: other images are named as well (`option-twice`).
+        DataError: none of them is there (`moved-not-found`).
+    """
+    if source is not None:
+        raise UsageError(
+            "--source",
+            "says where the run's own images are now, but SOURCE, other images, is named as well",
+            hint="leave one of them out",
+            code="option-twice",
+        )
+    return run.prepared(moved_to).dataset.notes[:1]
+
+
 def _own_part(run: Run, dataset: Dataset, split: Part) -> tuple[NDArray[np.int64], str, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     part: str = split

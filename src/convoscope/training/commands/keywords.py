@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
@@ -70,6 +71,7 @@ class TransferChoices(TypedDict, total=False):
     coverage: float | None
     add: bool
     model: str | None
+    source: str | os.PathLike[str] | None
 
 
 class TransferKeywords(TransferChoices, ReadingKeywords, RecipeKeywords, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from ..fit.loop import fit
 from ..fit.state import Progress, read_progress
 from ..runs.folder import check_own, start_again, write_toml
 from ..runs.run import Run
-from ..runs.saved import blank_network, check_head, read_dataset
+from ..runs.saved import blank_network, check_head, find_again, read_dataset, record_place
 from ..runs.settings import Settings, model_name, read_settings
 from .session import session
 
@@ -34,6 +34,7 @@ def resume(
     *,
     epochs: int | None = None,
     accept_data_change: bool = False,
+    source: str | os.PathLike[str] | None = None,
     model: nn.Module | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -46,15 +47,22 @@ def resume(
         folder: the run.
         epochs: a new total number of epochs, not smaller than those done.
         accept_data_change: go on although images have come, gone or changed since.
+        source: where the run's images are now, if they were moved; they are found by their content.
         model: the module of your own that the run trains, if it does.
         reporter: listens to what happens.
 
     Raises:
         ModelFileError: there is no valid checkpoint, or the data differ (`data-changed`).
+        DataError: none of the images is in `source` (`moved-not-found`).
         InUseError: another process trains there.
     """
     return go_on(
-        Path(folder), epochs=epochs, accept_data_change=accept_data_change, model=model, reporter=reporter or Reporter()
+        Path(folder),
+        epochs=epochs,
+        accept_data_change=accept_data_change,
+        source=source,
+        model=model,
+        reporter=reporter or Reporter(),
     )
 
 
@@ -64,6 +72,7 @@ def go_on(
     reporter: Reporter,
     epochs: int | None = None,
     accept_data_change: bool = False,
+    source: str | os.PathLike[str] | None = None,
     model: nn.Module | None = None,
     prepared: Prepared | None = None,
 ) -> Run:
@@ -79,11 +88,7 @@ def go_on(
         saved = _Saved.read(place, reporter)
         recipe = saved.recipe_for(epochs, reporter)
         if prepared is None:
-            dataset = read_dataset(place, saved.settings)
-            prepared = data.prepare(
-                dataset, saved.settings.input, progress=lambda done, total: reporter.progress("decoding", done, total)
-            )
-            _check_unchanged(place, prepared, accept_data_change, reporter)
+            prepared = _images(place, saved.settings, source, accept_data_change, reporter)
         job = _continued_job(place, saved, prepared, recipe, model, reporter)
         _check_finite(saved.tensors, saved.path)
         write_toml(place, job.settings)
@@ -96,6 +101,38 @@ def go_on(
     if at_hand:
         run.cache_features(prepared)
     return run
+
+
+def _images(
+    folder: Path, settings: Settings, source: str | os.PathLike[str] | None, accept: bool, reporter: Reporter
+) -> Prepared:
+    """The run's images as they are now, or where they are now.
+
+    Raises:
+        ModelFileError: they are not those that the run began with (`data-changed`).
+    """
+    moved = None if source is None else find_again(folder, settings, source)
+    dataset = read_dataset(folder, settings) if moved is None else moved.dataset
+    prepared = data.prepare(
+        dataset, settings.input, progress=lambda done, total: reporter.progress("decoding", done, total)
+    )
+    if moved is not None:
+        reporter.say(moved.dataset.notes[0])
+    _check_unchanged(folder, prepared, accept, reporter)
+    if moved is None or moved.names is None:
+        if moved is not None:
+            reporter.warn(
+                "the new place cannot be read as the old one was, so it is not recorded: name it next time too"
+            )
+        return prepared
+    # Written down first: whatever happens next, the images are where the run says.
+    record_place(folder, dataset)
+    kept = dict(zip(dataset.names, moved.names, strict=True))
+    named = replace(prepared.dataset, names=[kept[name] for name in prepared.dataset.names])
+    prepared = replace(prepared, dataset=named)
+    if list(kept) != list(kept.values()):
+        data.write_split(folder / "split.csv", prepared)
+    return prepared
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -24,6 +25,7 @@ from ..core.engine import Engine, all_threads
 from ..core.reporter import Reporter
 from ..runs.folder import check_output, claimed, drop_without_checkpoint, new_folder
 from ..runs.run import Run
+from ..runs.saved import find_again
 from ..runs.settings import Relearned, Settings, recorded
 from .head_fit import choose_features, fit_head
 from .images import prepare_images, warn_of_concerns
@@ -64,7 +66,8 @@ def relearn(
         add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's
             belongs to.
-        **options: these last seven; `layout`, `validation`, `test`, `strict` and how a table is read as for `train`;
+        source: with `add`, where the images of the run are now, if they were moved; they are found by their content.
+        **options: these last eight; `layout`, `validation`, `test`, `strict` and how a table is read as for `train`;
             and fields of `Recipe`. With a frozen backbone these are `class_weights`, `device`, `precision` and
             `threads`; the others say how the backbone is fine-tuned, `epochs` for how long.
 
@@ -92,7 +95,7 @@ def relearn(
         known = opened.run.classes if wish.add and opened.run is not None else None
         dataset = data.load(images, seed=wish.seed, classes=known, **reading)
         check_output(output, dataset.source)
-        plan = plan_images(dataset, opened, wish, reporter, strict=strict)
+        plan = plan_images(dataset, opened, wish, reporter, strict=strict, moved_to=choices.get("source"))
         features = choose_features(opened, plan.prepared, wish, reporter)
         fitted = fit_head(features, plan.prepared, wish, reporter)
         taken = features.source.backbone  # it may end earlier than the one that was opened
@@ -145,13 +148,27 @@ class TransferImages:
 
 
 def plan_images(
-    dataset: Dataset, backbone: Backbone, wish: TransferOptions, reporter: Reporter, *, strict: bool
+    dataset: Dataset,
+    backbone: Backbone,
+    wish: TransferOptions,
+    reporter: Reporter,
+    *,
+    strict: bool,
+    moved_to: str | os.PathLike[str] | None = None,
 ) -> TransferImages:
     """Decode the images in the backbone's form, with those of the run that they are added to.
 
     Raises:
+        UsageError: a new place is named for images of a run that none are added to (`option-without-add`).
         DataError: they have no classes (`relearn-task`), or add nothing (`relearn-nothing-new`).
     """
+    if moved_to is not None and not wish.add:
+        raise UsageError(
+            "--source",
+            "says where the images of the run are that images are added to; it goes with --add",
+            hint="leave it out, or use --add",
+            code="option-without-add",
+        )
     if dataset.task != "classification":
         raise DataError(
             dataset.source,
@@ -169,7 +186,8 @@ def plan_images(
         tables = (*(table for *_, table in backbone.run.settings.further), dataset.table)
         # TOML has nothing to say that one of them is no table, but for the options of which none is given.
         tables = tuple(table or TableOptions() for table in tables) if any(tables) else ()
-        own = _images_of(backbone.run)
+        moved = None if moved_to is None else find_again(backbone.run.folder, backbone.run.settings, moved_to)
+        own = _images_of(backbone.run) if moved is None else moved.renamed()
         dataset = data.joined(own, dataset)
     notes = (*dataset.notes, f"backbone: {printable(backbone.name)}, {wish.words}", *changes)
     for note in notes:
@@ -177,7 +195,8 @@ def plan_images(
     prepared = prepare_images(dataset, backbone.form, reporter, strict=strict)
     if wish.add:
         assert backbone.run is not None
-        _compare(backbone.run, prepared, added[-1][0], reporter)
+        missing = None if moved is None else moved.missing
+        _compare(backbone.run, prepared, added[-1][0], missing, reporter)
     warn_of_concerns(prepared, reporter)
     return TransferImages(prepared, own, added, tables, notes)
 
@@ -211,9 +230,16 @@ def _images_of(run: Run) -> Dataset:
         raise
 
 
-def _compare(run: Run, prepared: Prepared, source: str, reporter: Reporter) -> None:
-    """Say how the old run's images differ from what they were, and refuse an addition that adds nothing."""
-    new, missing, altered = data.changed(prepared, run.folder / "split.csv")
+def _compare(run: Run, prepared: Prepared, source: str, not_found: Sequence[str] | None, reporter: Reporter) -> None:
+    """Say how the old run's images differ from what they were, and refuse an addition that adds nothing. `not_found`:
+    those that were looked for in a new place in vain; None: they are where they were.
+    """
+    rows = data.read_split(run.folder / "split.csv")
+    new, missing, altered = data.changed(prepared, rows)
+    if not_found is not None:  # they may have other names there
+        missing, altered = list(not_found), []
+        if len(prepared.dataset) == len(rows) - len(missing):
+            new = []
     if not new:
         raise DataError(
             source,

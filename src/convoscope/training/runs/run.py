@@ -21,7 +21,7 @@ from ...free_memory import free_memory, memory_for, out_of_memory
 from ..core.reporter import EpochMetrics, best_epoch
 from .folder import start_again
 from .prediction import UNKNOWN, Prediction
-from .saved import CHECKPOINTS, blank_network, check_head, read_dataset, read_history
+from .saved import CHECKPOINTS, blank_network, check_head, find_again, read_dataset, read_history
 from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -396,18 +396,28 @@ class Run:
         label = max(named, key=lambda name: named[name])
         return Prediction(path, label, named[label], named, distance)
 
-    def dataset(self) -> Dataset:
+    def dataset(self, moved_to: str | os.PathLike[str] | None = None) -> Dataset:
         """The run's dataset with its own split, read back from `split.csv`.
+
+        Args:
+            moved_to: where the images are now, if they were moved; they are found by their content.
 
         Raises:
             ModelFileError: the images have other classes by now.
+            DataError: none of them is in the new place (`moved-not-found`).
         """
+        if moved_to is not None:
+            return find_again(self.folder, self.settings, moved_to).dataset
         return read_dataset(self.folder, self.settings)
 
-    def prepared(self) -> Prepared:
-        """The run's dataset, decoded in the run's input format. The same object each time."""
-        if self._prepared is None:
-            self._prepared = data.prepare(self.dataset(), self.settings.input)
+    def prepared(self, moved_to: str | os.PathLike[str] | None = None) -> Prepared:
+        """The run's dataset, decoded in the run's input format. The same object each time.
+
+        Args:
+            moved_to: as of `dataset`; it holds for what is asked of this object later as well.
+        """
+        if self._prepared is None or moved_to is not None:
+            self._prepared = data.prepare(self.dataset(moved_to), self.settings.input)
         return self._prepared
 
     def __repr__(self) -> str:

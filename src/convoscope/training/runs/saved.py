@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import data
-from ...data import Dataset, told_apart
-from ...errors import ModelFileError, UsageError, printable
+from ...data import Dataset, Found, told_apart
+from ...errors import ConvoscopeError, ModelFileError, UsageError, printable
 from ...parsing import read_bytes, read_toml
 from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow
-from .settings import Relearned, Settings, impossible, read_settings
+from .settings import Relearned, Settings, impossible, read_settings, recorded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,6 +111,47 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
             code="classes-changed",
         )
     return dataset
+
+
+def find_again(folder: Path, settings: Settings, place: str | os.PathLike[str]) -> Found:
+    """A run's images in a new place, found by the content that `split.csv` says they have.
+
+    Raises:
+        UsageError, DataError: they are not there, or have no place; see `find_moved`.
+    """
+    added = []
+    for source, layout, table in settings.further:
+        # Where one of these has moved too, its images may be in the new place as well.
+        with contextlib.suppress(ConvoscopeError):
+            added.append(data.load(source, layout=layout, classes=settings.classes, like=table))
+    return data.find_moved(
+        place,
+        data.read_split(folder / "split.csv"),
+        source=settings.source,
+        layout=settings.layout,
+        task=settings.task,
+        classes=settings.classes,
+        table=settings.table,
+        added=added,
+    )
+
+
+def record_place(folder: Path, dataset: Dataset) -> None:
+    """Write the images' new place into the settings of a run's checkpoints, which otherwise stay what they are.
+
+    Raises:
+        MachineError: the folder cannot be written to.
+    """
+    from ..core import checkpoint
+
+    table = None if dataset.table is None else asdict(dataset.table)
+    for path in (folder / name for name in CHECKPOINTS):
+        with contextlib.suppress(ModelFileError):  # a damaged one stays, for whoever looks at it next to say so
+            tensors, state = checkpoint.load(path)
+            settings = {**state["settings"], "source": recorded(dataset)}
+            if table is not None:
+                settings["table"] = {key: value for key, value in table.items() if value is not None}
+            checkpoint.save(path, tensors, {**state, "settings": settings})
 
 
 def blank_network(

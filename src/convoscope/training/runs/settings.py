@@ -143,6 +143,7 @@ class Settings(BaseModel):
         """
         values = {
             "source": recorded(dataset),
+            "table": dataset.table,
             "images": _counts(dataset),
             "notes": (*self.notes, *(f"resumed with {change}" for change in self.version_changes())),
             "versions": versions(),
