@@ -23,7 +23,7 @@ from .table_options import TableOptions
 
 # ruff: noqa: PTH122
 
-TABLE_ENDINGS: Final = (".csv", ".tsv")
+TABLE_ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 ARRAY_ENDINGS: Final = (".npy", ".npz")
 
 AUTO: Final = "auto"
