@@ -13,14 +13,15 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, UsageError, printable
 from ..files import size_text
+from .orientation import orientation_of, tiff_entries, valid_orientation
 
 MAX_SIDE: Final = 20_000
 MAX_FILE_BYTES: Final = 256_000_000
@@ -248,6 +249,7 @@ def _check_count(count: int, most: int, what: str, path: str) -> None:
 # --- JPEG -------------------------------------------------------------------------------------------------------------
 
 _FILL: Final = re.compile(rb"\xff+")
+_XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _SEARCHED: Final = 1 << 20
 _NOT_READ: Final = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
@@ -313,8 +315,9 @@ class _Jpeg:
         self.frame: _Frame | None = None
         self.kept = [b"\xff\xd8"]  # tables and headers of the next scan
         self.scans: list[tuple[bytes, memoryview]] = []
-        self.segments = self.metadata = self.tables = self.work = 0
-        self.orientation, self.interval = 1, 0
+        self.segments = self.metadata = self.tables = self.work = self.interval = 0
+        self.exif: list[bytes] = []
+        self.xmp = b""
         self.adobe = self.endless = self.several = False
         self.lacks = ""
 
@@ -368,7 +371,9 @@ class _Jpeg:
         elif marker == 0xDD and length == 4:
             (self.interval,) = struct.unpack_from(">H", data, body)
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", body):
-            self.orientation = _orientation(data[body + 6 : end])
+            self.exif.append(data[body + 6 : end])  # one too long for a segment goes on in the next
+        elif marker == 0xE1 and data.startswith(_XMP_IN_JPEG, body):
+            self.xmp = data[body + len(_XMP_IN_JPEG) : end]
         elif marker == 0xEE and data.startswith(b"Adobe", body):
             self.adobe = True
         if (0xE0 <= marker <= 0xEF and marker not in (0xE0, 0xEE)) or marker == 0xFE:
@@ -423,7 +428,7 @@ class _Jpeg:
             frame.height,
             scans[0][0],
             scans=tuple(scans),
-            orientation=self.orientation,
+            orientation=orientation_of(b"".join(self.exif), self.xmp),
             grey=frame.count == 1,
             inverted_cmyk=frame.count == 4 and not self.adobe,
             endless=self.endless,
@@ -501,7 +506,7 @@ class _Png:
         self.rows: tuple[int, ...] = ()
         self.width = self.height = self.colour = self.interlaced = 0
         self.chunks = self.metadata = self.texts = 0
-        self.orientation = 1
+        self.exif = self.raw_exif = self.xmp = b""
 
     def read(self) -> Picture:
         """The picture.
@@ -553,7 +558,7 @@ class _Png:
         elif kind == b"IDAT":
             self.packed.append(self.view[position + 8 : end - 4])
         elif kind == b"eXIf":
-            self.orientation = _orientation(self.data[position + 8 : end - 4])
+            self.exif = self.data[position + 8 : end - 4]
 
     def _header(self, body: int) -> None:
         if self.width:
@@ -576,7 +581,12 @@ class _Png:
         """Bound the metadata, of which nothing is kept."""
         self.metadata += end - position - 12
         _check_metadata(self.metadata, self.path)
-        self.texts += _unpacked_text(kind, self.view[position + 8 : end - 4], self.path)
+        text = _unpacked_text(kind, self.view[position + 8 : end - 4], self.path)
+        self.texts += text.unpacked
+        if text.keyword == _RAW_EXIF and kind != b"iTXt":
+            self.raw_exif = _from_hexadecimal(text.content)
+        elif text.keyword == _XMP_IN_PNG and kind == b"iTXt":
+            self.xmp = text.content
         if self.texts > MAX_TEXTS_BYTES:
             reason = f"the PNG's texts unpack to more than {size_text(MAX_TEXTS_BYTES)}"
             raise bad_image(self.path, reason, "image-over-limit")
@@ -595,7 +605,7 @@ class _Png:
             packed=tuple(piece for piece in self.packed if piece),
             row_bytes=self.rows,
             interlaced=bool(self.interlaced),
-            orientation=self.orientation,
+            orientation=orientation_of(self.exif or self.raw_exif, self.xmp),
             grey=self.colour in (0, 4),
         )
 
@@ -637,28 +647,52 @@ def early_png(packed: Iterable[memoryview], rows: tuple[int, ...], interlaced: b
     return f"the PNG ends early ({there} of {len(rows)} rows{' of all passes' if interlaced else ''})"
 
 
-def _unpacked_text(kind: bytes, body: memoryview, path: str) -> int:
-    """A few kilobytes of zipped text may unpack to gigabytes. We drop the text, but say what the file is; and how long
+class _Text(NamedTuple):
+    """A text of a PNG, and how many bytes of it were packed."""
+
+    keyword: bytes
+    content: bytes
+    unpacked: int
+
+
+_RAW_EXIF: Final = b"Raw profile type exif"
+"""How ImageMagick wrote Exif before PNG had a chunk for it: as hexadecimal digits, behind three lines."""
+_XMP_IN_PNG: Final = b"XML:com.adobe.xmp"
+
+
+def _unpacked_text(kind: bytes, body: memoryview, path: str) -> _Text:
+    """A few kilobytes of zipped text may unpack to gigabytes. We drop most text, but say what the file is; and how long
     it is.
     """
+    keyword = bytes(body[:80]).partition(b"\0")[0]
+    start = len(keyword) + 1
+    if kind == b"tEXt":
+        return _Text(keyword, bytes(body[start : start + MAX_TEXT_BYTES]) if keyword == _RAW_EXIF else b"", 0)
     if kind not in (b"zTXt", b"iTXt", b"iCCP"):
-        return 0
-    start = bytes(body[:80]).find(b"\0") + 2
+        return _Text(b"", b"", 0)
+    packed, start = True, start + 1
     if kind == b"iTXt":
         head = bytes(body[:400])
-        if head[start - 1 : start] != b"\1":
-            return 0
+        packed = head[start - 1 : start] == b"\1"
         start = head.find(b"\0", head.find(b"\0", start + 1) + 1) + 1
-    count = 0
+    if not packed:
+        return _Text(keyword, bytes(body[start : start + MAX_TEXT_BYTES]) if keyword == _XMP_IN_PNG else b"", 0)
+    content = b""
     with contextlib.suppress(zlib.error):
-        count = len(zlib.decompressobj().decompress(body[start:], MAX_TEXT_BYTES + 1))
-    if count > MAX_TEXT_BYTES:
+        content = zlib.decompressobj().decompress(body[start:], MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
         raise bad_image(
             path,
             f"the PNG's {kind.decode()} text unpacks to more than {size_text(MAX_TEXT_BYTES)}",
             "image-over-limit",
         )
-    return count
+    return _Text(keyword, content, len(content))
+
+
+def _from_hexadecimal(text: bytes) -> bytes:
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("latin-1"))
+    return b""
 
 
 # --- GIF --------------------------------------------------------------------------------------------------------------
@@ -727,7 +761,8 @@ def _parse_webp(data: bytes, path: str) -> Picture:
     (riff,) = struct.unpack_from("<I", data, 4)
     if riff + 8 > len(data):
         raise bad_image(path, f"the WEBP ends early ({size_text(len(data))} of {size_text(riff + 8)})")
-    position, metadata, orientation, chunks = 12, 0, 1, 0
+    position, metadata, chunks = 12, 0, 0
+    said: dict[bytes, bytes] = {}
     size: tuple[int, int] | None = None
     kept: dict[bytes, memoryview] = {}
     view = memoryview(data)
@@ -753,8 +788,8 @@ def _parse_webp(data: bytes, path: str) -> Picture:
         elif kind in (b"EXIF", b"ICCP", b"XMP "):
             metadata += length
             _check_metadata(metadata, path)
-            if kind == b"EXIF":
-                orientation = _orientation(data[body : body + length].removeprefix(b"Exif\0\0"))
+            if kind != b"ICCP":
+                said.setdefault(kind, data[body : body + length])
         if kind in _WEBP_KEPT and kind not in kept:
             kept[kind] = view[position:end]
         position = end
@@ -771,7 +806,7 @@ def _parse_webp(data: bytes, path: str) -> Picture:
         "WEBP",
         *size,
         picture,
-        orientation=orientation,
+        orientation=orientation_of(said.get(b"EXIF", b""), said.get(b"XMP ", b"")),
         extra_bytes=canvases * 4 * size[0] * size[1] + 2 * len(picture),
     )
 
@@ -847,12 +882,13 @@ def _parse_tiff(data: bytes, path: str) -> Picture:
     there = _tiff_counts(data).get(324 if 322 in tags else 273, 0)
     if there < parts:
         raise bad_image(path, f"the TIFF ends early ({there} of {parts} {'tiles' if 322 in tags else 'strips'})")
+    if valid_orientation(tags.get(274, 1)) >= 5:  # Pillow turns a TIFF itself, and only a TIFF
+        width, height = height, width
     return Picture(
         "TIFF",
         width,
         height,
         data,
-        orientation=valid_orientation(tags.get(274, 1)),
         grey=tags.get(262, 2) in (0, 1),
         # libtiff unpacks a strip or tile of up to 16 bits a channel beside the pixels.
         extra_bytes=2 * bands * across * down if tags.get(259, 1) != 1 else 0,
@@ -861,13 +897,13 @@ def _parse_tiff(data: bytes, path: str) -> Picture:
 
 def _check_tiff_tags(data: bytes, path: str) -> None:
     """Pillow reads the values of all tags, each of which may point to the whole file."""
-    total = sum(count * _TIFF_TYPE_BYTES.get(kind, 1) for _, kind, count, _ in _tiff_entries(data, 65_536))
+    total = sum(entry.count * _TIFF_TYPE_BYTES.get(entry.kind, 1) for entry in tiff_entries(data, 65_536))
     _check_metadata(total, path)
 
 
 def _tiff_counts(data: bytes) -> dict[int, int]:
     """How many values each tag of the first directory has."""
-    return {tag: count for tag, _, count, _ in _tiff_entries(data, 65_536)}
+    return {entry.tag: entry.count for entry in tiff_entries(data, 65_536)}
 
 
 _PARSERS: Final = {
@@ -880,31 +916,7 @@ _PARSERS: Final = {
 }
 
 
-def _tiff_entries(data: bytes, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """The first directory's entries: tag, kind, how many values, and a first value of kinds 3 and 4. Ends where the
-    bytes end.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        return
-    with contextlib.suppress(struct.error):
-        (start,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, start)
-        for entry in range(start + 2, start + 2 + 12 * min(count, most), 12):
-            tag, kind, number = struct.unpack_from(order + "HHI", data, entry)
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
-            yield tag, kind, number, value
-
-
 def _tiff_tags(data: bytes) -> dict[int, int]:
     """Whole-number tags of the first directory: tag to its value. Stops quietly where the bytes end."""
-    return {tag: value for tag, kind, number, value in _tiff_entries(data, 1000) if kind in (3, 4) and number == 1}
-
-
-def _orientation(exif: bytes) -> int:
-    """EXIF orientation 1..8; anything broken or unknown counts as 1, upright."""
-    return valid_orientation(_tiff_tags(exif).get(274, 1))
-
-
-def valid_orientation(value: int) -> int:
-    return value if 1 <= value <= 8 else 1
+    entries = (entry for entry in tiff_entries(data, 1000) if entry.kind in (3, 4) and entry.count == 1)
+    return {entry.tag: entry.value or 0 for entry in entries}
