@@ -28,12 +28,17 @@ the aspect.
 
 @dataclass(frozen=True, kw_only=True)
 class InputFormat:
-    """How an image of any size and mode becomes the network's input: uint8, height x width x channels."""
+    """How an image of any size and mode becomes the network's input: uint8, height x width x channels.
+
+    `white`: which number becomes 255, of images whose numbers are not those of 8 bits; None: that of their kind, see
+    `levels.to_uint8`.
+    """
 
     height: int
     width: int
     channels: int
     resize: Resize = "fit"
+    white: float | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ..parsing import parse_json
 from ..posix import usable_cores
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
-from .decode import DECODE_VERSION, Pixels, check_format
+from .decode import DECODE_RULES, Pixels, check_format
 from .sources import DIGEST_BYTES
 from .turns import decoding_threads
 
@@ -142,7 +142,7 @@ def prepare(
     if stamp is None:
         findings, stored = _read_all(dataset, form, store, progress, workers, folder)
     else:
-        key = hashlib.sha256(f"{DECODE_VERSION} {form} {stamp.key}".encode()).hexdigest()
+        key = hashlib.sha256(f"{DECODE_RULES} {form} {stamp.key}".encode()).hexdigest()
         known = _recall(key, len(dataset), store, form, folder)
         if known is None:
             with alone(key, folder):
@@ -194,7 +194,7 @@ def _read_all(
 
         findings = _collect(dataset, form, progress, workers, write)
         os.fsync(file.fileno())
-        hasher = hashlib.sha256(f"{DECODE_VERSION} {form}\0".encode())
+        hasher = hashlib.sha256(f"{DECODE_RULES} {form}\0".encode())
         hasher.update(findings.digests[findings.kept].tobytes())
         entry.key = findings.pixels_key = hasher.hexdigest()
         # Should somebody empty the cache folder at this very moment, the images are still ours.
