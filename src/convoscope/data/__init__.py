@@ -7,13 +7,15 @@ from . import cache
 from .builtin import DRAWING_SIDE, drawing_classes
 from .contact_sheet import contact_sheet
 from .dataset import SPLITS, TARGET_NOUNS, Dataset, InputFormat, Resize, Skipped, SplitName, Task
-from .decode import check_format, open_image, picture_size
+from .decode import DECODE_RULES, check_format, open_image, picture_size
 from .download import fetch
-from .form import suggest_format
+from .form import suggest_format, white_in, white_note
 from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
+from .levels import even_toned, told_even
 from .listing import told_apart
 from .moved import Found, find_moved
+from .opening import images_in, opened
 from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
@@ -22,6 +24,7 @@ from .table_options import TABLE_KEYS, TableKeywords, TableOptions
 from .union import joined
 
 __all__ = [
+    "DECODE_RULES",
     "DRAWING_SIDE",
     "LAYOUTS",
     "MACHINE_ERRORS_IN_A_ROW",
@@ -50,13 +53,16 @@ __all__ = [
     "contact_sheet",
     "drawing_classes",
     "escape_cell",
+    "even_toned",
     "fetch",
     "find_moved",
     "from_arrays",
+    "images_in",
     "inspect",
     "joined",
     "load",
     "open_image",
+    "opened",
     "pad_form",
     "pad_image",
     "picture_size",
@@ -65,7 +71,10 @@ __all__ = [
     "read_split",
     "suggest_format",
     "told_apart",
+    "told_even",
     "unreachable",
+    "white_in",
+    "white_note",
     "with_manifest",
     "write_split",
 ]

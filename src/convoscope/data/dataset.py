@@ -38,7 +38,7 @@ class InputFormat:
     width: int
     channels: int
     resize: Resize = "fit"
-    white: float | None = None
+    white: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Outcome:
     Attributes:
         digest: 16 bytes, a hash of the file's bytes or of the array's pixels; empty where nothing could be read.
         note: something odd about an image that was accepted.
+        even: whether all of it is of one tone, see `levels.even_toned`.
         machine: whether the error came from the machine (disk, share) rather than from the image.
     """
 
@@ -81,6 +82,7 @@ class Outcome:
     error: DataError | None = None
     note: str = ""
     machine: bool = False
+    even: bool = False
 
 
 class ImageSource(Protocol):

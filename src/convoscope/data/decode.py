@@ -40,7 +40,7 @@ from .formats import (
     parse_picture,
     sniff,
 )
-from .levels import to_uint8
+from .levels import DEEP_WHITE, to_uint8
 from .orientation import valid_orientation
 from .resizing import pass_size, placed, resized
 from .turns import Abandoned, Turns
@@ -80,10 +80,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels `(height, width, channels)` and, if something was odd about the picture, a plain remark."""
+    """Pixels `(height, width, channels)`; if something was odd about the picture, a plain remark; and of a picture of
+    more than 8 bits its largest number, else 0.
+    """
 
     pixels: Pixels
     note: str = ""
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Header:
     width: int
     height: int
     grey: bool
+    deep: bool = False
+    """Whether its numbers have more than 8 bits, as far as they are kept: in grey."""
 
 
 def check_format(form: InputFormat) -> None:
@@ -113,6 +118,8 @@ def check_format(form: InputFormat) -> None:
         raise UsageError("channels", f"must be at least 1; received {form.channels}", code="bad-input-size")
     if form.resize not in ("fit", "crop", "stretch"):
         raise UsageError("resize", f"must be fit, crop or stretch; received {form.resize!r}", code="bad-resize")
+    if form.white is not None and not 1 <= form.white <= DEEP_WHITE:
+        raise UsageError("white", f"must be 1 to {DEEP_WHITE:,}; received {form.white}", code="bad-white")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ def read_header(data: bytes, *, path: str = "", tiff: bool = False) -> Header:
     width, height = (picture.width, picture.height)
     if picture.orientation >= 5:
         width, height = height, width
-    return Header(picture.format, width, height, picture.grey)
+    return Header(picture.format, width, height, picture.grey, picture.deep)
 
 
 def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool = False) -> Decoded:
@@ -205,7 +212,9 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
             note = f"is a {picture.format} picture, not what its ending {printable(ending)} says"
         elif picture.width == picture.height == 1:
             note = "has one pixel only"
-    return Decoded(pixels, note)
+        elif form.white is not None and upright.most > form.white:
+            note = f"holds numbers above {form.white:,}, which count as white"
+    return Decoded(pixels, note, upright.most)
 
 
 def _told(error: Exception) -> str:
@@ -376,8 +385,11 @@ def _to_array(upright: Upright, form: InputFormat) -> Pixels:
 
 
 def _numbers(upright: Upright) -> Pixels:
+    numbers = np.asarray(upright.image)
+    if upright.image.mode == "I":
+        upright.most = max(0, int(numbers.max()))
     try:
-        return to_uint8(np.asarray(upright.image), upright.white)
+        return to_uint8(numbers, upright.white)
     except DataError as error:
         reason = error.reason.rpartition("; received ")[2]
         raise bad_image(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..errors import ConvoscopeError, DataError, MachineError
 from .dataset import Dataset, InputFormat, Resize
 from .decode import decode_bytes, read_header
+from .levels import DEEP_WHITE, white_of
 from .sources import ArrayImages, FileImages
 
 MAX_NATIVE_SIDE: Final = 64
@@ -33,11 +35,13 @@ def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputForma
     frame's shape (nothing is lost, and networks trained from scratch did best with it), `fit` if many are far longer
     than wide or the other way round.
 
+    `white` is that of `white_in`.
+
     Raises:
         DataError: none of the images looked at can be decoded.
         MachineError: none of them can be read at all (`pictures-unreachable`).
     """
-    rows = np.unique(np.linspace(0, max(len(dataset) - 1, 0), min(_SAMPLE, len(dataset))).astype(np.int64)).tolist()
+    rows = _sample(dataset)
     faults: list[ConvoscopeError] = []
     seen = list(_look(dataset, rows, faults))
     if not seen:
@@ -52,6 +56,42 @@ def suggest_format(dataset: Dataset, *, max_side: int = 112) -> tuple[InputForma
         raise DataError(
             dataset.source, f"none of the {len(rows)} images looked at can be decoded{first}", code="no-images"
         )
+    form, why = _chosen_form(seen, max_side)
+    return replace(form, white=white_in(dataset)), why
+
+
+def white_in(dataset: Dataset) -> int | None:
+    """Which number stands for white in images whose numbers are not those of 8 bits: of arrays as their notes say, of
+    picture files the largest number of as many bits as those of up to 96 of them need. None: there are none such.
+    """
+    images = dataset.images
+    if isinstance(images, ArrayImages):
+        return max((stack.white or 0 for stack in images.stacks), default=0) or None
+    most = 0
+    if isinstance(images, FileImages):
+        small = InputFormat(height=_LOOK, width=_LOOK, channels=1)
+        for row in _sample(dataset):
+            with contextlib.suppress(ConvoscopeError):
+                data, file = images.read(row), images.files[row]
+                if read_header(data, path=file, tiff=images.tiff).deep:
+                    most = max(most, decode_bytes(data, small, path=file, tiff=images.tiff).most)
+    return white_of(most) if most else None
+
+
+def white_note(form: InputFormat) -> str:
+    """What is said of a form whose images of more than 8 bits do not fill 16 bits; else nothing."""
+    if form.white in (None, 1, 255, DEEP_WHITE):
+        return ""
+    return f"images of more than 8 bits: {form.white:,} becomes white, as no larger number was seen"
+
+
+def _sample(dataset: Dataset) -> list[int]:
+    rows = np.linspace(0, max(len(dataset) - 1, 0), min(_SAMPLE, len(dataset)))
+    chosen: list[int] = np.unique(rows.astype(np.int64)).tolist()
+    return chosen
+
+
+def _chosen_form(seen: list[_Seen], max_side: int) -> tuple[InputFormat, str]:
     channels = max(count for *_, count in seen)
     kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     sizes = {(height, width) for height, width, _ in seen}

@@ -93,6 +93,8 @@ class Picture:
     interlaced: bool = False
     orientation: int = 1
     grey: bool = False
+    deep: bool = False
+    """Whether it is grey of more than 8 bits."""
     inverted_cmyk: bool = False
     endless: bool = False
     """Whether a JPEG's end marker is missing."""
@@ -504,7 +506,7 @@ class _Png:
         self.kinds: set[bytes] = set()
         self.packed: list[memoryview] = []
         self.rows: tuple[int, ...] = ()
-        self.width = self.height = self.colour = self.interlaced = 0
+        self.width = self.height = self.depth = self.colour = self.interlaced = 0
         self.chunks = self.metadata = self.texts = 0
         self.exif = self.raw_exif = self.xmp = b""
 
@@ -564,9 +566,9 @@ class _Png:
         if self.width:
             raise bad_image(self.path, "the PNG says twice how large it is")
         header = struct.unpack_from(">IIBBBBB", self.data, body)
-        self.width, self.height, depth, self.colour, _, _, self.interlaced = header
+        self.width, self.height, self.depth, self.colour, _, _, self.interlaced = header
         check_size(self.width, self.height, self.path)
-        self.rows = _row_bytes(self.width, self.height, depth, self.colour, bool(self.interlaced))
+        self.rows = _row_bytes(self.width, self.height, self.depth, self.colour, bool(self.interlaced))
         unpacked = sum(self.rows)
         if unpacked > MAX_ROWS_BYTES * max(1, max_pixels() // 50_000_000):
             raise bad_image(
@@ -607,6 +609,7 @@ class _Png:
             interlaced=bool(self.interlaced),
             orientation=orientation_of(self.exif or self.raw_exif, self.xmp),
             grey=self.colour in (0, 4),
+            deep=self.colour == 0 and self.depth == 16,
         )
 
 
@@ -890,6 +893,7 @@ def _parse_tiff(data: bytes, path: str) -> Picture:
         height,
         data,
         grey=tags.get(262, 2) in (0, 1),
+        deep=bands == 1 and tags.get(258, 1) > 8,
         # libtiff unpacks a strip or tile of up to 16 bits a channel beside the pixels.
         extra_bytes=2 * bands * across * down if tags.get(259, 1) != 1 else 0,
     )
@@ -897,13 +901,13 @@ def _parse_tiff(data: bytes, path: str) -> Picture:
 
 def _check_tiff_tags(data: bytes, path: str) -> None:
     """Pillow reads the values of all tags, each of which may point to the whole file."""
-    total = sum(entry.count * _TIFF_TYPE_BYTES.get(entry.kind, 1) for entry in tiff_entries(data, 65_536))
+    total = sum(entry.number * _TIFF_TYPE_BYTES.get(entry.kind, 1) for entry in tiff_entries(data, 65_536))
     _check_metadata(total, path)
 
 
 def _tiff_counts(data: bytes) -> dict[int, int]:
     """How many values each tag of the first directory has."""
-    return {entry.tag: entry.count for entry in tiff_entries(data, 65_536)}
+    return {entry.tag: entry.number for entry in tiff_entries(data, 65_536)}
 
 
 _PARSERS: Final = {
@@ -918,5 +922,5 @@ _PARSERS: Final = {
 
 def _tiff_tags(data: bytes) -> dict[int, int]:
     """Whole-number tags of the first directory: tag to its value. Stops quietly where the bytes end."""
-    entries = (entry for entry in tiff_entries(data, 1000) if entry.kind in (3, 4) and entry.count == 1)
+    entries = (entry for entry in tiff_entries(data, 1000) if entry.kind in (3, 4) and entry.number == 1)
     return {entry.tag: entry.value or 0 for entry in entries}

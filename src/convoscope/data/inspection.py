@@ -20,6 +20,8 @@ from ..errors import ConvoscopeError, MachineError, printable
 from ..posix import usable_cores
 from .dataset import SPLITS, Dataset, InputFormat, Skipped, Task
 from .decode import decode_bytes, read_header, turn_to_read
+from .form import white_in, white_note
+from .levels import even_toned, told_even
 from .sources import ArrayImages, FileImages, digest_of
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, gathered_remarks, unreachable
 from .turns import abandoned, decoding_threads
@@ -159,6 +161,7 @@ class _Look:
     error: ConvoscopeError | None = None
     machine: bool = False
     note: str = ""
+    even: bool = False
 
 
 @dataclass
@@ -172,6 +175,7 @@ class _Opened:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     odd: list[tuple[int, str]] = field(default_factory=list)
+    even: int = 0
 
     def note(self, row: int, name: str, look: _Look) -> None:
         """Take in what one image gave."""
@@ -182,6 +186,7 @@ class _Opened:
             self.good[row] = True
             self.digests[row] = look.digest
             self.thumbnails[row] = look.thumbnail
+            self.even += look.even
             if look.note:
                 self.odd.append((row, look.note))
         if look.size:
@@ -190,7 +195,7 @@ class _Opened:
             self.modes[look.mode] += 1
 
 
-def _open_all(dataset: Dataset, progress: Progress | None, workers: int) -> _Opened:
+def _open_all(dataset: Dataset, progress: Progress | None, workers: int, white: int | None) -> _Opened:
     """Open every image once.
 
     Raises:
@@ -200,7 +205,7 @@ def _open_all(dataset: Dataset, progress: Progress | None, workers: int) -> _Ope
     thumbnails = np.zeros((total, _SIDE * _SIDE), dtype=np.uint8)
     opened = _Opened([b""] * total, thumbnails, np.zeros(total, dtype=np.bool_), list(dataset.skipped))
     in_a_row = 0
-    for row, look in enumerate(_looks(dataset, workers)):
+    for row, look in enumerate(_looks(dataset, workers, white)):
         in_a_row = in_a_row + 1 if look.machine else 0
         if in_a_row >= MACHINE_ERRORS_IN_A_ROW:
             assert look.error is not None
@@ -222,7 +227,8 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
     Raises:
         MachineError: 20 images in a row could not be read because of the machine (`pictures-unreachable`).
     """
-    opened = _open_all(dataset, progress, workers or usable_cores())
+    white = white_in(dataset)
+    opened = _open_all(dataset, progress, workers or usable_cores(), white)
     digests, thumbnails, good = opened.digests, opened.thumbnails, opened.good
     equal = _equal(digests, np.flatnonzero(good).tolist())
     same = [rows for rows in equal.values() if len(rows) > 1]
@@ -252,13 +258,16 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
         conflicts=_apart(dataset, same, _label),
         numbers=_numbers(usable),
     )
-    notes = (*dataset.notes, *gathered_remarks(dataset.names, opened.odd))
+    said = white_note(replace(_LARGE, white=white)) if isinstance(dataset.images, FileImages) else ""
+    notes = (*dataset.notes, *([said] if said else []), *gathered_remarks(dataset.names, opened.odd))
+    even = told_even(opened.even, len(usable))
+    result = replace(result, warnings=(even,) if even else ())
     return _judged(result, usable, notes, int(plain.sum()), agreement)
 
 
 def concerns(prepared: Prepared) -> list[str]:
     """What to know before training on these images, one sentence each: the same image in two parts or under two labels,
-    and classes of very different size.
+    images on which there is nothing to see, and classes of very different size.
     """
     dataset = prepared.dataset
     same = [rows for rows in _equal(prepared.digests, range(len(dataset))).values() if len(rows) > 1]
@@ -267,22 +276,23 @@ def concerns(prepared: Prepared) -> list[str]:
     uneven, ratio = (
         ("", 0.0) if dataset.task == "regression" else _unevenness(_totals(dataset.classes, dataset.counts()))
     )
-    return [*found, uneven] if ratio > WARN_IMBALANCE else found
+    even = told_even(prepared.even, len(dataset))
+    return [*found, *([even] if even else []), *([uneven] if ratio > WARN_IMBALANCE else [])]
 
 
-def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:
+def _looks(dataset: Dataset, workers: int, white: int | None) -> Iterator[_Look]:
     """One `_Look` for each image, in order; at most a few blocks are ahead of the reader."""
     images = dataset.images
     step = 32 if isinstance(images, FileImages) else _BLOCK
     small = isinstance(images, ArrayImages) and all(
         max(stack.height, stack.width) < 4 * _SIDE for stack in images.stacks
     )
-    form = _SMALL if small else _LARGE
+    form = replace(_SMALL if small else _LARGE, white=white)
     blocks = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
 
     def look(rows: range) -> list[_Look]:
         if isinstance(images, FileImages):
-            return [_look_at_file(images, row) for row in takewhile(lambda _: not abandoned(), rows)]
+            return [_look_at_file(images, row, form) for row in takewhile(lambda _: not abandoned(), rows)]
         shapes = _array_shapes(images, rows) if isinstance(images, ArrayImages) else [None] * len(rows)
         outcomes = images.outcomes(rows, form)
         return [
@@ -293,6 +303,7 @@ def _looks(dataset: Dataset, workers: int) -> Iterator[_Look]:
                 f"array, {shape[2]} channel{'s' if shape[2] > 1 else ''}" if shape else "",
                 outcome.error,
                 outcome.machine,
+                even=outcome.even,
             )
             for outcome, shape in zip(outcomes, shapes, strict=True)
         ]
@@ -314,18 +325,19 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray((sums + factor * factor // 2) // (factor * factor), dtype=np.uint8).reshape(-1)
 
 
-def _look_at_file(images: FileImages, row: int) -> _Look:
+def _look_at_file(images: FileImages, row: int, form: InputFormat) -> _Look:
     size, mode, name = None, "", images.files[row]
     try:
         with turn_to_read(images.path(row)):
             data = images.read(row)
             header = read_header(data, path=name, tiff=images.tiff)
             size, mode = (header.width, header.height), f"{header.format}, {'grey' if header.grey else 'colour'}"
-            decoded = decode_bytes(data, _LARGE, path=name, tiff=images.tiff)
+            decoded = decode_bytes(data, form, path=name, tiff=images.tiff)
             digest = digest_of(data)
     except ConvoscopeError as error:
         return _Look(error=error, size=size, mode=mode, machine=isinstance(error, MachineError))
-    return _Look(digest, _thumbnail(decoded.pixels), size, mode, note=decoded.note)
+    even = bool(even_toned(decoded.pixels[None])[0])
+    return _Look(digest, _thumbnail(decoded.pixels), size, mode, note=decoded.note, even=even)
 
 
 def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int] | None]:
@@ -395,7 +407,7 @@ def _some(names: Iterable[str]) -> str:
 
 def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int, agreement: float) -> Inspection:
     """The same with warnings and notes in plain words."""
-    warnings: list[str] = []
+    warnings = list(found.warnings)
     remarks = list(notes)
     if found.skipped:
         warnings.append(

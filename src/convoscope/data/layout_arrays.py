@@ -149,6 +149,5 @@ def _stack_notes(stacks: Sequence[Stack]) -> list[str]:
         if stack.axes in ("NCHW", "NF"):
             order = "channels come first" if stack.axes == "NCHW" else "each row is one square grey image"
             notes.append(f"{stack.name}: taken as {shape}, {order}")
-        if stack.file is None or stack.file.dtype != np.uint8:
-            notes.append(f"{stack.name}: its values are taken as {stack.values} and become 0..255")
+        notes += stack.notes()
     return notes

@@ -230,6 +230,7 @@ def from_arrays(
     rows = [f"image/{row}" for row in range(stack.count)]
     if stack.axes in ("NCHW", "NF"):
         notes.append(f"taken as {stack.count} images of {stack.height} x {stack.width} x {stack.channels}")
+    notes += stack.notes()
     listing = Listing(MEMORY, names, rows, targets, ArrayImages([stack]), task, given=splits, notes=notes)
     return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
 

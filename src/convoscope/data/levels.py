@@ -17,14 +17,14 @@ DEEP_WHITE: Final = 65_535
 """White of numbers of 16 bits where nothing else is known."""
 
 
-def white_of(most: float) -> int:
+def white_of(most: int) -> int:
     """White of a set of whole numbers whose largest is `most`: the largest number of the fewest bits that hold it, such
     as 4,095 of 12.
     """
-    return int(2 ** max(1, int(most).bit_length()) - 1)
+    return (1 << max(1, most.bit_length())) - 1
 
 
-def to_uint8(numbers: NDArray[Any], white: float | None = None) -> NDArray[np.uint8]:
+def to_uint8(numbers: NDArray[Any], white: int | None = None) -> NDArray[np.uint8]:
     """Pixels 0..255 from numbers of any kind, in an array of the same shape.
 
     - uint8 stays; False and True become 0 and 255.
@@ -49,7 +49,7 @@ def to_uint8(numbers: NDArray[Any], white: float | None = None) -> NDArray[np.ui
         known = white is not None and white > 1
         if numbers.dtype.str[1:] != "u2" and high <= 255 and (not known or white == 255):
             return numbers.astype(np.uint8)
-        return _scaled(numbers, int(white) if known and white is not None else DEEP_WHITE)
+        return _scaled(numbers, white if known and white is not None else DEEP_WHITE)
     if numbers.dtype.kind == "f" and -0.5 < low <= high < 255.5:  # false for NaN
         if _from_0_to_1(numbers, low, high, white):
             return np.rint(numbers.astype(np.float32) * 255).clip(0, 255).astype(np.uint8)
@@ -66,7 +66,7 @@ def to_uint8(numbers: NDArray[Any], white: float | None = None) -> NDArray[np.ui
     )
 
 
-def _from_0_to_1(numbers: NDArray[Any], low: float, high: float, white: float | None) -> bool:
+def _from_0_to_1(numbers: NDArray[Any], low: float, high: float, white: int | None) -> bool:
     """Whether floats between `low` and `high` are shares of white. Rounding may leave them a little outside."""
     if white == 255 and high <= 1:
         return bool((numbers != np.rint(numbers)).any())
@@ -78,4 +78,30 @@ def _scaled(numbers: NDArray[Any], white: int) -> NDArray[np.uint8]:
     wide *= 255
     wide += white // 2
     wide //= white
-    return wide.astype(np.uint8)
+    result: NDArray[np.uint8] = wide.astype(np.uint8)
+    return result
+
+
+_EVEN: Final = 5.0
+"""Standard deviation, of 255 levels, below which a channel shows next to nothing. A 12-bit picture that is taken for
+one of 16 bits has some 4 at most.
+"""
+
+
+def even_toned(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of these images, uint8 `(n, height, width, channels)`, are of one even tone, such as black."""
+    # Most images show by a few of their pixels that they are not.
+    step = max(1, images.shape[1] // 8), max(1, images.shape[2] // 8)
+    even = np.asarray(images[:, :: step[0], :: step[1]].std(axis=(1, 2), dtype=np.float32).max(axis=1) < 4 * _EVEN)
+    rows = np.flatnonzero(even)
+    if len(rows):
+        even[rows] = images[rows].std(axis=(1, 2), dtype=np.float32).max(axis=1) < _EVEN
+    return even
+
+
+def told_even(even: int, count: int) -> str:
+    """A warning if more than half of so many images are of one even tone; else nothing."""
+    if 2 * even <= count:
+        return ""
+    some = "the image is" if count == 1 else f"{even:,} of {count:,} images are"
+    return f"{some} of one even tone, such as black: see that the numbers in the files fill their range"

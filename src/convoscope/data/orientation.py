@@ -50,7 +50,8 @@ class TiffEntry(NamedTuple):
 
     tag: int
     kind: int
-    count: int
+    number: int
+    """How many values it has."""
     value: int | None
     """The first value: 0 where it is no whole number, None where it cannot be read."""
     broken: bool

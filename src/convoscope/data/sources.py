@@ -27,6 +27,7 @@ from ..files import machine_error
 from .cache import unpacked_file
 from .dataset import InputFormat, Outcome, Stamp
 from .decode import Decoded, Pixels, decode_array, decode_bytes, read_picture, turn_to_read
+from .levels import DEEP_WHITE, even_toned, to_uint8, white_of
 from .turns import abandoned
 
 MAX_IN_MEMORY: Final = 128_000_000
@@ -125,7 +126,7 @@ class FileImages:
             reason = "is gone since the folder was listed" if gone else f"the system says: {error.strerror or error}"
             failure = DataError(file, reason, code="image-gone" if gone else "image-unreadable")
             return Outcome(digest, error=failure, machine=error.errno in _MACHINE_ERRORS)
-        return Outcome(digest, decoded.pixels, note=decoded.note)
+        return Outcome(digest, decoded.pixels, note=decoded.note, even=bool(even_toned(decoded.pixels[None])[0]))
 
     def stamp(self) -> Stamp | None:
         hasher = hashlib.sha256(f"files tiff={self.tiff} {self.root}\0".encode("utf-8", "surrogateescape"))
@@ -244,9 +245,6 @@ class ArrayFile:
 Axes = Literal["NHW", "NHWC", "NCHW", "NF"]
 """The order of an array's axes. `NF`: each row is one square grey image."""
 
-Values = Literal["0..255", "0..1", "bool", "0..65535"]
-"""What an array's numbers mean; they become uint8 0..255."""
-
 
 class Stack:
     """An array of N images of one size, as uint8 `(n, height, width, channels)` on request.
@@ -254,19 +252,17 @@ class Stack:
     Args:
         array: the array, or the file that holds it.
         name: what to call it in messages.
-        axes, values: how to read it; None: guessed (see `guess_axes`, `guess_values`).
+        axes: how to read it; None: guessed (see `guess_axes`).
     """
 
-    def __init__(
-        self, array: NDArray[Any] | ArrayFile, name: str, *, axes: Axes | None = None, values: Values | None = None
-    ) -> None:
+    def __init__(self, array: NDArray[Any] | ArrayFile, name: str, *, axes: Axes | None = None) -> None:
         self._array = array
         self._opened: NDArray[Any] | None = None if isinstance(array, ArrayFile) else array
         self._lock = threading.Lock()
         self.name = name
         shape = array.shape
         self.axes: Axes = axes or guess_axes(shape, name)
-        self._values = values
+        self._white: int | None = None
         self.count = int(shape[0])
         if self.axes == "NF":
             side = math.isqrt(shape[1])
@@ -290,11 +286,23 @@ class Stack:
             return self._opened
 
     @property
-    def values(self) -> Values:
-        """What the numbers mean."""
-        if self._values is None:
-            self._values = guess_values(self.array(), self.name)
-        return self._values
+    def dtype(self) -> np.dtype[Any]:
+        """Of its numbers."""
+        return self._array.dtype
+
+    @property
+    def white(self) -> int | None:
+        """Which of its numbers stands for white; None where their type says it: uint8 and bool."""
+        if self._white is None and self.dtype not in (np.uint8, np.bool_):
+            self._white = guess_white(self.array(), self.name)
+        return self._white
+
+    def notes(self) -> list[str]:
+        """What is said of the meaning of its numbers, if they are not those of 8 bits."""
+        if self.dtype == np.uint8:
+            return []
+        values = "bool" if self.white is None else f"0..{self.white}"
+        return [f"{self.name}: its values are taken as {values} and become 0..255"]
 
     def _in_order(self, block: NDArray[Any]) -> NDArray[Any]:
         """A block of rows as `(n, height, width, channels)`, a view where possible."""
@@ -302,17 +310,20 @@ class Stack:
             return block.transpose(0, 2, 3, 1)
         return block.reshape(len(block), self.height, self.width, self.channels)
 
-    def read(self, rows: NDArray[np.int64] | slice) -> tuple[Pixels, NDArray[np.bool_] | None]:
-        """Images as uint8 `(n, height, width, channels)`, and which of them hold only possible values (None: all)."""
-        block = self._in_order(self.array()[rows])
-        values = self.values
-        if block.dtype == np.uint8 and values == "0..255":
-            return np.ascontiguousarray(block), None
-        if values == "bool":
-            return (block != 0).astype(np.uint8) * np.uint8(255), None
-        if values == "0..65535":
-            return ((block.astype(np.uint32) + 128) // 257).astype(np.uint8), None
-        scaled = block.astype(np.float32) * (255 if values == "0..1" else 1)
+    def read(
+        self, rows: NDArray[np.int64] | slice, white: int | None = None
+    ) -> tuple[Pixels, NDArray[np.bool_] | None]:
+        """Images as uint8 `(n, height, width, channels)`, and which of them hold only possible values (None: all).
+
+        `white`: of whole numbers of more than 8 bits; None: its own.
+        """
+        block, own = self._in_order(self.array()[rows]), self.white
+        if own is None:
+            return np.ascontiguousarray(to_uint8(block)), None
+        if block.dtype.kind != "f":
+            deep = white if white is not None and 1 not in (own, white) else own
+            return to_uint8(block, deep), None
+        scaled = block.astype(np.float32) * (255 if own == 1 else 1)
         # The comparison is false for NaN as well.
         good = np.asarray(((scaled > -0.5) & (scaled < 255.5)).all(axis=(1, 2, 3)))
         scaled[~good] = 0
@@ -323,9 +334,9 @@ class Stack:
         file = self.file
         if file is None:
             array = self.array()
-            plain = array.dtype == np.uint8 and self.axes != "NCHW" and self.values == "0..255"
+            plain = array.dtype == np.uint8 and self.axes != "NCHW"
             return array.reshape(self.count, self.height, self.width, self.channels) if plain else None
-        if file.packed or file.fortran or file.dtype != np.uint8 or self.values != "0..255":
+        if file.packed or file.fortran or file.dtype != np.uint8:
             return None
         if self.axes == "NCHW" and self.channels != 1:
             return None
@@ -354,32 +365,31 @@ def guess_axes(shape: tuple[int, ...], name: str) -> Axes:
     )
 
 
-def guess_values(array: NDArray[Any], name: str) -> Values:
-    """What an array's numbers mean, from its type and from up to 1,000 of its images.
+def guess_white(array: NDArray[Any], name: str) -> int:
+    """Which number stands for white: of floats 1 or 255, from up to 1,000 of its images; of whole numbers 255, or where
+    they are uint16 or larger than that, the largest number of their bits, see `levels.white_of`.
 
     Raises:
-        DataError: numbers outside 0..255 (and, for floats, 0..1), or no numbers at all.
+        DataError: numbers outside 0..65,535 (floats 0..255), or no numbers at all.
     """
-    if array.dtype == np.uint8 or len(array) == 0:
-        return "0..255"
-    if array.dtype == np.bool_:
-        return "bool"
-    if array.dtype.kind in "iuf":
-        sample = np.asarray(array[:: max(1, len(array) // 1000)])
-        low, high = float(np.nanmin(sample)), float(np.nanmax(sample))
-        if array.dtype.kind == "f" and low >= 0 and high <= 1:
-            return "0..1"
-        if low >= 0 and high <= 255:
-            return "0..255"
-        if array.dtype == np.uint16:
-            return "0..65535"
-        raise DataError(
-            name,
-            f"expected pixels 0..255, or 0..1 as floats; received {array.dtype} from {low:g} to {high:g}",
-            hint="scale the array to 0..255 and save it as uint8",
-            code="array-values",
-        )
-    raise DataError(name, f"expected an array of numbers; received {array.dtype}", code="array-values")
+    kind = array.dtype.kind
+    if kind not in "iuf":
+        raise DataError(name, f"expected an array of numbers; received {array.dtype}", code="array-values")
+    if len(array) == 0:
+        return 255
+    sample = np.asarray(array[:: max(1, len(array) // 1000)]) if kind == "f" else array
+    low, high = float(np.nanmin(sample)), float(np.nanmax(sample))
+    if kind == "f" and low >= 0 and high <= 255:
+        return 1 if high <= 1 else 255
+    if kind != "f" and low >= 0 and high <= DEEP_WHITE:
+        return 255 if high <= 255 and array.dtype.str[1:] != "u2" else white_of(int(high))
+    raise DataError(
+        name,
+        f"expected pixels 0..255, whole numbers 0..65535, or floats 0..1; received {array.dtype} from {low:g} to "
+        f"{high:g}",
+        hint="scale the array to 0..255 and save it as uint8",
+        code="array-values",
+    )
 
 
 class PartedRows:
@@ -438,13 +448,18 @@ class ArrayImages(PartedRows):
 
     def _impossible(self, part: int, inner: int) -> DataError:
         stack = self.stacks[part]
-        return DataError(f"{stack.name}[{inner}]", f"holds NaN or values outside {stack.values}", code="image-broken")
+        reason = f"holds NaN or values outside 0..{stack.white}"
+        return DataError(f"{stack.name}[{inner}]", reason, code="image-broken")
 
     def digest(self, row: int) -> str:
         return _pixel_digest(self.read(row)).hex()
 
     def decode(self, row: int, form: InputFormat) -> Pixels:
-        return decode_array(self.read(row), form, path=f"image {row}")
+        part, inner = self._place(row)
+        pixels = self.read(row)
+        if form.white is not None:
+            pixels = self.stacks[part].read(slice(inner, inner + 1), form.white)[0][0]
+        return decode_array(pixels, form, path=f"image {row}")
 
     def outcomes(self, rows: range, form: InputFormat) -> list[Outcome]:
         results: list[Outcome] = []
@@ -457,16 +472,20 @@ class ArrayImages(PartedRows):
             inner = indices[begin:end] - self._starts[part]
             consecutive = len(inner) == inner[-1] - inner[0] + 1 and bool(np.all(np.diff(inner) == 1))
             chosen = slice(int(inner[0]), int(inner[-1]) + 1) if consecutive else inner
-            images, good = self.stacks[part].read(chosen)
+            # An image's digest is its own; its pixels may depend on the set that its network learned from.
+            own, good = self.stacks[part].read(chosen)
+            images = own if form.white is None else self.stacks[part].read(chosen, form.white)[0]
+            even = even_toned(images)
             for position, pixels in enumerate(images):
                 if abandoned():
                     return results
-                digest = _pixel_digest(pixels)
+                digest = _pixel_digest(own[position])
                 if good is not None and not good[position]:
                     results.append(Outcome(digest, error=self._impossible(part, int(inner[position]))))
                     continue
                 try:
-                    results.append(Outcome(digest, decode_array(pixels, form, path=self.stacks[part].name)))
+                    decoded = decode_array(pixels, form, path=self.stacks[part].name)
+                    results.append(Outcome(digest, decoded, even=bool(even[position])))
                 except DataError as error:
                     results.append(Outcome(digest, error=error))
             begin = end

@@ -74,12 +74,14 @@ class Prepared:
         pixels: uint8 `(N, height, width, channels)`, memory-mapped and read-only; take batches by index.
         digests: N content hashes.
         form: what the images were brought to.
+        even: how many of the images are of one even tone.
     """
 
     dataset: Dataset
     pixels: Pixels
     digests: Sequence[str]
     form: InputFormat
+    even: int = 0
     _lease: Lease | None = field(default=None, repr=False, compare=False)
 
 
@@ -90,6 +92,7 @@ class _Findings:
     digests: NDArray[np.uint8]
     skipped: list[tuple[int, str, str, str]] = field(default_factory=list)  # row, path, reason, code
     notes: list[tuple[int, str]] = field(default_factory=list)  # row, remark
+    even: int = 0
     pixels_key: str = ""  # empty: the images are used where they are
 
     @property
@@ -164,7 +167,8 @@ def prepare(
     else:
         assert stored is not None
         pixels = stored.pixels
-    return Prepared(result, pixels, Digests(findings.digests[kept]), form, stored.lease if stored else None)
+    digests = Digests(findings.digests[kept])
+    return Prepared(result, pixels, digests, form, findings.even, stored.lease if stored else None)
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ def _collect(
             raise unreachable(dataset.source, outcome.error)
         if outcome.pixels is not None:
             write(outcome.pixels)
+            findings.even += outcome.even
             if outcome.note:
                 findings.notes.append((row, outcome.note))
         elif outcome.error is not None:
@@ -303,7 +308,8 @@ def _map(file: Path | FileIO, count: int, form: InputFormat) -> Pixels:
 def _remember(key: str, findings: _Findings, folder: Path) -> None:
     if any(code == "image-unreadable" for *_, code in findings.skipped):
         return  # rights and disks recover without a file's time changing
-    text = json.dumps({"skipped": findings.skipped, "notes": findings.notes, "pixels": findings.pixels_key})
+    found = {"skipped": findings.skipped, "notes": findings.notes, "even": findings.even}
+    text = json.dumps(found | {"pixels": findings.pixels_key})
     with building("rows", key, folder) as entry, open(entry.folder / "findings.npz", "wb") as file:
         np.savez(file, digests=findings.digests, text=np.frombuffer(text.encode("utf-8"), np.uint8))
         file.flush()
@@ -324,6 +330,7 @@ def _recall(
                 arrays["digests"],
                 [(int(row), path, reason, code) for row, path, reason, code in text["skipped"]],
                 [(int(row), note) for row, note in text["notes"]],
+                int(text["even"]),
                 str(text["pixels"]),
             )
         rows = [*(row for row, *_ in findings.skipped), *(row for row, _ in findings.notes)]

@@ -52,7 +52,7 @@ class Upright:
         path: str = "",
         *,
         inverted: bool = False,
-        white: float | None = None,
+        white: int | None = None,
     ) -> None:
         self.image = image
         self.channels = channels
@@ -60,6 +60,8 @@ class Upright:
         self.path = path
         self.inverted = inverted
         self.white = white
+        self.most = 0
+        """The largest number seen so far of a picture of more than 8 bits."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,6 +124,7 @@ class Upright:
         mode, channels = image.mode, self.channels
         if mode in ("I;16", "I;16L", "I;16B", "I;16N"):
             levels = np.asarray(image).astype(np.uint16)
+            self.most = max(self.most, int(levels.max()))
             grey = to_uint8(levels, self.white)
             see_through = image.info.get("transparency")
             if isinstance(see_through, int):

@@ -65,7 +65,7 @@ def images_to_test(
         prepared = run.prepared()
         dataset = prepared.dataset
         rows, part, notes = _own_part(run, dataset, split)
-        notes += _drift(run, prepared)
+        notes += (*run.settings.decoding_changes(), *_drift(run, prepared), *_even(prepared))
         if part in ("test", "validation"):
             notes += _seen(run, prepared, rows)
         return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
@@ -76,6 +76,7 @@ def images_to_test(
     dataset = prepared.dataset
     targets = _targets(run, dataset)
     notes = tuple(note for note in dataset.notes if note not in dataset.split_notes) + _left_out(run, dataset)
+    notes += (*run.settings.decoding_changes(), *_even(prepared))
     rows, part = (np.arange(len(dataset)), "all") if split == "all" else (dataset.indices(split), str(split))
     if not len(rows) and len(dataset.indices("validation")):
         rows, part = dataset.indices("validation"), "validation"
@@ -239,6 +240,11 @@ def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
 def _seen(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> tuple[str, ...]:
     seen = _trained_on(run, prepared, rows)
     return (f"{seen:,} of these {len(rows):,} images were used in training: the result is too good",) if seen else ()
+
+
+def _even(prepared: Prepared) -> tuple[str, ...]:
+    told = data.told_even(prepared.even, len(prepared.dataset))
+    return (told,) if told else ()
 
 
 def _drift(run: Run, prepared: Prepared) -> tuple[str, ...]:

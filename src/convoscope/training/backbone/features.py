@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ... import models
-from ...data import Prepared
+from ...data import DECODE_RULES, Prepared
 from ...errors import MachineError, ModelFileError
 from ...free_memory import memory_for, out_of_memory, ran_out
 from ...models import Footprint, footprint
@@ -203,7 +203,7 @@ class Features:
 
     def _key(self, mode: ComputeMode) -> str:
         backbone, kind = self.backbone, torch.device(self._device).type
-        prepared = f"{backbone.form} {backbone.normalisation}"
+        prepared = f"{DECODE_RULES} {backbone.form} {backbone.normalisation}"
         content = f"features 2 {backbone.digest} {prepared} {mode.precision} {kind} {torch.__version__}"
         return hashlib.sha256(content.encode()).hexdigest()
 

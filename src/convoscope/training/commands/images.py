@@ -17,6 +17,8 @@ def prepare_images(dataset: Dataset, form: InputFormat, reporter: Reporter, *, s
     prepared = data.prepare(
         dataset, form, strict=strict, progress=lambda done, total: reporter.progress("decoding", done, total)
     )
+    for note in filter(None, [data.white_note(form)]):
+        reporter.say(note)
     for note in prepared.dataset.notes[len(dataset.notes) :]:
         reporter.say(note)
     skipped = prepared.dataset.skipped

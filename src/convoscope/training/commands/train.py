@@ -196,5 +196,9 @@ def _input_format(form: InputFormat, model: str | nn.Module, asked: _AskedInput)
             code="channels-out-of-range",
         )
     return InputFormat(
-        height=height, width=width, channels=channels or form.channels, resize=asked.resize or form.resize
+        height=height,
+        width=width,
+        channels=channels or form.channels,
+        resize=asked.resize or form.resize,
+        white=form.white,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -95,6 +95,8 @@ def relearn(
         known = opened.run.classes if wish.add and opened.run is not None else None
         dataset = data.load(images, seed=wish.seed, classes=known, **reading)
         check_output(output, dataset.source)
+        if not wish.add:  # else the images have to be brought to the form of those that are there
+            opened = replace(opened, form=replace(opened.form, white=data.white_in(dataset)))
         plan = plan_images(dataset, opened, wish, reporter, strict=strict, moved_to=choices.get("source"))
         features = choose_features(opened, plan.prepared, wish, reporter)
         fitted = fit_head(features, plan.prepared, wish, reporter)

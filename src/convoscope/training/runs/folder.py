@@ -190,6 +190,8 @@ def write_toml(folder: Path, settings: Settings) -> None:
     asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
     above = (*asked, "input", "recipe", "table")
     record = {key: value for key, value in content.items() if key not in above or key == "task"}
+    if "white" in form:
+        record["white"] = form["white"]
     text = tomli_w.dumps({**asked, "recipe": content["recipe"], "record": record}, multiline_strings=True)
     # TOML has no way to write bytes of file names that are not text.
     text = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", text)

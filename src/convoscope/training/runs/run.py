@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -328,11 +328,12 @@ class Run:
     def predict(
         self, images: Any, *, skipped: list[Skipped] | None = None, done: list[Prediction] | None = None
     ) -> list[Prediction]:
-        """Answer images of any size and mode; they go through the same decoding and preprocessing as in training.
+        """Answer images of any size and mode; they go through the same decoding and preprocessing as in training. A
+        warning if most of them are of one even tone.
 
         Args:
-            images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)` or `(H, W,
-                C)`.
+            images: one image or a sequence of them: paths, encoded bytes, PIL images, or arrays `(H, W)`, `(H, W, C)`
+                or `(C, H, W)`; or an array of several. See `data.images_in` and `data.open_image`.
             skipped: a list that takes the images which cannot be read; without it the first one is an error.
             done: a list that takes the answers, and holds those given before an error.
 
@@ -341,34 +342,30 @@ class Run:
             MachineError: the machine cannot read one; with `skipped`, 20 in a row; not even one image fits into memory
                 (`out-of-memory`).
         """
-        single = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
-        if isinstance(images, np.ndarray) and images.ndim in (2, 3):
-            # A stack of grey images and one colour image both have three axes: the last one decides.
-            single = images.ndim == 2 or images.shape[2] in (1, 2, 3, 4)
-        if not single and hasattr(images, "convert"):
-            single = True
-        items: Sequence[Any] = [images] if single else list(images)
+        items = data.images_in(images, self.settings.input)
         together = self.at_once() if len(items) > 1 else 1
         predictions: list[Prediction] = [] if done is None else done
-        in_a_row = 0
+        in_a_row = even = 0
         names: list[str] = []
         batch: list[NDArray[np.uint8]] = []
 
         def answer() -> None:
+            nonlocal even
             if batch:
+                even += int(data.even_toned(np.stack(batch)).sum())
                 scores, distances = self.scores_and_distances(np.stack(batch))
                 far: Sequence[float | None] = [None] * len(names) if distances is None else distances.tolist()
                 predictions.extend(map(self.prediction, names, scores, far))
             names.clear()
             batch.clear()
 
-        for position, item in enumerate(items):
+        pixels = data.opened(items, self.settings.input)
+        for position, (item, image) in enumerate(zip(items, pixels, strict=True)):
             name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else str(position)
-            try:
-                batch.append(data.open_image(item, self.settings.input))
-            except (DataError, MachineError) as error:
+            if isinstance(image, (DataError, MachineError)):
+                error = image
                 if skipped is None:
-                    raise
+                    raise error
                 skipped.append(Skipped(name, error.reason))
                 in_a_row = in_a_row + 1 if isinstance(error, MachineError) or error.code == "image-missing" else 0
                 if in_a_row == data.MACHINE_ERRORS_IN_A_ROW:
@@ -376,10 +373,13 @@ class Run:
                     raise data.unreachable("", error) from error
                 continue
             in_a_row = 0
+            batch.append(image)
             names.append(name)
             if len(batch) == together:
                 answer()
         answer()
+        if told := data.told_even(even, len(predictions)):
+            warnings.warn(told, stacklevel=2)
         return predictions
 
     def prediction(self, path: str, scores: NDArray[np.float32], distance: float | None = None) -> Prediction:

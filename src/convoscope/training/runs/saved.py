@@ -44,6 +44,7 @@ def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMe
         form = {"height": height, "width": width, "channels": values.pop("channels"), "resize": values.pop("resize")}
         table = {key: values.pop(key) for key in data.TABLE_KEYS if key in values}
         record = values.pop("record") | ({"table": asdict(data.TableOptions.of(table))} if table else {})
+        form["white"] = record.pop("white", None)
         state = {"settings": {**record, **values, "input": form}}
     except KeyError as error:
         raise impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None

@@ -158,6 +158,13 @@ class Settings(BaseModel):
             if self.versions.get(name) != version
         ]
 
+    def decoding_changes(self) -> tuple[str, ...]:
+        """That another generation of Pillow decoded the images that were trained on, in a sentence, or nothing."""
+        now, then = versions()["pillow"], self.versions.get("pillow", "")
+        if not then or now.partition(".")[0] == then.partition(".")[0]:
+            return ()
+        return (f"the run was trained with Pillow {then}; this is {now}, which may decode some pixels otherwise",)
+
     def on_engine(self, engine: EngineSettings) -> Settings:
         """The same, computed on this engine: it becomes part of the recipe, so that the recipe gives the same again."""
         chosen = engine.model_dump()
