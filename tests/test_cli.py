@@ -349,7 +349,7 @@ def test_predict_as_table_csv_and_json(trained: Path, pictures: Path, capsys: py
     assert cli(["predict", str(trained), image, "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert rows[0]["path"] == image
-    assert float(rows[0]["lying"]) == pytest.approx(value[0]["scores"]["lying"], rel=1e-4)
+    assert float(rows[0]["score lying"]) == pytest.approx(value[0]["scores"]["lying"], rel=1e-4)
     assert cli(["predict", str(trained), image]) == 0
     assert "lying" in capsys.readouterr().out
 

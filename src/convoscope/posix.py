@@ -13,6 +13,7 @@ if os.name != "posix":
 
 import fcntl
 import resource
+import select
 import signal
 from typing import IO, Any, Final, Literal
 
@@ -70,3 +71,10 @@ def page_bytes() -> int:
 def usable_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_reader(file: int) -> bool:
+    """Whether somebody may read what is written into this descriptor. Nobody does once a pipe's other end is closed."""
+    poll = select.poll()
+    poll.register(file, 0)  # an error and a hang-up are always told
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -53,7 +53,7 @@ class TerminalReporter(Reporter):
             self._open(what)
         assert self._progress is not None
         assert self._task is not None
-        self._progress.update(self._task, completed=done, total=total, note="")
+        self._progress.update(self._task, completed=done, total=total, note=f"{done:,} of {total:,}")
         if done >= total:
             self._close()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConvoscopeError, printable
 from ..files import json_bytes
+from ..posix import has_reader
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,14 @@ def console(*, error: bool = False) -> Console:
 
     stream = sys.stderr if error else sys.stdout
     return Console(file=stream, width=None if stream.isatty() else 120)
+
+
+def reader_gone() -> bool:
+    """Whether nobody reads standard output any longer, as after `| head`: what is still to be printed is for nobody."""
+    try:
+        return not has_reader(sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file
+        return False
 
 
 def print_plain(console: Console, text: str, **style: Any) -> None:

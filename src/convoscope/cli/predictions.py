@@ -1,26 +1,15 @@
-"""What `predict` reads and prints: from the names given to a list of images, and from predictions to text."""
+"""What `predict` reads: from the names given to a list of images."""
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..data import Skipped, escape_cell, pictures_below
+from ..data import Skipped, pictures_below
 from ..errors import DataError, printable
-from ..files import json_bytes
-from .output import print_plain
-from .tables import print_prediction_table
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..training import Prediction, Run
 
 _STANDARD_INPUT = ("-", "/dev/stdin")
 
@@ -87,29 +76,3 @@ def _in_folder(folder: str, say: Callable[[str], object]) -> tuple[list[str], li
 
 def _nothing_named() -> DataError:
     return DataError("", "no images were named", hint="give files, folders or patterns", code="nothing-to-predict")
-
-
-def print_predictions(
-    console: Console, errors: Console, run: Run, predictions: list[Prediction], skipped: list[Skipped], form: str
-) -> None:
-    """Print as a table, CSV or JSON; what could not be read goes to standard error."""
-    if form == "json":
-        sys.stdout.buffer.write(json_bytes([each.to_json() for each in predictions]))
-    elif form == "csv":
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        detector = any(each.distance is not None for each in predictions)
-        writer.writerow(
-            ["path", "label", "confidence", *(["distance"] if detector else []), *map(escape_cell, run.classes)]
-        )
-        for each in predictions:
-            numbers = [f"{value:.6g}" for value in each.scores.values()]
-            confidence = "" if each.confidence is None else f"{each.confidence:.6g}"
-            far = [f"{each.distance:.6g}"] if each.distance is not None else []
-            writer.writerow([escape_cell(each.path), escape_cell(each.label), confidence, *far, *numbers])
-        sys.stdout.buffer.write(table.getvalue().encode("utf-8", "surrogateescape"))
-    else:
-        print_prediction_table(console, predictions)
-    sys.stdout.flush()
-    for item in skipped:
-        print_plain(errors, f"skipped: {printable(item.path)}: {item.reason}", style="yellow")

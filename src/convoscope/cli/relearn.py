@@ -45,7 +45,8 @@ class Transfer:
         int | None, Parameter(help="With --unfreeze: how often every training image is shown to the backbone.")
     ] = None
     coverage: Annotated[
-        float | None, Parameter(help="Share of known images that should not be called unknown; by default 0.95.")
+        float | None,
+        Parameter(help="Share of new images of the classes that are to be known; by default 0.99, or less with few."),
     ] = None
     add: Annotated[
         bool, Parameter(show_default=False, help="Add SOURCE's classes and images to those of the run BACKBONE.")

@@ -59,9 +59,9 @@ def print_look(console: Console, errors: Console, seen: Look, folder: Path, file
     answer = seen.prediction
     sure = "" if answer.confidence is None else f" ({100 * answer.confidence:.1f} %)"
     detector = seen.run.ood_detector()
-    if answer.confidence is None and answer.distance is not None and detector is not None:
-        sure = f" (its distance {answer.distance:.3f} is above the threshold {detector.threshold:.3f})"
-    print_plain(console, f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}")
+    if answer.known is False and detector is not None:
+        sure += f", not known: its distance {answer.distance:.3f} is above the threshold {detector.threshold:.3f}"
+    print_plain(console, f"{printable(seen.name)}: {printable(answer.label) or '(no label)'}{sure}", soft_wrap=True)
     header, rows = seen.rows()
     print_rows(console, header, rows)
     print_plain(console, f"images: {printable(folder)} ({len(files)})")

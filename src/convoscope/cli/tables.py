@@ -156,16 +156,16 @@ def print_scores(console: Console, scores: Scores) -> None:
 
 
 def unknown_line(scores: Scores) -> str:
-    """What it costs to call far images unknown, in one line."""
+    """How many images of the classes are marked as not known, in one line."""
     from ..evaluation import percent
 
     assert scores.unknown is not None
-    refused, right = scores.unknown.refused, scores.unknown.refused_right
-    share = percent(refused / max(scores.images, 1))
+    count, right = scores.unknown.not_known, scores.unknown.not_known_right
+    share = percent(count / max(scores.images, 1))
     chosen = ", which was set on these same images" if scores.split == "validation" else ""
     return (
-        f"unknown: {refused:,} of these {scores.images:,} images ({share}) are farther than the threshold{chosen}; "
-        f"{right:,} of them had the right label"
+        f"not known: {count:,} of these {scores.images:,} images ({share}) are farther than the threshold{chosen}; "
+        f"{right:,} of them have the right label"
     )
 
 
@@ -177,28 +177,51 @@ def print_rows(console: Console, headers: Sequence[str], rows: Sequence[Sequence
     console.print(table)
 
 
-def print_prediction_table(console: Console, predictions: Sequence[Prediction]) -> None:
-    """Labels of images, with the two next most likely."""
+def prediction_table(predictions: Sequence[Prediction], *, detector: bool) -> Table:
+    """Labels of images, with the two next most likely; with a detector also the distance and whether it is known."""
     from ..evaluation import percent
 
-    detector = any(each.distance is not None for each in predictions)
-    table = _table(
-        "image",
-        "label",
-        "confidence",
-        *(("distance",) if detector else ()),
-        "next",
-        right=(2, 3) if detector else (2,),
-    )
+    names = ["image", "label", "confidence", *(("distance", "known") if detector else ()), "next"]
+    table = _table(*names, right=(2, 3) if detector else (2,))
     for each in predictions:
         others = sorted(((value, name) for name, value in each.scores.items() if name != each.label), reverse=True)[:2]
-        graded = each.confidence is not None or each.distance is not None
-        following = ", ".join(f"{name} {percent(value)}" for value, name in others) if graded else ""
+        following = ", ".join(f"{name} {percent(value)}" for value, name in others)
         confidence = "" if each.confidence is None else percent(each.confidence)
-        far = (f"{each.distance:.3f}",) if each.distance is not None else ()
-        table.add_row(_cell(each.path), _cell(each.label or "(no label)"), confidence, *far, _cell(following))
-    if predictions:
-        console.print(table)
+        known = "yes" if each.known else "[yellow]no[/yellow]"
+        far = () if each.distance is None else (f"{each.distance:.3f}", known)
+        label = _cell(each.label or "(no label)")
+        table.add_row(_cell(each.path), label, confidence, *far, _cell(following if confidence else ""))
+    return table
+
+
+_GAP = 3
+"""Between two columns."""
+
+
+def column_widths(
+    console: Console, table: Table, texts: Mapping[int, Sequence[str]], least: Mapping[int, int]
+) -> list[int]:
+    """How wide a table's columns are to be, so that further tables below it can have the same.
+
+    Args:
+        console: where it is printed.
+        table: its rows so far.
+        texts: by a column's position, further texts that it must hold.
+        least: which columns become narrower where the console is too narrow, in this order, and down to what.
+    """
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    widths = []
+    for position, column in enumerate(table.columns):
+        cells = [Text.from_markup(str(cell)).cell_len for cell in (column.header, *column.cells)]
+        widths.append(max(*cells, *(cell_len(printable(text)) for text in texts.get(position, ())), 0))
+    over = sum(widths) + _GAP * (len(widths) - 1) - console.width
+    for position, most in least.items():
+        less = max(0, min(over, widths[position] - most))
+        widths[position] -= less
+        over -= less
+    return widths
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

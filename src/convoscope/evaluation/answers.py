@@ -34,7 +34,7 @@ class Answers:
         truth: the targets, one a row.
         scores: `(N, K)`.
         distances: of a run with an out-of-distribution detector, `(N,)`; else None.
-        threshold: `predict` calls images farther away than this unknown.
+        threshold: images farther away than this are not known.
     """
 
     task: Task
@@ -84,14 +84,14 @@ class Answers:
             threshold=threshold,
         )
 
-    def far(self) -> NDArray[np.bool_] | None:
-        """Which images `predict` calls unknown."""
-        return None if self.distances is None else self.distances > self.threshold
+    def known(self) -> NDArray[np.bool_] | None:
+        """Which images are known, as `predict` says it."""
+        return None if self.distances is None else self.distances <= self.threshold
 
     def unknown(self, coverage: float) -> Unknown | None:
-        """What it costs to call far images unknown: all of these are known, so each one called so is a loss."""
-        refused = self.far()
-        if refused is None or self.distances is None:
+        """How many are not known. All of these are images of the classes, so none of them should be."""
+        known = self.known()
+        if known is None or self.distances is None:
             return None
         right = self.scores.argmax(axis=1) == self.truth
         top = max(float(self.distances.max()), self.threshold) * 1.05 or 1.0
@@ -99,9 +99,9 @@ class Answers:
         return Unknown(
             coverage=coverage,
             threshold=self.threshold,
-            refused=int(refused.sum()),
-            refused_right=int((refused & right).sum()),
-            accuracy_accepted=None if refused.all() else float(right[~refused].mean()),
+            not_known=int((~known).sum()),
+            not_known_right=int((~known & right).sum()),
+            accuracy_known=float(right[known].mean()) if known.any() else None,
             edges=edges.tolist(),
             right=np.histogram(self.distances[right], edges)[0].tolist(),
             wrong=np.histogram(self.distances[~right], edges)[0].tolist(),
@@ -142,12 +142,12 @@ class Answers:
         label, predicted, confidence, _ = self.in_words(row)
         if self.task == "multi-label":
             confidence = float(np.abs(self.scores[row] - self.truth[row]).max())
-        far = self.far()
+        known = self.known()
         return Mistake(
             path=self.images.name(row),
             label=label,
             predicted=predicted,
             confidence=confidence,
             image=f"worst/{rank:02d}.png",
-            unknown=None if far is None else bool(far[row]),
+            known=None if known is None else bool(known[row]),
         )

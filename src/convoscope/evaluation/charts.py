@@ -295,7 +295,7 @@ def distances_chart(unknown: Unknown) -> Drawing:
     limit = across(unknown.threshold)
     sheet.line([(limit, top - 8), (limit, floor)], "ink", dash="5 4")
     late = limit > (left + right) / 2
-    sheet.words(limit + (-6 if late else 6), top - 4, "unknown from here on", anchor="end" if late else "start")
+    sheet.words(limit + (-6 if late else 6), top - 4, "not known from here on", anchor="end" if late else "start")
     sheet.line([(left, floor), (right, floor)], "soft")
     for mark in ticks(0, edges[-1], 8):
         sheet.words(across(mark), floor + 16, number_text(mark), anchor="middle" if mark else "start")

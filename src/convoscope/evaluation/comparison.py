@@ -34,6 +34,7 @@ class ComparedRun:
         parameters: how many the network has.
         multiply_adds: for one image; None where not known.
         seconds, epochs, best_epoch: of the training.
+        not_known: the share of the images that are marked as not known; None without an out-of-distribution detector.
         gap: training minus validation accuracy at the best epoch.
         moved_images: how many images the curves of invariance were measured on; None without curves.
         ranges: of these curves.
@@ -53,6 +54,7 @@ class ComparedRun:
     macro_f1: float | None
     calibration_error: float | None
     mae: float | None
+    not_known: float | None
     parameters: int
     multiply_adds: int | None
     seconds: float
@@ -84,6 +86,7 @@ class ComparedRun:
             macro_f1=scores.macro_f1,
             calibration_error=scores.calibration.ece if scores.calibration else None,
             mae=scores.mae,
+            not_known=scores.unknown.not_known / scores.images if scores.unknown else None,
             parameters=run.parameters,
             multiply_adds=layers.multiply_adds if layers is not None else None,
             seconds=run.seconds,
@@ -120,8 +123,9 @@ class Comparison:
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """The table as text: column names, then one row a run. A dash where a figure is not known."""
         header = (
-            "run", "model", "R²" if self.regression else "accuracy", "95 % interval", "loss", "gap", "parameters",
-            "multiply-adds", "training", "best epoch", *KINDS[:2], "size",
+            "run", "model", "R²" if self.regression else "accuracy", "95 % interval",
+            *(["not known"] if self.some_unknown else []), "loss", "gap", "parameters", "multiply-adds", "training",
+            "best epoch", *KINDS[:2], "size",
         )  # fmt: skip
         rows = [
             (
@@ -129,6 +133,7 @@ class Comparison:
                 shorten(run.model, 48),
                 number_text(run.accuracy) if self.regression else percent(run.accuracy),
                 f"{100 * run.interval[0]:.1f}–{100 * run.interval[1]:.1f}" if run.interval else "–",
+                *([percent(run.not_known)] if self.some_unknown else []),
                 f"{run.loss:,.3f}",
                 "–" if run.gap is None else f"{100 * run.gap:+.1f}".replace("-", "−"),
                 f"{run.parameters:,}",
@@ -145,6 +150,11 @@ class Comparison:
     def regression(self) -> bool:
         """Whether the runs answer with numbers."""
         return all(run.task == "regression" for run in self.runs)
+
+    @property
+    def some_unknown(self) -> bool:
+        """Whether a run marks images as not known."""
+        return any(run.not_known is not None for run in self.runs)
 
     def _repr_html_(self) -> str:
         return notebook_table(*self.rows())

@@ -138,31 +138,33 @@ def _unknown(run: Run, scores: Scores) -> str:
     assert found is not None
     count = image_count(run, "validation")
     asked, most = found.coverage, count / (count + 1)
-    promise = f"on average {100 * asked:.4g} % of new images of the classes stay known"
+    promise = f"on average {100 * asked:.4g} % of new images of the classes are known"
     if asked > most:
         promise = (
-            f"on average at most {percent(most)} of new images of the classes stay known; {count:,} images are too few "
-            f"for the {100 * asked:.4g} % asked for"
+            f"on average {100 * most:.4g} % of new images of the classes are known; {count:,} images are too few "
+            f"for {100 * asked:.4g} %"
         )
-    cost = "none would be called unknown."
-    if found.refused:
-        cost = f"{found.refused:,} would be called unknown; for {found.refused_right:,} of these the label was right."
+    marked = "none is marked."
+    if found.not_known:
+        marked = f"{found.not_known:,} {'is' if found.not_known == 1 else 'are'} marked; the label of "
+        marked += f"{found.not_known_right:,} of these is right."
     words = (
-        f"Images farther than {found.threshold:.3f} from the training images get the answer <b>unknown</b>. "
-        f"The threshold was set on the validation images so that {promise}. What this costs here: of "
-        f"{scores.images:,} images, all of known classes, {cost}"
+        f"Images farther than {found.threshold:.3f} from the training images are marked as <b>not known</b>: they "
+        "probably show none of the classes. Their label is the most likely class all the same. "
+        f"The threshold was set on the validation images so that {promise}. Here, of {scores.images:,} images, all of "
+        f"the run's classes, {marked}"
     )
     if scores.split == "validation":
-        words += " These are the images that set the threshold, so new ones may be called unknown more often."
-    if found.refused and found.accuracy_accepted is not None:
+        words += " These are the images that set the threshold, so new ones may be marked more often."
+    if found.not_known and found.accuracy_known is not None:
         words += (
-            f" The accuracy on the other {scores.images - found.refused:,} is {percent(found.accuracy_accepted)}, "
+            f" The accuracy on the other {scores.images - found.not_known:,} is {percent(found.accuracy_known)}, "
             f"on all {percent(scores.accuracy)}."
         )
     chart = figure(
         charts.distances_chart(found),
         "Across: an image's distance, 1 - cosine similarity of its features to those of the nearest training images. "
-        "Images of unknown things are usually on the right.",
+        "Images of other things are usually on the right.",
     )
     return f'<p>{words}</p><div style="max-width:620px">{chart}</div>'
 

@@ -125,15 +125,17 @@ def _staged(target: Path) -> Iterator[Path]:
 
 
 def _predictions(answers: Answers) -> str:
-    """As CSV. With an out-of-distribution detector also each image's distance and whether `predict` says `unknown`."""
-    far, distances = answers.far(), answers.distances
+    """As CSV. With an out-of-distribution detector also each image's distance and whether it is known. The columns of
+    classes come last and have a word in front, so that a class may be called like one of the others.
+    """
+    known, distances = answers.known(), answers.distances
     more: tuple[str, ...] = ()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     kind = {"classification": "score", "multi-label": "score", "regression": "predicted"}[answers.task]
     writer.writerow(
-        ["path", "label", "predicted", "confidence", "correct", *(f"{kind} {printable(n)}" for n in answers.classes)]
-        + (["distance", "unknown"] if far is not None else [])
+        ["path", "label", "predicted", "confidence", "correct", *(["distance", "known"] if known is not None else [])]
+        + [escape_cell(f"{kind} {name}") for name in answers.classes]
     )
     cells = {name: escape_cell(name) for name in answers.classes}
     rounded = answers.scores.astype(np.float64).round(6).tolist()
@@ -141,8 +143,8 @@ def _predictions(answers: Answers) -> str:
         label, predicted, confidence, correct = answers.in_words(row)
         if answers.task != "regression":
             label, predicted = (cells[t] if t in cells else escape_cell(t) for t in (label, predicted))
-        if far is not None and distances is not None:
-            more = (str(round(float(distances[row]), 6)), "yes" if far[row] else "no")
+        if known is not None and distances is not None:
+            more = (str(round(float(distances[row]), 6)), "yes" if known[row] else "no")
         writer.writerow(
             [
                 escape_cell(answers.images.name(row)),
@@ -150,8 +152,8 @@ def _predictions(answers: Answers) -> str:
                 predicted,
                 "" if confidence is None else round(confidence, 6),
                 "" if correct is None else ("yes" if correct else "no"),
-                *values,
                 *more,
+                *values,
             ]
         )
     return buffer.getvalue()
@@ -166,7 +168,7 @@ def _confusion(scores: Scores) -> str:
         for name, matrix in zip(names, scores.confusion, strict=True):
             writer.writerow([name, *matrix[0], *matrix[1]])
     else:
-        writer.writerow(["true class", *names])
+        writer.writerow(["true class", *(escape_cell(f"predicted {name}") for name in scores.classes)])
         for name, row in zip(names, scores.confusion, strict=True):
             writer.writerow([name, *row])
     return buffer.getvalue()

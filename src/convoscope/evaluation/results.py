@@ -225,21 +225,21 @@ class Invariance:
 
 @dataclass(frozen=True, kw_only=True)
 class Unknown:
-    """What it costs, on images of known classes, to call far images unknown.
+    """Which images of the run's own classes are marked as not known, because they are far from the training images.
 
     Attributes:
-        coverage: the share of known images that were to stay known.
-        threshold: images farther away than this are called unknown.
-        refused, refused_right: how many images are called unknown, and how many of these had the right label.
-        accuracy_accepted: the accuracy on the others.
+        coverage: the share of new images of the classes that were to be known.
+        threshold: images farther away than this are not known.
+        not_known, not_known_right: how many images that are, and how many of these have the right label all the same.
+        accuracy_known: the accuracy on the others; None where there are none.
         edges, right, wrong: a histogram of distances, of the images with the right and with the wrong answer.
     """
 
     coverage: Share
     threshold: Annotated[float, Field(strict=True, ge=-1, le=3, allow_inf_nan=False)]
-    refused: Count
-    refused_right: Count
-    accuracy_accepted: Share | None
+    not_known: Count
+    not_known_right: Count
+    accuracy_known: Share | None
     edges: Annotated[list[Number], Field(min_length=2, max_length=10_000)]
     right: Annotated[list[Count], Field(max_length=10_000)]
     wrong: Annotated[list[Count], Field(max_length=10_000)]
@@ -255,14 +255,14 @@ class Unknown:
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """One of the worst mistakes. `image` is its picture in the test's folder; `unknown`: `predict` calls it unknown."""
+    """One of the worst mistakes. `image` is its picture in the test's folder; `known`: see `Prediction`."""
 
     path: Text
     label: Text
     predicted: Text
     confidence: Share | None
     image: Text
-    unknown: Flag | None = None
+    known: Flag | None = None
 
     def caption(self, task: Task) -> tuple[str, str]:
         """Two lines under the picture: the true label, and what it was taken for and how surely."""
@@ -272,10 +272,10 @@ class Mistake:
                 for text in (self.label, self.predicted)
             )
             return f"true {truth}", f"predicted {answer}"
-        unknown = ", but unknown" if self.unknown else ""
+        remark = ", marked as not known" if self.known is False else ""
         return (
             f"is {self.label or '(no label)'}",
-            f"{self.predicted or '(no label)'}, {percent(self.confidence, 0)}{unknown}",
+            f"{self.predicted or '(no label)'}, {percent(self.confidence, 0)}{remark}",
         )
 
 
@@ -307,7 +307,7 @@ class Scores:
         calibration: how far confidence agrees with accuracy; None for numbers.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
-        unknown: of a run with an out-of-distribution detector, what it costs to call far images unknown.
+        unknown: of a run with an out-of-distribution detector, how many of these images are marked as not known.
         worst: the most confident mistakes, worst first.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
         notes: what was decided on the way, one plain sentence each.
@@ -357,8 +357,8 @@ class Scores:
             raise ValueError("accuracy must be a share from 0 to 1")
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
             raise ValueError(f"the confusion is not one of {len(self.classes)} {TARGET_NOUNS[self.task]}")
-        if self.unknown is not None and self.unknown.refused > self.images:
-            raise ValueError("more images are called unknown than there are")
+        if self.unknown is not None and self.unknown.not_known > self.images:
+            raise ValueError("more images are not known than there are")
         for mistake in self.worst:
             if self.task == "regression":
                 for text in (*mistake.label.split(";"), *mistake.predicted.split(";")):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
+from .core.signals import StopSignals
 from .runs.prediction import Prediction
 from .runs.run import Run
 from .runs.saved import read_summary
@@ -24,6 +25,7 @@ __all__ = [
     "Reporter",
     "Run",
     "Settings",
+    "StopSignals",
     "best_epoch",
     "read_summary",
     "relearn",

@@ -411,5 +411,5 @@ def test_cats_and_dogs_and_what_is_neither(shared_data: Path, tmp_path: Path) ->
     assert (answers.argmax(1) == prepared.dataset.targets[test]).mean() >= 0.95
     detector = data.load(shared_data / "imagenette224")
     chosen = detector.select(detector.indices("test")[::10])
-    found = [made.predict(chosen.images.path(row))[0].label == "unknown" for row in range(len(chosen))]  # type: ignore[attr-defined]
+    found = [made.predict(chosen.images.path(row))[0].known is False for row in range(len(chosen))]  # type: ignore[attr-defined]
     assert np.mean(found) >= 0.7

@@ -1,10 +1,12 @@
 """The out-of-distribution detector: distances and the threshold, in numbers."""
 
+from decimal import ROUND_CEILING, Decimal
+
 import numpy as np
 import pytest
 import torch
 
-from convoscope.training.heads.ood import distances, fit_ood_detector
+from convoscope.training.heads.ood import FEWEST, distances, enough_for, fit_ood_detector, rank
 
 
 def test_distances_are_those_to_the_k_th_neighbour() -> None:
@@ -29,6 +31,17 @@ def test_the_threshold_accepts_the_share_asked_for_of_new_images(coverage: float
         shares.append((detector.distances(features[80:]) <= detector.threshold).mean())
     wanted = min(20, np.ceil(coverage * 21)) / 21
     assert np.mean(shares) == pytest.approx(wanted, abs=4 * np.std(shares) / 300**0.5)
+
+
+@pytest.mark.parametrize("coverage", ["0.5", "0.9", "0.95", "0.96", "0.98", "0.99", "0.999", "1"])
+def test_the_rank_is_exact(coverage: str) -> None:
+    """ceil((n + 1) coverage), at most n, in decimal arithmetic: 0.95 of 20 is the 19th, though not in binary."""
+    for images in range(FEWEST, 2200):
+        exact = int((Decimal(coverage) * (images + 1)).to_integral_value(ROUND_CEILING))
+        assert rank(images, float(coverage)) == min(images, exact), images
+    enough = enough_for(float(coverage))
+    possible = [images for images in range(1, 2200) if Decimal(coverage) * (images + 1) <= images]
+    assert enough == (possible[0] if possible else None)
 
 
 def test_of_many_training_images_some_of_each_class_are_kept() -> None:

@@ -21,7 +21,7 @@ from ..core.objective import Objective, balanced_weights
 from ..core.reporter import EpochMetrics, Reporter
 from ..fit.defaults import small, view_recipe
 from ..heads.head import Examples, Head, linear, mlp, nearest_mean
-from ..heads.ood import OodDetector, fit_ood_detector
+from ..heads.ood import OodDetector, enough_for, fit_ood_detector
 from ..heads.whitening import Whitening
 from .transfer_options import TransferOptions
 
@@ -138,7 +138,7 @@ def fit_head(plan: FeaturePlan, prepared: Prepared, wish: TransferOptions, repor
     head = _make_head(examples, objective, wish, reporter, every[validation])
     detector = fit_ood_detector(features, dataset.targets.astype(np.int64), train, validation, wish.coverage)
     if len(validation):
-        _warn_of_few(len(validation), wish.coverage, detector, reporter)
+        notes += _notes_on_few(len(validation), wish, detector, reporter)
     row = _first_row(head, objective, every, targets, (train, validation), prepared.form.height)
     exact = np.ones(len(dataset), bool)
     exact[train] = plan.source.mode.precision == "float32"
@@ -201,24 +201,36 @@ def _make_head(
         right = objective.right(mean.scores(validation), examples.validation_targets)
         reporter.say(f"nearest class mean: {100 * right / len(validation):.1f} % of the validation images right")
     else:
-        reporter.warn("there is no validation part: the head's L2 penalty is not chosen, and no image will be unknown")
+        reporter.warn(
+            "there is no validation part: the head's L2 penalty is not chosen, and every image counts as known"
+        )
     if wish.head == "linear":
         return linear(examples, objective.outputs)
     return mlp(examples, objective.outputs, wish.seed) if wish.head == "mlp" else mean
 
 
-def _warn_of_few(validation: int, coverage: float, detector: OodDetector | None, reporter: Reporter) -> None:
-    """Warn where there are too few validation images for the detector, or for the coverage asked for."""
+def _notes_on_few(
+    validation: int, wish: TransferOptions, detector: OodDetector | None, reporter: Reporter
+) -> tuple[str, ...]:
+    """Say where there are too few validation images for the detector, or for the coverage asked for, and warn of it if
+    the user named one.
+    """
+    enough = enough_for(wish.coverage)
     if detector is None:
-        reporter.warn(
-            f"{validation} validation images are too few for an out-of-distribution detector: no image will be unknown"
+        note = (
+            f"{validation} validation images are too few for an out-of-distribution detector: "
+            "every image counts as known"
         )
-    elif coverage * (validation + 1) > validation:
-        most = validation / (validation + 1)
-        reporter.warn(
-            f"with {validation} validation images no threshold accepts more than {100 * most:.1f} % of new images "
-            "on average"
+    elif enough is None or validation < enough:
+        most = 100 * validation / (validation + 1)
+        need = "" if enough is None else f"; {100 * wish.coverage:.4g} % takes {enough:,} of them"
+        note = (
+            f"with {validation} validation images {most:.4g} % of new images of the classes are known on average" + need
         )
+    else:
+        return ()
+    (reporter.warn if detector is None or "coverage" in wish.given else reporter.say)(note)
+    return (note,)
 
 
 def _first_row(

@@ -62,7 +62,8 @@ def relearn(
             cross-validation on training and validation images, or with `unfreeze` and `add` the last one.
         unfreeze: how many of the backbone's last blocks are fine-tuned once the head has learned; `all`: the whole
             backbone.
-        coverage: the share of known images that shall not be called unknown, by default 0.95; it sets the threshold.
+        coverage: the share of new images of the classes that are to be known, by default 0.99; it sets the threshold.
+            Fewer than 99 validation images allow less; the run's notes say how much.
         add: `backbone` is a run, and `images` are added to its own: new classes, or more images of those it has.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a safetensors file not of convoscope's
             belongs to.

@@ -13,6 +13,7 @@ from ..backbone.backbone import Backbone
 from ..core.engine import pick_device
 from ..core.recipe import Recipe
 from ..heads.head import HIDDEN
+from ..heads.ood import COVERAGE
 from ..runs.settings import Relearned
 
 HeadKind = Literal["linear", "mean", "mlp"]
@@ -30,7 +31,7 @@ class TransferOptions:
     Attributes:
         head: what kind of head.
         augmented_views: how many versions of each training image the head learns from; None: as suits the images.
-        coverage: the share of known images that shall not be called unknown.
+        coverage: the share of new images of the classes that are to be known.
         unfreeze: how many of the backbone's blocks learn; `ALL_BLOCKS`: all of them.
         add: whether the images are added to those of a run.
         feature_layer: the layer behind which the backbone ends; None: it is chosen.
@@ -42,7 +43,7 @@ class TransferOptions:
 
     head: HeadKind = "linear"
     augmented_views: int | None = None
-    coverage: float = 0.95
+    coverage: float = COVERAGE
     unfreeze: int = 0
     add: bool = False
     feature_layer: str | None = None
@@ -162,7 +163,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(
                 "coverage",
                 f"expected a share above 0, at most 1; received {share}",
-                hint="0.95 lets one known image in twenty be called unknown",
+                hint="0.95 marks one image of the classes in twenty as not known",
                 code="relearn-coverage",
             )
         checked["coverage"] = float(share)

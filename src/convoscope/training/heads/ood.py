@@ -1,5 +1,5 @@
 """The out-of-distribution detector: how far an image is from all training images, and from which distance on it is
-unknown.
+none that the classes are known by.
 
 The distance is 1 - cosine to the k-th nearest training image in the space of the features (Sun et al. 2022,
 "Out-of-Distribution Detection with Deep Nearest Neighbors", https://arxiv.org/abs/2204.06507). A classifier's own
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ MOST = 2_000
 """The most training images that are kept, each class in proportion."""
 FEWEST = 20
 """With fewer validation images no threshold can be set."""
+COVERAGE = 0.99
+"""The share of new images of the classes that are to be known, where nothing else is asked for."""
 _MARGIN = 1e-5
 """A cosine in float32 is exact to about 1e-6."""
 _TENSOR = "ood.features"
@@ -36,7 +39,7 @@ class OodDetector:
     Attributes:
         features: float16 `(M, D)` of training images, each of length 1.
         neighbours: the distance is that to the training image of this rank.
-        threshold: from larger distances on an image is unknown.
+        threshold: an image farther away than this is not known.
     """
 
     features: Tensor
@@ -77,8 +80,8 @@ def fit_ood_detector(
     validation: NDArray[np.int64],
     coverage: float,
 ) -> OodDetector | None:
-    """Keep training images, and set the threshold by the validation images so that this share of new known images is
-    accepted.
+    """Keep training images, and set the threshold by the validation images so that this share of new images of the
+    classes is known, see `rank`.
 
     Args:
         features: float32 `(N, D)` of all images.
@@ -95,11 +98,25 @@ def fit_ood_detector(
     known = torch.nn.functional.normalize(torch.from_numpy(features[train[rows]]), dim=1).half()
     neighbours = max(1, min(NEIGHBOURS, len(known) // NEIGHBOURS))
     far = np.sort(distances(known, features[validation], neighbours))
-    # One more than there are: a new image takes each place among them with the same chance (split conformal prediction,
-    # Papadopoulos et al. 2002, https://doi.org/10.1007/3-540-36755-1_29), so the share holds for new images in the
-    # mean.
-    accepted = min(len(far), max(1, math.ceil(coverage * (len(far) + 1) - 1e-9))) - 1
-    return OodDetector(features=known, neighbours=neighbours, threshold=_just_above(far, accepted))
+    return OodDetector(features=known, neighbours=neighbours, threshold=_just_above(far, rank(len(far), coverage) - 1))
+
+
+def rank(images: int, coverage: float) -> int:
+    """Which of the sorted distances of `images` validation images, from 1, is the threshold: ceil((n + 1) coverage), at
+    most n.
+
+    A new image of the classes takes each of the n + 1 places among them with the same chance, so rank / (n + 1) of such
+    images are known, in the mean over draws of the validation images: split conformal prediction (Papadopoulos et al.
+    2002, https://doi.org/10.1007/3-540-36755-1_29). More than n / (n + 1) cannot be had.
+    """
+    exact = Fraction(str(float(coverage))) * (images + 1)  # as it was written: in binary 0.95 is a little less
+    return max(1, min(images, math.ceil(exact)))
+
+
+def enough_for(coverage: float) -> int | None:
+    """The fewest validation images by which this share of new images can be known; None: no number is enough."""
+    share = Fraction(str(float(coverage)))
+    return math.ceil(share / (1 - share)) if share < 1 else None
 
 
 def _just_above(far: NDArray[np.float32], place: int) -> float:

@@ -20,7 +20,7 @@ from ...errors import DataError, MachineError, ModelFileError, printable
 from ...free_memory import free_memory, memory_for, out_of_memory
 from ..core.reporter import EpochMetrics, best_epoch
 from .folder import start_again
-from .prediction import UNKNOWN, Prediction
+from .prediction import Prediction
 from .saved import CHECKPOINTS, blank_network, check_head, find_again, read_dataset, read_history
 from .settings import Settings, read_settings
 
@@ -383,18 +383,17 @@ class Run:
         return predictions
 
     def prediction(self, path: str, scores: NDArray[np.float32], distance: float | None = None) -> Prediction:
-        """One row of `scores` in words; with its `distance` of `scores_and_distances` it may be unknown."""
+        """One row of `scores` in words; its `distance` of `scores_and_distances` says whether it is known."""
         named = {name: float(score) for name, score in zip(self.classes, scores, strict=True)}
         if self.task == "regression":
             return Prediction(path, ", ".join(f"{name} {value:.4g}" for name, value in named.items()), None, named)
         if self.task == "multi-label":
             chosen = [name for name, value in named.items() if value >= 0.5]
             return Prediction(path, ";".join(chosen), min(max(value, 1 - value) for value in named.values()), named)
-        detector = self.ood_detector() if distance is not None else None
-        if detector is not None and distance is not None and distance > detector.threshold:
-            return Prediction(path, UNKNOWN, None, named, distance)
         label = max(named, key=lambda name: named[name])
-        return Prediction(path, label, named[label], named, distance)
+        detector = self.ood_detector() if distance is not None else None
+        known = None if detector is None or distance is None else distance <= detector.threshold
+        return Prediction(path, label, named[label], named, distance, known)
 
     def dataset(self, moved_to: str | os.PathLike[str] | None = None) -> Dataset:
         """The run's dataset with its own split, read back from `split.csv`.

@@ -55,8 +55,9 @@ class Relearned(BaseModel):
         layers: the paths of the head's dense layers in the network.
         augmented_views: how many versions of each training image the head learned from; the first is the image itself.
         l2: the L2 penalty on the head's weights that served the validation images best; 0 where there is none.
-        coverage: the share of known images that the threshold accepts.
-        threshold: images farther than this from all training images are unknown; None: the run has no
+        coverage: the share of new images of the classes that are to be known; with few validation images it is less,
+            see `ood.rank`.
+        threshold: images farther than this from all training images are not known; None: the run has no
             out-of-distribution detector.
         neighbours: the distance is that to the training image of this rank.
     """
@@ -69,7 +70,7 @@ class Relearned(BaseModel):
     layers: tuple[Text, ...] = Field(min_length=1, max_length=10)
     augmented_views: int = Field(1, ge=1, le=1000)
     l2: float = Field(0.0, ge=0)
-    coverage: float = Field(0.95, gt=0, le=1)
+    coverage: float = Field(0.99, gt=0, le=1)
     threshold: float | None = Field(None, ge=-1, le=3)
     neighbours: int = Field(1, ge=1, le=1_000_000)
 
