@@ -158,7 +158,7 @@ def test_no_clock_decides_how_features_are_computed(
             found.append(Features(taken).of(prepared, rows))
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_array_equal(found[2], found[0])
-    monkeypatch.setattr("convoscope.training.backbone.features._has_bfloat16", lambda _: True)
+    monkeypatch.setattr("convoscope.training.backbone.features.has_bfloat16", lambda _: True)
     assert np.array_equal(Features(taken).of(prepared, rows), found[0])  # images too small for bfloat16 to be worth it
     monkeypatch.setattr("convoscope.training.backbone.features._LARGE", 0)
     quick, again = Features(taken), Features(taken)

@@ -18,6 +18,7 @@ from ...errors import MachineError, ModelFileError
 from ...free_memory import memory_for, out_of_memory, ran_out
 from ...models import Footprint, footprint
 from ..core.augment import augment
+from ..core.engine import has_bfloat16
 from ..core.recipe import Recipe
 from .backbone import Backbone
 from .feature_store import FeatureStore
@@ -212,7 +213,7 @@ class Features:
         plain, quick = ComputeMode(precision="float32", reason="features in float32"), ComputeMode(precision="bfloat16")
         wanted = self._precision == "bfloat16"
         height, width, _ = self.backbone.input
-        if not wanted and not (self._precision == "auto" and _has_bfloat16(self._device) and height * width >= _LARGE):
+        if not wanted and not (self._precision == "auto" and has_bfloat16(self._device) and height * width >= _LARGE):
             return plain
         if FeatureStore.count(self._key(quick), names):
             return replace(quick, reason="features in bfloat16")  # compared when they were made
@@ -228,16 +229,6 @@ class Features:
             del self._networks[quick]
             return replace(plain, reason=f"features in float32, not bfloat16: {compared}")
         return replace(quick, reason=f"features in bfloat16 instead of float32: {compared}")
-
-
-def _has_bfloat16(device: str) -> bool:
-    """Whether the machine multiplies in bfloat16. Where it must be imitated it is 3 to 28 times as slow as float32,
-    measured on an AMD EPYC.
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _name(digest: str, views: Recipe | None, view: int) -> bytes:

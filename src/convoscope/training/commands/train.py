@@ -160,6 +160,8 @@ def _new_job(
     )
     job = Job.of(settings, folder, network, prepared, memory).on_fastest_engine()
     reporter.say(f"computing on {job.engine.device} in {job.engine.reason}")
+    if recipe.precision == "auto":
+        reporter.say(f"to compute in the same way on any machine: {job.engine.assignments}")
     job.say_limits(reporter)
     return job
 

@@ -19,7 +19,8 @@ from ...data import TARGET_NOUNS, Dataset, InputFormat, Prepared
 from ...errors import DataError, UsageError, printable
 from ...free_memory import memory_for
 from ..core.augment import augment
-from ..core.engine import Engine, choose_engine, pick_device
+from ..core.engine import Engine, pick_device
+from ..core.engine_choice import choose_engine
 from ..core.normalisation import Normalisation
 from ..core.objective import Objective, balanced_weights
 from ..core.optimizer import freeze, has_batch_norm

@@ -25,6 +25,7 @@ from ... import data
 from ...data import TARGET_NOUNS, Dataset, InputFormat, TableOptions, Task
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
+from ..core.machine import processor_name
 from ..core.recipe import EngineSettings, Recipe
 
 if TYPE_CHECKING:
@@ -320,16 +321,5 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
-        "processor": _processor(),
+        "processor": processor_name(),
     }
-
-
-def _processor() -> str:
-    """The processor's model name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(
-                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine()
-            )
-    except OSError:
-        return platform.machine()

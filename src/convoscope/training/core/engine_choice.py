@@ -1,0 +1,199 @@
+"""Which arithmetic suits a network on this machine: a short timed probe of the real network on a real batch, made once
+and then remembered (`engine_store.py`), so that the same command and seed computes the same numbers again.
+
+Other programs must not decide it. A step's time counts as it is only where no thread of ours waited for a core; where
+one always did, the processor time of the thread that leads the step counts, which waiting does not lengthen. And what
+usually is best stays unless something else is clearly better, so that a little noise changes nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .engine import Engine, all_threads, has_bfloat16, pick_device
+from .engine_store import find_choice, keep_choice, kind_of_step, only_once
+from .recipe import Recipe
+
+_WORTH = 1.15
+"""How many times faster an arithmetic must be before it is preferred to a plainer one."""
+_SMALL = 0.05
+"""Seconds of a step below which one thread is tried against all."""
+_ROUNDS = 5
+_MOST_ROUNDS = 30
+"""How often each candidate makes a step at least and at most."""
+_LONGEST = 2.0
+"""Seconds after which two rounds are enough."""
+_SETTLED = 1.05
+"""A candidate's time is known once its third-least is at most this many times its least."""
+_UNDISTURBED = 0.02
+"""The largest share of a step that threads may have waited for a core."""
+_AGREE = 0.98
+"""The least cosine between the gradients of the two arithmetics."""
+
+
+def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], recipe: Recipe) -> Engine:
+    """Pick precision, memory format and threads: those remembered for this machine and kind of step, or else by timed
+    steps of copies of the network.
+
+    If the recipe names a precision, that is used and nothing is timed: so the resolved recipe of a run, given again,
+    computes the very same numbers.
+
+    Args:
+        network: on the device.
+        batch: a real batch `(N, C, H, W)`, normalised.
+        loss: from the network's scores to a scalar.
+        recipe: its `device`, `precision`, `memory_format` and `threads`.
+    """
+    device = pick_device(recipe.device)
+    threads = recipe.threads or all_threads()
+    if recipe.precision != "auto" or device == "mps":
+        return _engine_asked_for(device, threads, recipe)
+    kind = kind_of_step(network, batch, recipe, device)
+    with only_once(kind):
+        engine = find_choice(kind, threads)
+        if engine is None:
+            engine = _fastest(network, batch, loss, recipe, Engine(device=device, threads=threads))
+            keep_choice(kind, threads, engine)
+    return engine
+
+
+def _engine_asked_for(device: str, threads: int, recipe: Recipe) -> Engine:
+    precision = "float32" if recipe.precision == "auto" else recipe.precision
+    order = recipe.memory_format
+    if order == "auto":
+        order = "channels_last" if device.startswith("cuda") or precision == "bfloat16" else "contiguous"
+    engine = Engine(device=device, precision=precision, memory_format=order, threads=threads)
+    why = f" on {device}" if recipe.precision == "auto" else ", as asked for"
+    return engine.model_copy(update={"reason": engine.words + why})
+
+
+def _fastest(
+    network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], recipe: Recipe, plain: Engine
+) -> Engine:
+    """The engine whose steps are clearly the fastest. `plain`: the device, and all threads."""
+    orders = (recipe.memory_format,) if recipe.memory_format != "auto" else _orders(network)
+    plain = plain.model_copy(update={"memory_format": orders[0]})
+    first = _Trial(network, batch, loss, plain)
+    first.step()
+    # In small steps threads mostly wait for each other, and much more so when other programs want the processor.
+    few = plain.device == "cpu" and not recipe.threads and plain.threads > 1 and first.seconds < _SMALL
+    changes: list[dict[str, Any]] = [
+        {"memory_format": order, "threads": count}
+        for order in orders
+        for count in ((plain.threads, 1) if few else (plain.threads,))
+    ]
+    if has_bfloat16(plain.device):
+        changes.append({"precision": "bfloat16"})
+    trials = [first, *(_Trial(network, batch, loss, plain.model_copy(update=change)) for change in changes[1:])]
+    _time(trials)
+    best = first
+    tried = []
+    for trial in trials:
+        engine = trial.engine
+        cosine = float(torch.nn.functional.cosine_similarity(trial.gradient, first.gradient, dim=0))
+        tried.append(f"{engine.words} {_milliseconds(trial.seconds)}")
+        if engine.precision == "bfloat16":
+            tried[-1] += f" (gradients agree to {cosine:.4f})"
+        # Fewer threads are worth a little time; another arithmetic must be clearly faster.
+        gain = 1 / _WORTH if engine.threads < best.engine.threads else _WORTH
+        if cosine >= _AGREE and trial.seconds * gain < best.seconds:
+            best = trial
+    return best.engine.model_copy(update={"reason": f"{best.engine.words}; one step: {', '.join(tried)}"})
+
+
+def _orders(network: nn.Module) -> tuple[str, ...]:
+    """The orders of numbers in memory that are worth a try, the one that usually is best first."""
+    convolves = any(parameter.ndim == 4 for parameter in network.parameters())
+    return ("channels_last", "contiguous") if convolves else ("contiguous",)
+
+
+def _time(trials: Sequence[_Trial]) -> None:
+    """Let the candidates make steps in turn, so that noise affects all alike, until each one's time is known."""
+    begin = time.perf_counter()
+    for done in range(1, _MOST_ROUNDS + 1):
+        for trial in trials:
+            trial.step()
+        enough = _ROUNDS if time.perf_counter() - begin < _LONGEST else 2
+        if done >= enough and (enough == 2 or all(trial.settled for trial in trials)):
+            return
+
+
+class _Trial:
+    """A copy of the network that makes steps with one engine.
+
+    Attributes:
+        gradient: of the first step, as one vector on the processor.
+    """
+
+    def __init__(self, network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], engine: Engine) -> None:
+        self.engine = engine
+        self._network = engine.place(copy.deepcopy(network)).train()
+        self._images = engine.arrange(batch)
+        self._loss = loss
+        self._undisturbed: list[float] = []
+        self._processor: list[float] = []
+        with engine.thread_count():
+            self._run()  # the first step prepares kernels, so it is not timed
+        parts = [
+            p.grad.detach().float().contiguous().flatten() for p in self._network.parameters() if p.grad is not None
+        ]
+        self.gradient = torch.cat(parts).cpu()
+
+    @property
+    def seconds(self) -> float:
+        """The least a step takes on a machine that does nothing else."""
+        return min(self._times)
+
+    @property
+    def settled(self) -> bool:
+        """Whether further steps would hardly change `seconds`."""
+        return len(self._times) > 2 and sorted(self._times)[2] <= _SETTLED * self.seconds
+
+    @property
+    def _times(self) -> list[float]:
+        return self._undisturbed or self._processor
+
+    def step(self) -> None:
+        """Time one more step."""
+        with self.engine.thread_count():
+            waited, begin, worked = _waited(), time.perf_counter(), time.thread_time()
+            self._run()
+            worked, taken = time.thread_time() - worked, time.perf_counter() - begin
+            waited = _waited() - waited
+        self._processor.append(worked if self.engine.device == "cpu" else taken)
+        if waited <= _UNDISTURBED * taken:
+            self._undisturbed.append(taken)
+
+    def _run(self) -> None:
+        self._network.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        with self.engine.autocast():
+            scores = self._network(self._images)
+        self._loss(scores).backward()
+        if self.engine.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+
+def _waited() -> float:
+    """Seconds that the threads of this process have been ready to run but without a core, by Linux's account of each
+    (https://docs.kernel.org/scheduler/sched-stats.html); 0 on other systems.
+    """
+    total = 0
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
+                total += int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):  # no such account, or a thread that has just ended
+        return 0.0
+    return total / 1e9
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
