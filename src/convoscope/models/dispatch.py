@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -25,4 +26,11 @@ class OperationMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self.operation(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            # There torch leaves composite operations whole, such as a linear layer, that it takes apart elsewhere.
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        return self.operation(func, args, kwargs)
