@@ -24,12 +24,7 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     On the way out modes, buffers, random state and torch's switches are as before.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
-    before = [
-        (part, name, buffer, buffer.detach().clone())
-        for part in model.modules()
-        for name, buffer in part._buffers.items()
-        if buffer is not None
-    ]
+    before = [(held, name, tensor, tensor.detach().clone()) for held, name, tensor in _kept(model)]
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the arithmetic of attention
         with (
@@ -42,12 +37,28 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for part, name, buffer, value in before:
-            part._buffers[name] = buffer
+        for held, name, tensor, value in before:
+            held[name] = tensor
             # Only what did change: writing would spoil a graph that the caller has not yet gone back through.
-            if not torch.equal(buffer, value):
+            if not torch.equal(tensor, value):
                 with torch.no_grad():
-                    buffer.copy_(value)
+                    tensor.copy_(value)
+
+
+def _kept(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """The tensors besides the weights that a module carries from one image to the next, and where it keeps them."""
+    for part in model.modules():
+        for held in (part._buffers, vars(part)):
+            for name, tensor in list(held.items()):
+                if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                    yield held, name, tensor
+
+
+def own_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Every tensor that the network itself has: weights, buffers and plain attributes."""
+    yield from model.parameters()
+    for _, _, tensor in _kept(model):
+        yield tensor
 
 
 @contextlib.contextmanager

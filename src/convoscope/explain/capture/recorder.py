@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ...errors import UsageError
 from ...models import OPERATIONS, OperationMode, Parallel, Residual
 from ...training import Normalisation
-from .forward import preserve_state, run
+from .forward import own_tensors, preserve_state, run
+from .memory import Memory, memory_of
 from .records import IMAGE, PIXELS, Recording, Ref, Step
 
 _SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
@@ -35,6 +36,14 @@ _FIRST_ONLY |= {"native_dropout"}
 """Operations whose other results are by-products."""
 _READING = frozenset({"_local_scalar_dense", "is_nonzero", "item", "equal", "nonzero", "masked_select"})
 """Operations by which a program reads a number and may branch on it."""
+
+_FROM_SHAPE = frozenset(
+    {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like"}
+)
+_FROM_SHAPE |= {"new_empty", "new_zeros", "new_ones", "new_full", "new_empty_strided"}
+"""Operations that take a tensor's shape and type, and none of its numbers."""
+_OVERWRITING = frozenset({"copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "random_", "exponential_"})
+"""Operations that write to a tensor without using what it holds."""
 
 _KINDS = OPERATIONS | {
     "bmm": "matmul",
@@ -51,6 +60,8 @@ _KINDS = OPERATIONS | {
     "t": "transpose",
     "split": "slice",
     "split_with_sizes": "slice",
+    "unsafe_split": "slice",
+    "unsafe_split_with_sizes": "slice",
     "unbind": "slice",
     "select": "slice",
     "slice": "slice",
@@ -86,9 +97,13 @@ def record(
             watcher.normalised(image, normalisation)
         else:
             watcher.begin(IMAGE, image)
-        with watcher.hooks(), watcher:
-            output = run(model, image)
-    watcher.finish(output)
+        with watcher.hooks():
+            try:
+                with watcher:
+                    output = run(model, image)
+                watcher.finish(output)
+            finally:
+                watcher.restore()
     return Recording(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
 
 
@@ -116,13 +131,9 @@ class _Watcher(OperationMode):
         self._running = [_Call("", False, 0)]
         self._calls: list[_Call] = [self._running[0]]
         self._image = torch.empty(0)
-        self._known: dict[int, tuple[Step, Tensor]] = {}
-        self._aliases: dict[int, set[int]] = {}
-        """Storage to the known tensors that view it."""
-        self._homes: dict[int, list[Step]] = {}
-        """Storage to the steps whose outputs are in it."""
-        self._changed: dict[int, list[Step]] = {}
-        """Storage to the steps that changed it in place, where others still view it."""
+        self._memory = Memory(own_tensors(model))
+        self._looking = False
+        """Whether torch runs for the record itself."""
 
     # --- modules ---
 
@@ -139,9 +150,12 @@ class _Watcher(OperationMode):
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, part: nn.Module, _: object) -> None:
+    def _enter(self, part: nn.Module, inputs: object) -> None:
         if not self._paths[part]:
             return
+        for leaf in tree_leaves(inputs):
+            if isinstance(leaf, Tensor) and self._memory.knows(leaf):
+                self._current(leaf)  # what was put together before belongs to the module around this one
         whole = isinstance(part, Residual | Parallel) or not list(part.children())
         call = _Call(self._paths[part], whole, len(self.steps))
         self._running.append(call)
@@ -153,19 +167,19 @@ class _Watcher(OperationMode):
             return
         call = self._running.pop()
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        given = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and self._step_of(leaf) is not None]
+        given = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and self._memory.knows(leaf)]
         if len(tensors) != 1 or not given:
             return
-        step = self._step_of(tensors[0])
-        if step is None:
+        if not self._memory.knows(tensors[0]):
             call.result = self._opaque(
                 tensors[0], given, type(part).__name__.lower(), call, "its result comes from outside torch's operations"
             )
             return
+        step = self._current(tensors[0], call)
         if step.number < call.first and isinstance(part, nn.modules.dropout._DropoutNd):
             # In eval mode dropout passes its input on: a step that people look for, though nothing is computed.
             step = self._add("dropout", tensors[0], "identity", (Ref(step.number),), {}, call)
-            self._know(tensors[0], step)
+            self._keep(tensors[0], step, views=tensors)
         call.result = step
 
     # --- operations ---
@@ -174,7 +188,8 @@ class _Watcher(OperationMode):
         step = Step(len(self.steps), name, "", tensor, "", (), {}, name=name)
         self.steps.append(step)
         self._image = tensor
-        self._know(tensor, step)
+        self._memory.hold(step)
+        self._keep(tensor, step)
 
     def normalised(self, image: Tensor, how: Normalisation) -> None:
         """The network's input as a step behind the pixels."""
@@ -182,43 +197,83 @@ class _Watcher(OperationMode):
         step = Step(len(self.steps), "normalise", "", image, "normalise", (Ref(0),), numbers, name=IMAGE)
         self.steps.append(step)
         self._image = image
-        self._know(image, step)
+        self._memory.hold(step)
+        self._keep(image, step)
 
     def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        known = [leaf for leaf in given if self._step_of(leaf) is not None or _storage(leaf) in self._changed]
-        if not known:
+        if self._looking:
             return func(*args, **kwargs)
         name = func._overloadpacket.__name__
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        known = [] if name in _FROM_SHAPE else [leaf for leaf in given if self._memory.knows(leaf)]
         changed = _changed_by(func, args, kwargs)
-        refs = {id(leaf): Ref(self._current(leaf).number) for leaf in known}
-        arguments, keywords = tree_map(lambda leaf: _reference(leaf, refs), (tuple(args), dict(kwargs)))
-        if changed:
-            self._keep_before_change(changed)
-        result = func(*args, **kwargs)
+        if not known:
+            self._memory.before_change(changed)
+            return func(*args, **kwargs)
         if name in _READING:
             self._note(
                 f"{self._running[-1].path or 'the network'} reads a number and may branch on it: "
                 "the trace shows the branch that this image took"
             )
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if len(known) == 1 and len(outputs) == 1 and self._is_same(name, known[0], outputs[0]):
-            self._know(outputs[0], self._current(known[0]))
+        if _is_view(func) and not self._memory.is_current(known[0]):
+            return func(*args, **kwargs)  # where its numbers come from is looked up when they are used
+        if name in _OVERWRITING and self._overwrite(args[0], args[1] if len(args) > 1 else None):
+            return func(*args, **kwargs)
+        return self._compute(func, args, kwargs, known, changed)
+
+    def _overwrite(self, target: Tensor, source: Any) -> bool:
+        """Whether a tensor only gets numbers that are there already: no step of its own."""
+        if isinstance(source, Tensor) and self._memory.knows(source):
+            with self._unseen():
+                origin = self._memory.origin(source)
+                if origin is None or source.dtype != target.dtype:
+                    return False
+                self._memory.before_change([target])
+                self._memory.wrote(target, origin)
+            return True
+        self._memory.before_change([target])
+        self._memory.wrote(target, None)
+        return True
+
+    def _compute(
+        self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], known: Sequence[Tensor], changed: Sequence[Tensor]
+    ) -> Any:
+        """An operation on numbers of the image, and a step for each of its results."""
+        name = func._overloadpacket.__name__
+        outs = [argument.name for argument in func._schema.arguments if argument.is_out]
+        function = func._overloadpacket if outs else func
+        if outs or name == "copy_":  # what the target held before does not go in
+            known = [leaf for leaf in known if all(leaf is not tensor for tensor in changed)]
+        refs = {id(leaf): Ref(self._current(leaf).number) for leaf in known}
+        memories = {memory_of(tensor) for tensor in changed}
+        given = tuple(args), {key: value for key, value in kwargs.items() if key not in outs}
+        arguments, keywords = tree_map(lambda leaf: _by_value(leaf, refs, memories), given)
+        self._memory.before_change(changed)
+        result = func(*args, **kwargs)
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)] or list(changed)
+        if len(known) == 1 and len(outputs) == 1 and not changed and self._is_same(name, known[0], outputs[0]):
+            self._keep(outputs[0], self._current(known[0]), views=known)
             return result
         plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         for piece, output in enumerate(outputs[:1] if plain in _FIRST_ONLY else outputs):
-            kind = _kind(plain, arguments, keywords, known[0], output)
-            step = self._add(kind, output, plain, arguments, keywords, self._running[-1], func, piece)
-            self._know(output, step)
-            for tensor in changed:
-                self._after_change(tensor, output, step)
+            kind = _kind(plain, arguments, keywords, known[0] if known else output, output)
+            step = self._add(kind, output, plain, arguments, keywords, self._running[-1], function, piece)
+            self._keep(output, step, views=known if not changed else ())
+        for tensor in changed:
+            if all(tensor is not output for output in outputs):
+                self._opaque(tensor, known, plain, self._running[-1], "it was written to beside the result")
         return result
+
+    def restore(self) -> None:
+        """The network's own weights are as before, whatever it wrote to them."""
+        self._memory.restore()
 
     def finish(self, output: object) -> None:
         """The last step is the network's output; then everything gets its name."""
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         if tensors:
-            step = self._step_of(tensors[0])
+            known = self._memory.knows(tensors[0])
+            step = self._current(tensors[0], self._calls[0]) if known else None
             if step is None:
                 step = self._opaque(
                     tensors[0],
@@ -235,7 +290,7 @@ class _Watcher(OperationMode):
     def _is_same(self, name: str, taken: Tensor, made: Tensor) -> bool:
         if name in _SAME:
             return taken.dtype == made.dtype
-        return name in _RESHAPING and taken.shape == made.shape
+        return (name in _RESHAPING or name == "slice") and taken.shape == made.shape
 
     def _add(
         self,
@@ -248,11 +303,14 @@ class _Watcher(OperationMode):
         function: Any = None,
         piece: int = 0,
     ) -> Step:
+        # Another tensor of the same memory, so that nothing can give the step's own another shape.
+        shown = output.detach()
         step = Step(
-            len(self.steps), kind, call.path, output, operation, arguments, keywords, piece=piece, function=function
+            len(self.steps), kind, call.path, shown, operation, arguments, keywords, piece=piece, function=function
         )
         self.steps.append(step)
         call.steps.append(step)
+        self._memory.hold(step)
         return step
 
     def _opaque(self, output: Tensor, given: Sequence[Tensor], kind: str, call: _Call, reason: str) -> Step:
@@ -260,7 +318,7 @@ class _Watcher(OperationMode):
         step = self._add(kind, output, "", refs, {}, call)
         step.opaque = reason
         self._note(f"{call.path or 'the network'}: {reason}; its inputs and outputs are given")
-        self._know(output, step)
+        self._keep(output, step)
         return step
 
     def _note(self, sentence: str) -> None:
@@ -269,43 +327,42 @@ class _Watcher(OperationMode):
 
     # --- who is who ---
 
-    def _know(self, tensor: Tensor, step: Step) -> None:
-        self._known[id(tensor)] = (step, tensor)
-        self._homes.setdefault(_storage(tensor), []).append(step)
-        self._aliases.setdefault(_storage(tensor), set()).add(id(tensor))
+    def _keep(self, tensor: Tensor, step: Step, *, views: Sequence[Tensor] = ()) -> None:
+        """The tensor holds what the step gave; `views`: tensors of which it may only be another view."""
+        memory = memory_of(tensor)
+        if any(memory_of(leaf) == memory for leaf in views):
+            self._memory.know(tensor, step)
+        else:
+            self._memory.wrote(tensor, step)
 
-    def _step_of(self, tensor: Tensor) -> Step | None:
-        return self._known.get(id(tensor), (None, None))[0]
-
-    def _current(self, tensor: Tensor) -> Step:
-        """The step that made what `tensor` holds now."""
-        changers = self._changed.get(_storage(tensor))
-        step = self._step_of(tensor)
-        if changers is None or (step is not None and step.number >= changers[-1].number):
-            assert step is not None
+    def _current(self, tensor: Tensor, call: _Call | None = None) -> Step:
+        """The step that made what the tensor holds now."""
+        with self._unseen():
+            origin = self._memory.origin(tensor)
+            if isinstance(origin, Step):
+                return origin
+            call = call or self._running[-1]
+            if origin is not None and origin.holds(tensor):
+                refs = tuple(Ref(step.number) for step in origin.steps)
+                step = self._add("assembled", tensor, "assemble", refs, {"places": origin.places}, call)
+            else:
+                step = self._add("assembled", tensor.detach().clone(), "", (Ref(0),), {}, call)
+                step.opaque = "its memory was written to in a way that cannot be followed"
+                self._note(
+                    f"{call.path or 'the network'} writes to memory in a way that cannot be followed; "
+                    "its values are given"
+                )
+            self._memory.know(tensor, step)
             return step
-        # Another view of this memory was changed in place since: what it holds is known, the way there is not.
-        refs = tuple(Ref(other.number) for other in ([step] if step else []) + changers)
-        stale = self._add("changed in place", tensor.detach().clone(), "", refs, {}, self._running[-1])
-        stale.opaque = "it was changed in place through another view of the same memory"
-        self._note(
-            f"{self._running[-1].path or 'the network'} changes memory in place that other tensors share; "
-            "its values are given"
-        )
-        self._known[id(tensor)] = (stale, tensor)
-        return stale
 
-    def _keep_before_change(self, changed: Sequence[Tensor]) -> None:
-        """Steps whose outputs are in memory that is about to change get a copy of their own."""
-        for tensor in changed:
-            for step in self._homes.pop(_storage(tensor), []):
-                step.output = step.output.detach().clone()
-
-    def _after_change(self, tensor: Tensor, output: Tensor, step: Step) -> None:
-        others = self._aliases.get(_storage(tensor), set()) - {id(tensor), id(output)}
-        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-        if others or tensor._is_view() or not whole:
-            self._changed.setdefault(_storage(tensor), []).append(step)
+    @contextlib.contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """What torch runs inside is for the record, and no part of it."""
+        seen, self._looking = self._looking, True
+        try:
+            yield
+        finally:
+            self._looking = seen
 
     # --- names ---
 
@@ -325,19 +382,18 @@ class _Watcher(OperationMode):
             step.inputs = tuple(dict.fromkeys(self.steps[number].name for number in step.references()))
 
 
-def _reference(leaf: Any, refs: dict[int, Ref]) -> Any:
-    if isinstance(leaf, Tensor):
-        return refs.get(id(leaf), leaf)
-    return leaf
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+def _by_value(leaf: Any, refs: dict[int, Ref], changing: Set[int]) -> Any:
+    """What is recorded of an argument: the step that it comes from, or the network's own numbers as they are now."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if id(leaf) in refs:
+        return refs[id(leaf)]
+    return leaf.detach().clone() if memory_of(leaf) in changing else leaf
 
 
 def _changed_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """The arguments that an operation writes to, by its own schema."""
-    if not func._schema.is_mutable:
+    if not func._schema.is_mutable or torch.Tag.inplace_view in func.tags:
         return []
     changed = []
     for position, argument in enumerate(func._schema.arguments):
@@ -345,6 +401,12 @@ def _changed_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[
             value = args[position] if position < len(args) else kwargs.get(argument.name)
             changed += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
     return changed
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the result only shows the memory of the first argument."""
+    first = func._schema.arguments[:1]
+    return any(argument.alias_info is not None and not argument.alias_info.is_write for argument in first)
 
 
 def _kind(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], taken: Tensor, made: Tensor) -> str:

@@ -78,7 +78,16 @@ _STRAIGHT = frozenset({"relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "
 
 
 # Elementwise, though torch does not mark them so.
-@rule("hardswish", "hardsigmoid", "hardshrink", "softshrink", "prelu", "_prelu_kernel", "log_sigmoid_forward")
+@rule(
+    "hardswish",
+    "hardsigmoid",
+    "hardshrink",
+    "softshrink",
+    "prelu",
+    "_prelu_kernel",
+    "log_sigmoid_forward",
+    "masked_fill",
+)
 def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """Any function that works number by number: the function itself, in float64, on the numbers of this place."""
     numbers: list[float] = []

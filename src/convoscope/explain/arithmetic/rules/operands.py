@@ -34,7 +34,8 @@ def doubled(recording: Recording, value: Any) -> Any:
         if isinstance(leaf, Ref):
             leaf = recording.steps[leaf.step].output
         if isinstance(leaf, Tensor):
-            return leaf.detach().double() if leaf.is_floating_point() else leaf.detach().clone()
+            wanted = torch.float64 if leaf.is_floating_point() else leaf.dtype
+            return leaf.detach().to(wanted, copy=True)
         return leaf
 
     return tree_map(one, value)
