@@ -26,11 +26,8 @@ class OperationMode(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():
-            # There torch leaves composite operations whole, such as a linear layer, that it takes apart elsewhere.
+        # Tensors made in inference mode bring whole functions here, such as `conv2d`, and not their parts.
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
             with self:
-                parts = func.decompose(*args, **kwargs)
-            if parts is not NotImplemented:
-                return parts
-        return self.operation(func, args, kwargs)
+                return func._op_dk(torch._C.DispatchKey.CompositeImplicitAutograd, *args, **(kwargs or {}))
+        return self.operation(func, args, kwargs or {})

@@ -78,16 +78,7 @@ _STRAIGHT = frozenset({"relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "
 
 
 # Elementwise, though torch does not mark them so.
-@rule(
-    "hardswish",
-    "hardsigmoid",
-    "hardshrink",
-    "softshrink",
-    "prelu",
-    "_prelu_kernel",
-    "log_sigmoid_forward",
-    "masked_fill",
-)
+@rule("hardswish", "hardsigmoid", "hardshrink", "softshrink", "prelu", "_prelu_kernel", "log_sigmoid_forward")
 def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """Any function that works number by number: the function itself, in float64, on the numbers of this place."""
     numbers: list[float] = []

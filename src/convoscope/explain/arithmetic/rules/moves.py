@@ -7,27 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from ...capture.records import Recording, Ref, Step
 from ..terms import Floats, Ints
-from .operands import flat_place, picked, piece, tensor_of
+from .operands import flat_place, picked, piece
 from .registry import Parts, rule
 
-_INDICES = {"index": 1, "index_put": 1, "index_select": 2, "gather": 2}
-"""Operations to the argument that says which numbers are taken or replaced."""
 
-
-@rule("identity", "_to_copy")
+@rule("identity")
 def identity(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """The same number in the same place."""
     source = step.arguments[0]
     flat = flat_place(step.output.shape, full)
     value = picked(recording, source, flat)
     words = "dropout passes everything on when it does not train" if step.kind == "dropout" else "the same number"
-    rounded = step.output.dtype != tensor_of(recording, source).dtype
-    words += f" as {str(step.output.dtype).removeprefix('torch.')}" if rounded else ""
-    return Parts(value, np.ones(1), value, [(source, flat)], words, roundings=1 if rounded else 0)
+    return Parts(value, np.ones(1), value, [(source, flat)], words)
 
 
 @rule(
@@ -36,7 +31,7 @@ def identity(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     "repeat", "pixel_shuffle", "pixel_unshuffle", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d",
     "replication_pad1d", "replication_pad2d", "index_select", "as_strided", "channel_shuffle",
     "native_channel_shuffle", "upsample_nearest2d", "movedim", "narrow", "clone", "unfold", "copy", "copy_",
-    "alias", "detach", "im2col", "diagonal", "index", "gather", "index_put", "unsafe_split", "unsafe_split_with_sizes",
+    "alias", "detach", "im2col", "diagonal", "index", "gather",
 )  # fmt: skip
 def moved(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """Where a number comes from: the operation is run once on places instead of numbers."""
@@ -60,33 +55,13 @@ def moved(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     return Parts(empty, empty, empty, [], "a number of the network's own, put in here", "value", bias=value)
 
 
-@rule("assemble")
-def assembled(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
-    """A number that one of several steps wrote into the same memory."""
-    found = int(step.keywords["places"][full])
-    for ref in step.arguments:
-        size = recording.steps[ref.step].output.numel()
-        if 0 <= found < size:
-            flat = np.array([found])
-            number = picked(recording, ref, flat)
-            return Parts(number, np.ones(1), number, [(ref, flat)], "the number that was last written there")
-        found -= size
-    value, empty = float(step.output[full]), np.zeros(0)
-    return Parts(empty, empty, empty, [], "a number of the network's own, put in here", "value", bias=value)
-
-
 def _origins(recording: Recording, step: Step) -> tuple[Ints, list[tuple[Ref, int, int]]]:
     """For each output cell the number of the input cell it shows, counted through all inputs; below 0: none."""
     starts: list[tuple[Ref, int, int]] = []
     next_start = 0
 
-    at = _INDICES.get(step.operation, len(step.arguments))
-    indices = {leaf.step for leaf in tree_leaves(step.arguments[at : at + 1]) if isinstance(leaf, Ref)}
-
     def one(leaf: Any) -> Any:
         nonlocal next_start
-        if isinstance(leaf, Ref) and leaf.step in indices:
-            return recording.steps[leaf.step].output
         if isinstance(leaf, Ref):
             tensor = recording.steps[leaf.step].output
             start, next_start = next_start, next_start + tensor.numel()
@@ -105,3 +80,18 @@ def _origins(recording: Recording, step: Step) -> tuple[Ints, list[tuple[Ref, in
     with torch.no_grad():
         result = piece(step, step.function(*arguments, **keywords))
     return result.round().to(torch.int64).numpy(), starts
+
+
+@rule("assemble")
+def assembled(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """A number that one of several steps wrote into the same memory."""
+    found = int(step.keywords["places"][full])
+    for ref in step.arguments:
+        size = recording.steps[ref.step].output.numel()
+        if 0 <= found < size:
+            flat = np.array([found])
+            number = picked(recording, ref, flat)
+            return Parts(number, np.ones(1), number, [(ref, flat)], "the number that was last written there")
+        found -= size
+    value, empty = float(step.output[full]), np.zeros(0)
+    return Parts(empty, empty, empty, [], "a number of the network's own, put in here", "value", bias=value)
