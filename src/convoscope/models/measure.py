@@ -6,18 +6,20 @@ counts for the innermost module that is running, and receptive fields are follow
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from .dispatch import OperationMode
 from .layers import CLASSES, OPERATIONS, Window, role_of
 from .modes import eval_mode
+from .multiply_adds import multiply_adds
 from .network import Parallel, Residual
 from .plan import ReceptiveField
 from .rows import LayerRow, formula, side
@@ -39,14 +41,24 @@ def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, .
     """
     height, width, channels = input
     weight = next(module.parameters(), torch.zeros(()))
-    image = torch.zeros(1, channels, height, width, device=weight.device, dtype=weight.dtype)
+    with torch.inference_mode(False):
+        return _measured(module, torch.zeros(1, channels, height, width, device=weight.device, dtype=weight.dtype))
+
+
+def _measured(module: nn.Module, image: Tensor) -> tuple[LayerRow, ...]:
     watcher = _Watcher(module)
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the matrix products of attention
         watcher.attach()
         watcher.follow(image, ReceptiveField())
-        with eval_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]), watcher:
+        with (
+            eval_mode(module),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            sdpa_kernel(SDPBackend.MATH),  # the others hide them too
+            watcher,
+        ):
             module(image)
     finally:
         watcher.release()
@@ -67,8 +79,9 @@ class _Watcher(OperationMode):
 
     def attach(self) -> None:
         for part in self.names:
-            self.hooks.append(part.register_forward_pre_hook(self._enter))
-            self.hooks.append(part.register_forward_hook(self._leave))
+            with contextlib.suppress(RuntimeError):  # scripted modules take no hooks: they count for the one around
+                self.hooks.append(part.register_forward_pre_hook(self._enter))
+                self.hooks.append(part.register_forward_hook(self._leave))
 
     def release(self) -> None:
         for hook in self.hooks:
@@ -105,9 +118,8 @@ class _Watcher(OperationMode):
 
     def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
-        count: Callable[..., int] | None = flop_registry.get(func._overloadpacket)
-        if count is not None and self.work:
-            self.work[-1] += count(*args, **kwargs, out_val=result) // 2
+        if self.work:
+            self.work[-1] += multiply_adds(func._overloadpacket.__name__, args, result)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and id(leaf) in self.fields]
         if inputs:
             fields = [self.fields[id(leaf)][0] for leaf in inputs]
