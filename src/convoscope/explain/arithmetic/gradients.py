@@ -25,6 +25,7 @@ from ...suggestions import the_nearest
 from ..capture.forward import first_line, preserve_state, probabilities
 from ..capture.recorder import record
 from ..capture.records import Recording
+from ..capture.recurrence import Unrolled
 from .gradient_terms import Use, meetings
 from .terms import GradientSum, rounding_bound
 
@@ -168,7 +169,7 @@ def gradients_of(
         if training:
             model.train()
         try:
-            with recorder:
+            with recorder, Unrolled():  # on top, so that the products inside recurrent layers are noted too
                 scores = model(images.detach())
                 value = function(scores)
             made = [use.made for use in recorder.uses]

@@ -25,6 +25,7 @@ from ...training import Normalisation
 from .forward import own_tensors, preserve_state, run
 from .memory import Memory, memory_of
 from .records import IMAGE, PIXELS, Recording, Ref, Step
+from .recurrence import Unrolled
 
 _SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
 """Operations that give the same numbers in the same places: no steps of their own."""
@@ -51,6 +52,7 @@ _KINDS = OPERATIONS | {
     "native_group_norm": "groupnorm",
     "mul": "multiply",
     "sub": "subtract",
+    "rsub": "subtract",
     "div": "divide",
     "cat": "concat",
     "_softmax": "softmax",
@@ -99,7 +101,7 @@ def record(
             watcher.begin(IMAGE, image)
         with watcher.hooks():
             try:
-                with watcher:
+                with watcher.unrolled, watcher:
                     output = run(model, image)
                 watcher.finish(output)
             finally:
@@ -127,6 +129,7 @@ class _Watcher(OperationMode):
         super().__init__()
         self.steps: list[Step] = []
         self.notes: list[str] = []
+        self.unrolled = Unrolled()
         self._paths = {part: path for path, part in model.named_modules()}
         self._running = [_Call("", False, 0)]
         self._calls: list[_Call] = [self._running[0]]
@@ -256,7 +259,7 @@ class _Watcher(OperationMode):
             return result
         plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         for piece, output in enumerate(outputs[:1] if plain in _FIRST_ONLY else outputs):
-            kind = _kind(plain, arguments, keywords, known[0] if known else output, output)
+            kind = self.unrolled.kind or _kind(plain, arguments, keywords, known[0] if known else output, output)
             step = self._add(kind, output, plain, arguments, keywords, self._running[-1], function, piece)
             self._keep(output, step, views=known if not changed else ())
         for tensor in changed:
