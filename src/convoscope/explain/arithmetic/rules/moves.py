@@ -30,7 +30,7 @@ def identity(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     "permute", "t", "split", "split_with_sizes", "unbind", "select", "slice", "cat", "stack", "flip", "roll",
     "repeat", "pixel_shuffle", "pixel_unshuffle", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d",
     "replication_pad1d", "replication_pad2d", "index_select", "as_strided", "channel_shuffle",
-    "native_channel_shuffle", "upsample_nearest2d", "movedim", "narrow", "clone", "unfold", "copy", "copy_",
+    "native_channel_shuffle", "movedim", "narrow", "clone", "unfold", "copy", "copy_",
     "alias", "detach", "im2col", "diagonal", "index", "gather",
 )  # fmt: skip
 def moved(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:

@@ -27,6 +27,12 @@ def argument(step: Step, position: int, name: str, default: Any = None) -> Any:
     return step.keywords.get(name, default)
 
 
+def named(step: Step) -> dict[str, Any]:
+    """All arguments of the operation by torch's own names for them."""
+    names = [argument.name for argument in step.function._schema.arguments]
+    return dict(zip(names, step.arguments, strict=False)) | step.keywords
+
+
 def doubled(recording: Recording, value: Any) -> Any:
     """Arguments with every tensor of numbers in float64, copies so that nothing recorded can change."""
 

@@ -56,7 +56,7 @@ def matrix(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     return parts
 
 
-@rule("upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_bicubic2d", "_upsample_bicubic2d_aa", "cumsum")
+@rule("cumsum", "col2im")
 def linear(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """A linear operation's weights are its derivatives, which torch gives exactly."""
     source = step.arguments[0]
