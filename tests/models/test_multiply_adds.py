@@ -175,7 +175,7 @@ def test_a_layer_that_runs_three_times_counts_three_times_and_its_weights_once()
 
 def test_scripted_parts_count() -> None:
     with pytest.warns(FutureWarning, match="deprecated"):
-        part: nn.Module = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))  # type: ignore[no-untyped-call]
+        part: nn.Module = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
     network = nn.Sequential(part, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     made = table(network, (8, 8, 3), 2)
     assert made.multiply_adds == 36 * 4 * 27 + 8

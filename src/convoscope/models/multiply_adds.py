@@ -44,7 +44,7 @@ def multiply_adds(name: str, args: Sequence[Any], result: Any) -> int:
         return int(args[0].shape[0] * args[1].numel())
     if name in _RECURRENT:
         # Each matrix meets each cell of the sequence once, (T, N, features) or (N, T, features).
-        cells = math.prod(args[0].shape[:2])
-        weights = args[1:3] if name == "mkldnn_rnn_layer" else args[1]
-        return cells * sum(leaf.numel() for leaf in tree_leaves(weights) if isinstance(leaf, Tensor) and leaf.ndim == 2)
+        weights = tree_leaves(args[1:3] if name == "mkldnn_rnn_layer" else args[1])
+        matrices = [weight.numel() for weight in weights if isinstance(weight, Tensor) and weight.ndim == 2]
+        return int(math.prod(args[0].shape[:2])) * sum(matrices)
     return 0

@@ -141,7 +141,7 @@ def test_an_output_opens_into_its_gates_and_their_sums() -> None:
     image = torch.randn(1, 2, 4)
     found = trace(Reads(layer, True), image)
     w, (first, second) = weights_of(layer, "_l0"), image[0].double().numpy()
-    h, c = moment("LSTM", w, first, np.zeros(3), np.zeros(3))
+    h, _ = moment("LSTM", w, first, np.zeros(3), np.zeros(3))
     sums = w["ih"] @ second + w["bih"] + w["hh"] @ h + w["bhh"]
     state = found.why("layer.hiddenstate#2", 1)
     assert [str(term.source) for term in state.terms] == ["layer.outputgate#2[1]"]

@@ -53,19 +53,10 @@ class Unrolled(TorchFunctionMode):
         return self._layers(moment, *args)
 
     def _layers(
-        self,
-        moment: _Moment,
-        x: Tensor,
-        state: Any,
-        weights: Sequence[Tensor],
-        biased: bool,
-        layers: int,
-        dropout: float,
-        training: bool,
-        bidirectional: bool,
-        batch_first: bool,
+        self, moment: _Moment, x: Tensor, state: Any, weights: Sequence[Tensor], biased: bool, *settings: Any
     ) -> tuple[Tensor, ...]:
         """As torch.lstm, torch.gru and torch.rnn_tanh, with their arguments."""
+        layers, dropout, training, bidirectional, batch_first = settings
         if batch_first:
             x = x.transpose(0, 1)
         first = _states(state)
@@ -178,7 +169,7 @@ def _states(state: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _ordered(weights: Sequence[Tensor], biased: bool) -> _Weights:
-    """torch's flat list of one layer's weights with None for what it lacks."""
+    """One layer's part of torch's flat list of weights, with None for what it lacks."""
     biases = tuple(weights[2:4]) if biased else (None, None)
     projection = weights[-1] if len(weights) in (3, 5) else None
     return (*weights[:2], *biases, projection)

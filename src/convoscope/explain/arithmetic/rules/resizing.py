@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...capture.records import Recording, Step
 from ..terms import Floats, Ints, rounding_bound
@@ -69,7 +71,7 @@ class _Axis:
         return cells, weights / weights.sum()
 
 
-def _keys(away: Floats, a: float) -> Floats:
+def _keys(away: NDArray[Any], a: float) -> Floats:
     """The cubic curve through 1 at 0 and through 0 at 1 and 2 (Keys 1981, equation 15)."""
     x = np.abs(away)
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -119,10 +121,9 @@ def _axes(step: Step, before: tuple[int, ...], place: tuple[int, ...]) -> list[_
     scales = _scales(given, len(before))
     found = []
     for cells, made, scale, i in zip(before, step.output.shape[2:], scales, place, strict=True):
+        apart = 1 / scale if scale else cells / made
         if aligned:
             apart = (cells - 1) / (made - 1) if made > 1 else 0.0
-        else:
-            apart = 1 / scale if scale else cells / made
         cubic, smoothed = "bicubic" in step.operation, step.operation.endswith("_aa")
         copied = cells == made and not cubic and not smoothed
         centre = float(i) if copied else i * apart if aligned else (i + 0.5) * apart - 0.5
@@ -145,7 +146,8 @@ def _scales(given: dict[str, Any], axes: int) -> list[float | None]:
 
 def _gathered(cells: Ints, weights: Floats) -> Floats:
     """The weights of each cell: beyond the border the last one is met again."""
-    return np.bincount(cells - cells.min(), weights)[np.unique(cells) - cells.min()]
+    found: Floats = np.bincount(cells - cells.min(), weights)[np.unique(cells) - cells.min()]
+    return found
 
 
 def _product(along: list[Floats]) -> Floats:
@@ -174,20 +176,20 @@ def nearest(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """The number of the cell nearest to a place."""
     source = step.arguments[0]
     taken = tensor_of(recording, source)
-    cells = recording.cache.get(step.number)
+    cells: Sequence[Ints] | None = recording.cache.get(step.number)
     if cells is None:
         cells = recording.cache[step.number] = _nearest_cells(step, tuple(taken.shape[2:]), str(taken.device))
-    flat = flat_place(taken.shape, (*full[:2], *(int(i) for i in cells[(slice(None), *full[2:])])))
+    flat = flat_place(taken.shape, (*full[:2], *(int(along[full[2:]]) for along in cells)))
     value = picked(recording, source, flat)
     return Parts(value, np.ones(1), value, [(source, flat)], "the number of the nearest cell")
 
 
-def _nearest_cells(step: Step, before: tuple[int, ...], device: str) -> Ints:
-    """`(axes, *cells)`: the operation itself, on the cells' numbers along each axis.
+def _nearest_cells(step: Step, before: tuple[int, ...], device: str) -> Sequence[Ints]:
+    """For each axis the cell that each cell shows: the operation itself, on the cells' numbers along this axis.
 
     It finds the nearest cell in float32, so float64 might find another.
     """
     along = torch.meshgrid(*(torch.arange(n, dtype=_finds_in(step), device=device) for n in before), indexing="ij")
     with torch.no_grad():
         found = step.function(torch.stack(along)[None], *step.arguments[1:], **step.keywords)
-    return found[0].round().to("cpu", torch.int64).numpy()
+    return list(found[0].round().to("cpu", torch.int64).numpy())
