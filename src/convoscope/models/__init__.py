@@ -26,6 +26,7 @@ from .surgery import blocks, head_path, pool_first, replace_part
 from .table import ModelTable, table
 
 if TYPE_CHECKING:
+    from .axes import Axes, AxisFollower, Grid, axes_after
     from .dispatch import OperationMode
     from .memory import BUDGET, Footprint, Scale, footprint
     from .network import Parallel, Residual
@@ -37,8 +38,11 @@ __all__ = [
     "OPERATIONS",
     "PRESETS",
     "Argument",
+    "Axes",
+    "AxisFollower",
     "FeatureLayer",
     "Footprint",
+    "Grid",
     "Item",
     "Kernel",
     "LayerRow",
@@ -51,6 +55,7 @@ __all__ = [
     "Role",
     "Scale",
     "Value",
+    "axes_after",
     "backbone_text",
     "blocks",
     "build",
@@ -78,6 +83,7 @@ __all__ = [
 ]
 
 _NEED_TORCH = {
+    ".axes": ("Axes", "AxisFollower", "Grid", "axes_after"),
     ".dispatch": ("OperationMode",),
     ".memory": ("BUDGET", "Footprint", "Scale", "footprint"),
     ".network": ("Parallel", "Residual"),
