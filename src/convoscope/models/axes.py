@@ -46,7 +46,9 @@ _STAYING |= {"_native_batch_norm_legit_no_training", "_native_batch_norm_legit",
 _STAYING |= {"_batch_norm_no_update", "_batch_norm_with_update", "miopen_batch_norm", "rms_norm", "_fused_rms_norm"}
 _STAYING |= {"native_dropout", "dropout", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous", "copy_", "copy"}
 _STAYING |= {"where", "masked_fill", "lerp", "addcmul", "addcdiv", "prelu", "_prelu_kernel", "renorm", "identity"}
-_STAYING |= {"gelu", "normalise", "linalg_cross"}
+_STAYING |= {"normalise", "hardswish", "hardsigmoid", "hardtanh", "elu", "celu", "selu", "silu", "mish", "softplus"}
+_STAYING |= {"leaky_relu", "threshold", "log_sigmoid_forward", "log_sigmoid", "gelu", "relu6", "softshrink"}
+_STAYING |= {"hardshrink", "rrelu_with_noise", "clamp", "clamp_min", "clamp_max"}
 """Operations that leave every number's place as it is, beside those that torch marks as elementwise."""
 
 _WINDOWS = {"convolution", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "max_pool2d_with_indices", "max_pool2d"}

@@ -243,7 +243,7 @@ class ChannelsLast(nn.Module):
         ("torchvision:resnet18", (32, 32, 3), "layer3.1"),
         ("timm:convnext_atto", (64, 64, 3), "stages.3"),
         (Plain(), (24, 18, 1), "relu"),
-        (ChannelsLast(), (32, 32, 1), "stem"),
+        (ChannelsLast(), (32, 32, 1), "mix"),
     ],
 )
 def test_the_chosen_layer(model: nn.Module, size: Any, layer: str) -> None:
@@ -538,7 +538,7 @@ def test_networks_without_a_layer_for_grad_cam() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with pytest.raises(UsageError, match="no layer with weights gives maps") as caught:
         room.grad_cam(model, torch.rand(1, 4, 4))
-    assert caught.value.hint == "name a layer that does, or use saliency"
+    assert caught.value.hint == "use saliency, which needs none"
     idle = nn.ModuleDict({"used": nn.Conv2d(1, 2, 4), "idle": nn.Conv2d(1, 2, 3)})
     idle.forward = lambda x: idle["used"](x).flatten(1)
     with pytest.raises(UsageError, match="'idle' does not run for this image"):

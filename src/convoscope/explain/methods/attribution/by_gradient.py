@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....errors import UsageError, printable
-from ....models import Scale
-from ...capture.forward import find, hooked, one_image, preserve_state, run, scores_of, whole_number
-from .question import Asked, Attribution, broadcast, gradient_of, parts
+from ....models import Grid, Scale
+from ...capture.forward import find, hooked, one_image, preserve_state, scores_of, whole_number
+from ...capture.layer_axes import LayerRuns, follow_layers, no_maps
+from .question import Asked, Attribution, broadcast, gradient_of, no_gradient, parts
 
 Rule = Literal["gausslegendre", "riemann_left", "riemann_middle", "riemann_right"]
 
 _MOST_STEPS = 1_000
+_LAYERS_AT_ONCE = 8
 
 
 def grad_cam(model: nn.Module, image: Tensor, target: int | None = None, layer: str | None = None) -> Attribution:
@@ -31,49 +34,50 @@ def grad_cam(model: nn.Module, image: Tensor, target: int | None = None, layer: 
         model: any module that takes `(N, C, H, W)` and gives raw scores.
         image: see above.
         target: see above.
-        layer: the path of a module that gives maps `(1, channels, h, w)`; one that runs several times counts by its
-            last run that gives such maps. None: the last module to finish that has weights in it and gives maps of more
-            than one cell; of an `nn.Sequential` the modules in it count. Where an activation (a module without weights
-            or parts that keeps the shape; no dropout, no identity) takes these very maps, its output is used, as in the
-            paper. So it is the last block of a ResNet, and the activation after the last convolution of a plain
-            network, before the pooling. Maps whose first two axes fit the image's proportions better than the last two
-            keep their channels last and are passed over. Of a network that works on such maps or on tokens
-            (transformers) this leaves only the first convolution: there, name a layer.
+        layer: the path of a module that gives maps, in any order of the axes, or tokens of which each belongs to one
+            place of the image; a class token beside them is left out. One that runs several times counts by its last
+            run that gives such maps. None: the last module to finish that has weights in it, gives maps of more than
+            one cell, and whose cells get a gradient; of an `nn.Sequential` the modules in it count, and what is inside
+            a module that computes attention (its queries, keys and values) does not. Where an activation (a module
+            without weights or parts that keeps the shape; no dropout, no identity) takes these very maps, its output is
+            used, as in the paper. So it is the last block of a ResNet or a Swin transformer, the activation after the
+            last convolution of a plain network, before the pooling, and what enters the last attention of a vision
+            transformer that answers by its class token.
 
     Raises:
         UsageError: `image-shape`, `image-values`, `target-range`, `layer-unknown`; `layer-map`: the layer gives no such
-            maps, or no layer does; `no-gradient`; `model-module`: the network fails on the image; `scores-not-finite`.
+            maps, or no layer does; `no-gradient`, also where only a class token of the layer reaches the score;
+            `model-module`: the network fails on the image; `scores-not-finite`.
     """
     with preserve_state(model):
         picture = one_image(model, image)
-        name = _chosen_layer(model, picture) if layer is None else layer
-        part = find(model, name)
-        kept: list[Tensor] = []
-        given: list[tuple[int, ...] | str] = []
-
-        def keep(_: nn.Module, __: object, output: Any) -> Tensor | None:
-            given.append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
-            if not _is_map(output):
-                return None
-            kept[:] = [output]
-            copied: Tensor = output.clone()  # an in-place activation that follows must not change what is kept
-            return copied
-
-        with hooked([part], keep):
-            scores = scores_of(model, picture.requires_grad_().clone())
-        if not kept:
+        if layer is not None:
+            find(model, layer)
+        runs = follow_layers(model, picture.clone())
+        names = _layers_of_choice(model, runs) if layer is None else [_checked_layer(runs, layer)]
+        found: _Maps | None = None
+        for first in range(0, len(names), _LAYERS_AT_ONCE):
+            passed = _Pass.through(model, picture, target, runs, names[first : first + _LAYERS_AT_ONCE])
+            found = found or passed.maps[0]
+            reached = next((maps for maps in passed.maps if maps.reached), None)
+            if reached is not None:
+                found = reached
+                break
+        assert found is not None
+        if found.gradient is None:
+            raise no_gradient()
+        if layer is not None and found.beside_only:
             raise UsageError(
                 "layer",
-                f"expected a layer with maps (1, channels, h, w) of more than one cell; {printable(name)!r} "
-                + (f"gives {given[-1]}" if given else "does not run for this image"),
-                code="layer-map",
+                f"of {printable(layer)!r} only numbers beside the maps, such as a class token, reach the score: "
+                f"its {found.grid.height}x{found.grid.width} cells get no gradient",
+                code="no-gradient",
                 hint="leave the layer out, and one is chosen",
             )
-        asked = Asked.about(scores, target)
-        maps, gradient = kept[0].detach(), gradient_of(asked.score(scores), kept[0])
+        maps, gradient = found.grid.maps(found.output), found.grid.maps(found.gradient)
         raw = F.relu((gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True))
         values = F.interpolate(raw, picture.shape[2:], mode="bilinear")[0]
-        return asked.result("grad_cam", values[0], values, layer=name, raw=raw[0, 0])
+        return passed.asked.result("grad_cam", values[0], values, layer=found.layer, raw=raw[0, 0])
 
 
 def saliency(model: nn.Module, image: Tensor, target: int | None = None) -> Attribution:
@@ -136,43 +140,107 @@ def integrated_gradients(
         return asked.result("integrated_gradients", exact.sum(0).to(picture.dtype), values, completeness=missed)
 
 
-def _is_map(output: object) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 4 and len(output) == 1 and math.prod(output.shape[2:]) > 1
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """What a layer gives, and the gradient of the score by it."""
+
+    layer: str
+    grid: Grid
+    output: Tensor
+    gradient: Tensor | None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the score depends on any of its cells."""
+        return self.gradient is not None and bool(self.grid.maps(self.gradient).count_nonzero())
+
+    @property
+    def beside_only(self) -> bool:
+        """Whether the score depends on its class token alone."""
+        return not self.reached and self.gradient is not None and bool(self.gradient.count_nonzero())
 
 
-def _channels_last(maps: Tensor, picture: Tensor) -> bool:
-    """Whether axes 1 and 2 fit the image's proportions better than axes 2 and 3."""
-    wanted = math.log(picture.shape[2] / picture.shape[3])
-    off = [abs(math.log(maps.shape[axis] / maps.shape[axis + 1]) - wanted) for axis in (1, 2)]
-    return off[0] < off[1]
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One run of the network and one backwards, with what some of its layers give."""
+
+    asked: Asked
+    maps: list[_Maps]
+
+    @classmethod
+    def through(
+        cls, model: nn.Module, picture: Tensor, target: int | None, runs: LayerRuns, layers: Sequence[str]
+    ) -> _Pass:
+        paths = {find(model, layer): layer for layer in layers}
+        grids = {layer: [each.grid for each in runs.of(layer)] for layer in layers}
+        kept: dict[str, tuple[Grid, Tensor]] = {}
+
+        def keep(part: nn.Module, _: object, output: Any) -> Tensor | None:
+            layer = paths[part]
+            grid = grids[layer].pop(0) if grids[layer] else None
+            if grid is None:
+                return None
+            kept[layer] = (grid, output)
+            copied: Tensor = output.clone()  # an in-place activation that follows must not change what is kept
+            return copied
+
+        with hooked(paths, keep):
+            scores = scores_of(model, picture.clone().requires_grad_().clone())
+        asked = Asked.about(scores, target)
+        if not scores.requires_grad:
+            raise no_gradient()
+        outputs = [kept[layer][1] for layer in layers]
+        wanted = [output for output in outputs if output.requires_grad]
+        gradients = iter(torch.autograd.grad(asked.score(scores).sum(), wanted, allow_unused=True))
+        maps = [
+            _Maps(layer, kept[layer][0], output.detach(), next(gradients) if output.requires_grad else None)
+            for layer, output in zip(layers, outputs, strict=True)
+        ]
+        return cls(asked, maps)
 
 
-def _chosen_layer(model: nn.Module, picture: Tensor) -> str:
-    """The path of the layer for `grad_cam`; its docstring has the rule."""
-    paths = {part: path for path, part in model.named_modules() if path}
-    chosen, made = "", None
-
-    def leave(part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal chosen, made
-        if not _is_map(output) or _channels_last(output, picture):
-            return
-        weighted = next(part.parameters(), None) is not None and not isinstance(part, nn.Sequential)
-        bare = next(part.parameters(), None) is None and next(part.children(), None) is None
-        bare = bare and not isinstance(part, nn.Identity | nn.modules.dropout._DropoutNd)
-        follows = bare and made is not None and inputs and inputs[0] is made and output.shape == made.shape
-        if weighted or follows:
-            chosen, made = paths[part], output
-
-    with hooked(paths, leave), torch.no_grad():
-        run(model, picture.clone())
-    if not chosen:
+def _checked_layer(runs: LayerRuns, layer: str) -> str:
+    """The layer, if it gives maps."""
+    own = runs.of(layer)
+    if not any(each.grid for each in own):
         raise UsageError(
             "layer",
-            f"no layer with weights gives maps (1, channels, h, w) of more than one cell in {type(model).__name__}",
+            f"expected a layer with maps of more than one cell; {printable(layer)!r} "
+            + (f"gives {own[-1].gives}{no_maps(own[-1].axes)}" if own else "does not run for this image"),
             code="layer-map",
-            hint="name a layer that does, or use saliency",
+            hint="leave the layer out, and one is chosen",
         )
-    return chosen
+    return layer
+
+
+def _layers_of_choice(model: nn.Module, runs: LayerRuns) -> list[str]:
+    """The paths of the layers that `grad_cam` may choose, the best first; its docstring has the rule."""
+    chosen: list[int] = []
+    for number, each in enumerate(runs.runs):
+        if not each.path or each.grid is None or _within(each.path, runs.attending):
+            continue
+        part = each.part
+        has_weights = next(part.parameters(), None) is not None
+        bare = not has_weights and next(part.children(), None) is None
+        bare = bare and not isinstance(part, nn.Identity | nn.modules.dropout._DropoutNd)
+        follows = bare and chosen and chosen[-1] in each.takes and each.gives == runs.runs[chosen[-1]].gives
+        if (has_weights and not isinstance(part, nn.Sequential)) or follows:
+            chosen.append(number)
+    if not chosen:
+        unknown = next((each.axes.unknown for each in runs.runs if each.axes is not None and each.axes.unknown), "")
+        raise UsageError(
+            "layer",
+            f"no layer with weights gives maps of more than one cell in {type(model).__name__}"
+            + (f"; the axes of some are not known: {unknown}" if unknown else ""),
+            code="layer-map",
+            hint="use saliency, which needs none",
+        )
+    return list(dict.fromkeys(runs.runs[number].path for number in reversed(chosen)))
+
+
+def _within(path: str, outer: Collection[str]) -> bool:
+    """Whether a module is inside one of these; what the network does itself does not count."""
+    return any(each and path.startswith(f"{each}.") for each in outer)
 
 
 def _integral(steps: int, rule: str) -> Tensor:

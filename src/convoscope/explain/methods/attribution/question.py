@@ -112,10 +112,15 @@ def gradient_of(scores: Tensor, by: Tensor) -> Tensor:
     """The derivative of the sum of the scores."""
     gradient = torch.autograd.grad(scores.sum(), by, allow_unused=True)[0] if scores.requires_grad else None
     if gradient is None:
-        raise UsageError(
-            "model", "no gradient comes back from the score", code="no-gradient", hint="use occlusion, which needs none"
-        )
+        raise no_gradient()
     return gradient
+
+
+def no_gradient() -> UsageError:
+    """The score does not depend on what was asked about in a way that torch can follow back."""
+    return UsageError(
+        "model", "no gradient comes back from the score", code="no-gradient", hint="use occlusion, which needs none"
+    )
 
 
 def parts(count: int, picture: Tensor, image_bytes: int, weight: int = 1) -> list[range]:
