@@ -34,7 +34,7 @@ _MOVING |= {"t", "movedim", "split", "split_with_sizes", "unsafe_split", "unsafe
 _MOVING |= {"slice", "narrow", "stack", "flip", "roll", "repeat", "repeat_interleave", "pixel_shuffle", "cat"}
 _MOVING |= {"pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "constant_pad_nd", "reflection_pad1d"}
 _MOVING |= {"reflection_pad2d", "replication_pad1d", "replication_pad2d", "index_select", "index", "gather", "unfold"}
-_MOVING |= {"im2col", "diagonal", "unflatten", "flatten", "rot90", "as_strided"}
+_MOVING |= {"im2col", "diagonal", "unflatten", "flatten", "rot90", "as_strided", "assemble"}
 _SHAPING = {"view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unflatten", "flatten"}
 _TURNING = {"transpose", "permute", "t", "movedim"}
 _CUTTING = {"split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "chunk", "slice", "narrow"}
@@ -59,6 +59,10 @@ _WINDOWS |= {"_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "fractional_ma
 
 _SUMMING = {"mean", "sum", "amax", "amin", "max", "min", "median", "var", "std", "var_mean", "std_mean", "prod"}
 _SUMMING |= {"norm", "linalg_vector_norm", "logsumexp", "any", "all", "argmax", "argmin", "nansum", "aminmax"}
+
+_MAKING = {"new_empty", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like", "ones_like", "full_like"}
+_MAKING |= {"new_empty_strided", "rand_like", "randn_like"}
+"""Operations that take only the shape."""
 
 _PRODUCTS = {"mm": 0, "bmm": 0, "matmul": 0, "addmm": 1, "baddbmm": 1, "addbmm": 1}
 """Matrix products, and at which argument the first matrix is."""
@@ -215,6 +219,11 @@ class Axes:
         """Those of `(N, C, H, W)`."""
         return cls(tuple(shape), _laid(tuple(shape), {0: 2, 1: 3}))
 
+    @classmethod
+    def unknown_of(cls, shape: Sequence[int], reason: str) -> Axes:
+        """Those of a tensor of which nothing is known."""
+        return _lost(tuple(shape), reason)
+
     @property
     def placed(self) -> bool:
         """Whether its numbers belong to different places."""
@@ -280,7 +289,10 @@ def _numbered(where: Tensor, there: Tensor) -> _Cells:
 
 
 def _slim(cells: Tensor) -> Tensor:
-    """With size 1 along each axis that changes nothing."""
+    """With size 1 along each axis that changes nothing. A single place is none: nothing is told apart by it."""
+    placed = cells[cells > 0]
+    if not placed.numel() or bool(placed.min() == placed.max()):
+        return cells.new_zeros((1,) * cells.ndim)
     for axis, size in enumerate(cells.shape):
         first = cells.narrow(axis, 0, 1)
         if size > 1 and bool((cells == first).all()):
@@ -304,6 +316,7 @@ def axes_after(
     keywords: dict[str, Any],
     made: Sequence[Tensor],
     known: Callable[[Any], tuple[Axes, Tensor] | None],
+    piece: int | None = None,
 ) -> list[Axes]:
     """What the axes of an operation's results mean.
 
@@ -313,12 +326,15 @@ def axes_after(
         arguments, keywords: its own, with tensors or what stands for them.
         made: its results.
         known: of an argument that depends on the image the axes and the numbers, else None.
+        piece: where `made` has one of several results only, which.
     """
     call = _Call(operation, function, arguments, keywords, made, known)
     try:
         found = call.axes()
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):  # it does not run on places
         found = []
+    if piece is not None and len(found) > 1:
+        found = [found[piece]]
     whole = len(found) == len(made) and all(
         axes.shape == tuple(each.shape) for axes, each in zip(found, made, strict=True)
     )
@@ -347,6 +363,8 @@ class _Call:
         """One for each result."""
         if not self.given or not self.made:
             return []
+        if self.name in _MAKING:
+            return [_nowhere(each.shape) for each in self.made]
         if all(axes.unknown for axes in self.given):
             return [_lost(each.shape, self.given[0].unknown) for each in self.made]
         if self.name in _MOVING:
@@ -390,10 +408,9 @@ class _Call:
 
     def _axis(self) -> int | None:
         """The axis along which it cuts or joins."""
-        names = [each.name for each in self.function._schema.arguments]
-        if self.name not in (*_CUTTING, "cat") or "dim" not in names:
+        if self.name not in (*_CUTTING, "cat"):
             return None
-        at = names.index("dim")
+        at = [each.name for each in self.function._schema.arguments].index("dim")
         axis = self.arguments[at] if at < len(self.arguments) else self.keywords.get("dim", 0)
         return int(axis) % len(self.shape)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -12,6 +13,10 @@ from torch.utils._pytree import tree_leaves
 from ...errors import UsageError, printable
 from ...models import kinds_of
 from ...suggestions import the_nearest
+from .step_axes import axes_of_steps
+
+if TYPE_CHECKING:
+    from ...models import Axes
 
 IMAGE = "image"
 """The name of what goes into the network."""
@@ -19,6 +24,9 @@ PIXELS = "pixels"
 """The name of the image's pixels, 0..255, where the trace knows how they were normalised."""
 PASSING = kinds_of("reshape", "dropout") | {"reshape", "transpose", "slice", "output"}
 """Kinds of steps that only pass numbers on: not worth a sheet or a row of their own."""
+
+_AXES = -1
+"""In a recording's cache, which is by the number of a step: what the axes of all steps mean."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,21 @@ class Step:
     """Which of several outputs this is."""
     function: Any = None
     """The operation itself, to be run again on other numbers."""
+    _meaning: Callable[[], Axes] | None = None
+
+    @property
+    def axes(self) -> Axes | None:
+        """What the axes of `output` mean; None of a step that is in no recording."""
+        return None if self._meaning is None else self._meaning()
+
+    @property
+    def maps(self) -> Tensor | None:
+        """The output as maps `(channels, height, width)`, however its axes are ordered; None where it is none.
+
+        Tokens are maps too, without the class token and what else belongs to no place of the image.
+        """
+        grid = None if self.axes is None else self.axes.grid
+        return None if grid is None else grid.maps(self.output)[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,6 +120,14 @@ class Recording:
 
     def __post_init__(self) -> None:
         self._numbers.update({step.name: step.number for step in self.steps})
+        for step in self.steps:
+            step._meaning = partial(self._axes_of, step.number)
+
+    def _axes_of(self, number: int) -> Axes:
+        if _AXES not in self.cache:  # found when they are first asked for: a trace need not wait for them
+            self.cache[_AXES] = axes_of_steps(self.steps)
+        found: Axes = self.cache[_AXES][number]
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:

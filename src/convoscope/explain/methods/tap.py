@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -12,7 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ...errors import UsageError, printable
+from ...models import Axes
 from ..capture.forward import at_once, find, hooked, normalised, run, whole_number
+from ..capture.layer_axes import follow_layers, no_maps
 
 Images = Tensor | ArrayLike | Iterable[Any]
 """Normalised floats `(N, C, H, W)`: a tensor, an array (memory-mapped where it is large), or batches of that form."""
@@ -21,8 +24,8 @@ Images = Tensor | ArrayLike | Iterable[Any]
 class Tap:
     """Runs a model as far as a layer, and gives that layer's output.
 
-    The first pass goes to the end and counts how often the layer runs; later ones stop behind its last run. Used inside
-    `preserve_state`.
+    The first pass goes to the end, with one image, counts how often the layer runs and finds what its axes mean; later
+    ones stop behind its last run. Used inside `preserve_state`.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
@@ -30,6 +33,7 @@ class Tap:
         self.part = find(model, layer)
         self.runs = 0
         self.vectors = False
+        self._axes: Axes | None = None
 
     def __call__(self, images: Tensor) -> Any:
         """What the layer gives, before anything after it could change it; None if it does not run.
@@ -45,8 +49,14 @@ class Tap:
 
         with hooked([self.part], keep), contextlib.suppress(_Reached):
             run(self.model, images)
-        self.runs = self.runs or len(kept)
         return kept[-1] if kept else None
+
+    def axes(self, image: Tensor) -> Axes | None:
+        """What the axes of the layer's output mean for one image `(1, C, H, W)`, at its last run."""
+        if not self.runs:
+            own = follow_layers(self.model, image.clone()).of(self.layer)
+            self.runs, self._axes = len(own), own[-1].axes if own else None
+        return self._axes
 
 
 class _Reached(BaseException):
@@ -82,18 +92,36 @@ def batches(model: nn.Module, images: Images, batch_size: int | None) -> Iterato
 
 
 def maps_from(tap: Tap, images: Tensor) -> Tensor:
-    """The layer's maps `(N, channels, h, w)`; vectors as maps of one cell."""
+    """The layer's maps `(N, channels, h, w)`, however its axes are ordered; vectors as maps of one cell.
+
+    May change `images`.
+
+    Raises:
+        UsageError: `layer-map`.
+    """
+    one = images[:1].clone()
+    axes = tap.axes(one)
+    if axes is not None and axes.grid is not None and not axes.grid.batched and len(images) > 1:
+        return torch.cat([maps_from(tap, each[None]) for each in images])
     output = tap(images)
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4) or len(output) != len(images) or not output.numel():
-        got = f"gives {tuple(output.shape)}" if isinstance(output, Tensor) else f"gives {type(output).__name__}"
-        raise UsageError(
-            "layer",
-            f"expected a layer with maps (N, channels, h, w) or vectors (N, channels); {printable(tap.layer)!r} "
-            + (got if tap.runs else "does not run for these images"),
-            code="layer-map",
-        )
-    tap.vectors = output.ndim == 2
-    return output[:, :, None, None] if tap.vectors else output
+    tap.vectors = False
+    if isinstance(output, Tensor) and output.numel():
+        if axes is not None and axes.grid is not None:
+            return axes.grid.maps(output)
+        tap.vectors = output.ndim == 2 and len(output) == len(images)
+        if tap.vectors or (axes is not None and output.ndim == 4 and math.prod(axes.shape[2:]) == 1):
+            return output.reshape(len(images), -1, 1, 1)
+    got = (
+        f"gives {tuple(output.shape)}{no_maps(axes)}"
+        if isinstance(output, Tensor)
+        else f"gives {type(output).__name__}"
+    )
+    raise UsageError(
+        "layer",
+        f"expected a layer with maps (N, channels, h, w) or vectors (N, channels); {printable(tap.layer)!r} "
+        + (got if tap.runs else "does not run for these images"),
+        code="layer-map",
+    )
 
 
 def chosen_channels(channels: Sequence[int] | None, count: int) -> list[int]:
