@@ -23,7 +23,7 @@ from .drawings.attributions import attribution_sheet
 from .drawings.blocks import column
 from .drawings.filters import filter_sheet
 from .drawings.image import image_sheet
-from .drawings.maps import map_sheet
+from .drawings.maps import map_sheet, shape_of
 from .drawings.overview import overview
 from .drawings.patches import patches_sheet
 from .drawings.scatter import scatter
@@ -82,10 +82,7 @@ class Look:
         if self.run.task == "regression":
             return ()
         side = max(self.pixels.shape[:2])
-        maps = any(
-            step.kind != "image" and len(step.shape) == 3 and step.shape[1] * step.shape[2] > 1
-            for step in self.trace.steps[2:]
-        )
+        maps = any(step.kind != "image" and step.maps is not None for step in self.trace.steps[2:])
         return tuple(name for name, method in METHODS.items() if method.suits(side, maps=maps))
 
     def attribution(self, method: str, target: int | None = None) -> Attribution:
@@ -110,7 +107,8 @@ class Look:
         """All feature maps of one layer."""
         step = self.trace[layer]
         names = self.run.classes if step is self.trace.steps[-1] and len(self.run.classes) == step.shape[-1] else ()
-        return map_sheet(step, statistics=len(step.shape) == 3 and step.shape[0] <= 16, names=names)
+        few = step.maps is not None and len(step.maps) <= 16
+        return map_sheet(step, statistics=few, names=names)
 
     def scores_bars(self) -> Image.Image:
         """The class scores and their probabilities."""
@@ -184,7 +182,7 @@ class Look:
                 [
                     printable(step.name),
                     step.kind,
-                    _shape_text(step.shape),
+                    _shape_text(step),
                     f"{found['mean']:.4g}",
                     f"{found['std']:.4g}",
                     f"{found['minimum']:.4g} to {found['maximum']:.4g}",
@@ -203,6 +201,8 @@ class Look:
                     "layer": step.name,
                     "kind": step.kind,
                     "shape": list(step.shape),
+                    "axes": list(step.axes.names[-len(step.shape) :]) if step.axes else None,
+                    "maps": list(step.maps.shape) if step.maps is not None else None,
                     "from": list(step.inputs),
                     **_summary(step),
                 }
@@ -265,8 +265,10 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "layer"
 
 
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} of {shape[1]}x{shape[2]}" if len(shape) == 3 else "x".join(map(str, shape))
+def _shape_text(step: Step) -> str:
+    shape = shape_of(step)
+    is_maps = step.maps is not None or (len(shape) == 3 and shape[1:] == (1, 1))
+    return f"{shape[0]} of {shape[1]}x{shape[2]}" if is_maps else "x".join(map(str, shape))
 
 
 def _summary(step: Step) -> dict[str, float]:

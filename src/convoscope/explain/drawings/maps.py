@@ -43,7 +43,8 @@ def map_sheet(
     colour only. Vectors are bars, or cells where they are long.
 
     Args:
-        layer: a step of a trace, or numbers `(C, H, W)`, `(H, W)` or `(K,)`; further axes are counted as channels.
+        layer: a step of a trace, whose maps are found in any order of its axes and in tokens; or numbers `(C, H, W)`,
+            `(H, W)` or `(K,)`; further axes are counted as channels.
         title: by default the step's name.
         order: by channel number, or by strength, the mean of the absolute values, the strongest first.
         limit: how many maps are shown at most.
@@ -64,7 +65,7 @@ def map_sheet(
         body = _vector(values, names)
         return on_sheet([*heading, scale_bar(values, reach_of(values)), body])
     reach = 255.0 if pixels else reach_of(values)
-    about = [kind, f"{shape[0]:,} map{'s' if shape[0] != 1 else ''} of {times(shape[1:])}"]
+    about = [kind, maps_in_words(layer, shape)]
     shown = _chosen(values, order, limit)
     if len(shown) < shape[0]:
         about.append(_shown_text(len(shown), shape[0], order, "channels"))
@@ -194,10 +195,14 @@ def _cell_rows(values: Floats, reach: float, columns: int, *, numbered: bool, ga
 
 
 def maps_of(layer: Any) -> Floats:
-    """`(C, H, W)`, or `(K,)` for vectors and for maps of a single cell."""
-    values = numbers_of(
-        layer.output.reshape(layer.shape) if hasattr(layer, "output") else layer, name_of(layer) or "layer"
-    )
+    """`(C, H, W)`, or `(K,)` for vectors and for maps of a single cell.
+
+    Of a step the axes are found; what is no maps, and a tensor by itself, is taken as it is.
+    """
+    found = getattr(layer, "maps", None)
+    if found is None:
+        found = layer.output.reshape(layer.shape) if hasattr(layer, "output") else layer
+    values = numbers_of(found, name_of(layer) or "layer")
     if values.ndim == 0:
         return values.reshape(1)
     if values.ndim == 2:
@@ -207,6 +212,27 @@ def maps_of(layer: Any) -> Floats:
     if values.ndim == 3 and values.shape[1:] == (1, 1):
         return values.reshape(-1)
     return values
+
+
+def shape_of(step: Step) -> tuple[int, ...]:
+    """(channels, height, width) of maps, however their axes are ordered; else the shape without the batch axis."""
+    maps = step.maps
+    return step.shape if maps is None else tuple(maps.shape)
+
+
+def maps_in_words(layer: Any, shape: Sequence[int]) -> str:
+    """How many maps of which size, such as `768 maps of 4x4`; what is no maps is not called so."""
+    axes = getattr(layer, "axes", None)
+    grid = None if axes is None else axes.grid
+    if grid is None and axes is not None and axes.unknown:
+        return f"{times(axes.shape)} numbers; which of its axes are the image's is not known, as {axes.unknown}"
+    noun = "map" if axes is None or grid is not None else "table of attention" if axes.paired else "table"
+    count = f"{shape[0]:,} {noun.replace('table', 'tables') if shape[0] != 1 else noun}"
+    text = f"{count}{'s' if noun == 'map' and shape[0] != 1 else ''} of {times(shape[1:])}"
+    if grid is not None and grid.beside:
+        what = "the class token" if grid.beside == 1 else f"{grid.beside} tokens that belong to no place"
+        text += f", without {what}"
+    return text
 
 
 def name_of(layer: Any) -> str:

@@ -13,7 +13,7 @@ from ..capture.records import PASSING, Recording, Step
 from .blocks import SMALL, column, framed, paragraph, row, table, title_line, words
 from .cells import cell_side, cells, coloured, flat_cell, range_text, reach_of, tile
 from .image import pixel_tile
-from .maps import kind_of, maps_of, strongest
+from .maps import kind_of, maps_of, shape_of, strongest
 from .numerals import Floats, cell_texts, times
 from .sheets import on_sheet
 
@@ -47,7 +47,7 @@ def overview(trace: Recording, *, title: str = "", maps: int = 10, limit: int = 
             [
                 words(step.name, bold=True, width=260),
                 words(
-                    " · ".join(filter(None, (kind_of(step)[0], times(step.shape)))),
+                    " · ".join(filter(None, (kind_of(step)[0], times(shape_of(step))))),
                     size=SMALL,
                     colour="muted",
                     width=260,
