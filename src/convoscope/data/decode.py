@@ -40,6 +40,7 @@ from .formats import (
     parse_picture,
     sniff,
 )
+from .heif import CONTAINERS, open_container
 from .levels import DEEP_WHITE, to_uint8
 from .orientation import valid_orientation
 from .resizing import pass_size, placed, resized
@@ -73,6 +74,8 @@ _ENDINGS_OF: Final = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "HEIC": (".heic", ".heif", ".hif"),
 }
 
 Pixels = NDArray[np.uint8]
@@ -190,7 +193,7 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
     picture = parse_picture(data, path, tiff)
     try:
         with _quiet():
-            image = Image.open(io.BytesIO(picture.data), formats=[picture.format])
+            image = _open(picture)
             check_size(*image.size, path)
             upright = Upright(
                 image, form.channels, picture.orientation, path, inverted=picture.inverted_cmyk, white=form.white
@@ -225,6 +228,13 @@ def _told(error: Exception) -> str:
     if "truncated" in text.lower() or "not enough image data" in text:
         return "ends early"
     return f"cannot be decoded ({text})"
+
+
+def _open(picture: Picture) -> Image.Image:
+    """The picture with its pixels still packed."""
+    if picture.format in CONTAINERS:
+        return open_container(picture.data, picture.format)
+    return Image.open(io.BytesIO(picture.data), formats=[picture.format])
 
 
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
@@ -428,9 +438,9 @@ def open_image(source: Any, form: InputFormat, *, tiff: bool = False) -> Pixels:
     """One picture as the network gets it: uint8 `(form.height, form.width, form.channels)`.
 
     `source` is a file's path, a file's bytes, a Pillow image, or an array `(H, W)`, `(H, W, C)` or `(C, H, W)`, of
-    NumPy or of any library whose arrays NumPy reads. All give the same pixels. Read are JPEG, PNG, WEBP, BMP and GIF,
-    and TIFF where `tiff` is set. The rules, the same in training, testing and prediction (`docs/data.md` has those of
-    resizing in full):
+    NumPy or of any library whose arrays NumPy reads. All give the same pixels. Read are JPEG, PNG, WEBP, BMP, GIF and
+    AVIF, HEIC where pillow-heif is installed, and TIFF where `tiff` is set. The rules, the same in training, testing
+    and prediction (`docs/data.md` has those of resizing in full):
 
     - the EXIF orientation is applied, of a Pillow image too that still has it; of an animation the first frame counts;
       colour profiles are ignored

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError, printable
 from ..files import size_text
+from .heif import CONTAINERS, Refused, container_of, read_container
 from .orientation import orientation_of, tiff_entries, valid_orientation
 
 MAX_SIDE: Final = 20_000
@@ -50,12 +51,12 @@ MAX_RLE_PIXELS: Final = 2_000_000
 MAX_TIFF_PARTS: Final = 100_000
 """Strips or tiles of a TIFF: Pillow makes an object for each; 20,000 rows in a strip each are the most that make sense.
 """
-PICTURE_ENDINGS: Final = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+PICTURE_ENDINGS: Final = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".avif", ".heic", ".heif", ".hif"}
+)
 FOREIGN_ENDINGS: Final = frozenset(
     {
-        ".heic",
-        ".heif",
-        ".avif",
         ".svg",
         ".psd",
         ".jp2",
@@ -147,10 +148,6 @@ _FOREIGN_MAGIC: Final = (
     (b"version https://git-lfs", "a Git LFS pointer, not the picture itself"),
     (b"{\\rtf", "an RTF document"),
 )
-_HEIF_BRANDS: Final = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC picture"),
-    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
-}
 
 
 def sniff(data: bytes) -> tuple[str, str]:
@@ -168,7 +165,8 @@ def sniff(data: bytes) -> tuple[str, str]:
     if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
         return "TIFF", ""
     if data[4:8] == b"ftyp":
-        return "", f"is {_HEIF_BRANDS.get(data[8:12], 'a film')}, which is not read"
+        container = container_of(data)
+        return container, "" if container else "is a film, which is not read"
     for magic, name in _FOREIGN_MAGIC:
         if data.startswith(magic):
             return "", f"is {name}"
@@ -192,12 +190,12 @@ def parse_picture(data: bytes, path: str, tiff: bool) -> Picture:
     format_, foreign = sniff(data)
     check_file_size(len(data), path)
     if foreign:
-        raise bad_image(path, foreign, "image-foreign", "JPEG, PNG, WEBP, BMP and GIF are read")
+        raise bad_image(path, foreign, "image-foreign", "JPEG, PNG, WEBP, BMP, GIF, AVIF and HEIC are read")
     if not format_:
         raise bad_image(
             path,
             f"is no picture: its {size_text(len(data))} begin like no known format",
-            hint="JPEG, PNG, WEBP, BMP and GIF are read",
+            hint="JPEG, PNG, WEBP, BMP, GIF, AVIF and HEIC are read",
         )
     if format_ == "TIFF" and not tiff:
         raise bad_image(
@@ -910,7 +908,28 @@ def _tiff_counts(data: bytes) -> dict[int, int]:
     return {entry.tag: entry.number for entry in tiff_entries(data, 65_536)}
 
 
+def _parse_heif(data: bytes, path: str) -> Picture:
+    format_ = container_of(data)
+    try:
+        found = read_container(data, format_)
+    except Refused as refused:
+        own = refused.reason.startswith(("is ", "the "))
+        reason = refused.reason if own else f"the {format_} {refused.reason}"
+        raise bad_image(path, reason, refused.code, refused.hint) from None
+    _check_metadata(found.metadata, path)
+    for sides in found.sides:
+        check_size(*sides, path)
+    width, height, orientation = found.width, found.height, found.orientation
+    if format_ == "HEIC":  # its library turns it
+        width, height = (height, width) if orientation >= 5 else (width, height)
+        orientation = 1
+    # The decoder's planes, at most 4:2:0 of 8 bits or 4:4:4 of 16, and the pixels made of them.
+    extra = (10 if found.deep else 5) * max(wide * high for wide, high in found.sides)
+    return Picture(format_, width, height, found.data, orientation=orientation, grey=found.grey, extra_bytes=extra)
+
+
 _PARSERS: Final = {
+    **dict.fromkeys(CONTAINERS, _parse_heif),
     "JPEG": _parse_jpeg,
     "PNG": _parse_png,
     "GIF": _parse_gif,

@@ -305,9 +305,13 @@ def _map(file: Path | FileIO, count: int, form: InputFormat) -> Pixels:
 # --- remembering ------------------------------------------------------------------------------------------------------
 
 
+_MAY_BE_MENDED: Final = ("image-unreadable", "heic-not-installed", "avif-not-built")
+"""Codes of what changes without a file's time changing: rights and disks recover, and libraries are installed."""
+
+
 def _remember(key: str, findings: _Findings, folder: Path) -> None:
-    if any(code == "image-unreadable" for *_, code in findings.skipped):
-        return  # rights and disks recover without a file's time changing
+    if any(code in _MAY_BE_MENDED for *_, code in findings.skipped):
+        return
     found = {"skipped": findings.skipped, "notes": findings.notes, "even": findings.even}
     text = json.dumps(found | {"pixels": findings.pixels_key})
     with building("rows", key, folder) as entry, open(entry.folder / "findings.npz", "wb") as file:

@@ -112,7 +112,7 @@ def bomb() -> bytes:
         (b"<?xml version='1.0'?><svg/>", "image-foreign", "this file is an SVG drawing"),
         (b"%PDF-1.7", "image-foreign", "this file is a PDF document"),
         (b"PK\x03\x04" + bytes(100), "image-foreign", "this file is a ZIP archive"),
-        (b"\x00\x00\x00\x18ftypheic" + bytes(50), "image-foreign", "this file is a HEIC picture"),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(50), "image-foreign", "the HEIC has no still picture"),
         (b"MZ" + bytes(1000), "image-foreign", "this file is a program"),
         (b"", "image-broken", "this file is empty"),
         (b"\xff", "image-broken", "this file is no picture"),
