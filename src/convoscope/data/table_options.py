@@ -4,7 +4,6 @@ content.
 
 from __future__ import annotations
 
-import codecs
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,9 +103,8 @@ def _invalid(name: str, reason: str) -> UsageError:
 
 def _check_encoding(name: str) -> None:
     try:
-        b"".decode(name)
-        codecs.lookup(name)
-    except (LookupError, ValueError, UnicodeError):
+        "a".encode(name)
+    except (LookupError, ValueError):
         raise _invalid(
             "encoding", f"unknown; expected a name such as utf-8 or cp1252, received {printable(name)!r}"
         ) from None

@@ -107,7 +107,7 @@ class Pictures:
         folder, base = os.path.split(text)
         here = [name for name in self._names if os.path.dirname(name) == folder] or self._names
         stems = {os.path.splitext(os.path.basename(name))[0]: name for name in here[:_MOST_COMPARED]}
-        near = nearest_names(os.path.splitext(base)[0], stems, cutoff=0.7)
+        near = nearest_names(os.path.splitext(base)[0], stems)
         return stems[near[0]] if near else ""
 
     def _direct(self, full: str, stripped: bool) -> Found:

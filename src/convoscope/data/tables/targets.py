@@ -113,11 +113,12 @@ def _meaning_of_several(chosen: Sequence[Column], task: Task | None, between: st
 def _meaning_of_one(column: Column, between: str | None, task: Task | None) -> tuple[Task, str | None, str]:
     tags = between or column.tags
     if task is not None:
+        why = "as in the run's own table"
         if task == "classification":
-            return task, None, "as asked"
+            return task, None, why
         if task == "regression":
-            return task, between or (";" if any(";" in value for value in column.values) else None), "as asked"
-        return task, tags or ";", "as asked"
+            return task, between or (";" if any(";" in value for value in column.values) else None), why
+        return task, tags or ";", why
     if between is not None or (tags is not None and column.kind == "text"):
         assert tags is not None
         counts = {len(value.split(tags)) for value in column.values}
