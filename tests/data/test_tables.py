@@ -80,6 +80,8 @@ def noted(dataset: Dataset, words: str) -> bool:
         (rows("path,label", lambda r: f"{r}.png,{r:05d}"), "classification", tuple(f"{r:05d}" for r in range(COUNT)), "whole numbers that begin with zeros are names"),
         (rows("path,label", lambda r: f"{r}.png,{r % 4}.0"), "classification", ("0", "1", "2", "3"), "whole numbers with only 4"),
         (rows("path,label", lambda r: f'{r}.png,"=""000{r % 3}"""'), "classification", ("0000", "0001", "0002"), "begin with zeros"),
+        (rows("Filename;Width;Roi.X1;ClassId", lambda r: f"{r}.png;{30 + r % 5};{r % 7};{r % 3}"), "classification", ("0", "1", "2"), "ignored: Width, Roi.X1"),
+        (rows("path,place,rest", lambda r: f"{r}.png,{r % 3},{10 - r % 3}"), "regression", ("place", "rest"), "the columns place, rest are numbers to be predicted (--label-column, --task)"),
         # columns that only count or identify are not predicted
         (rows(",path,price", lambda r: f"{r},{r}.png,{r / 7:.3f}"), "regression", ("price",), "ignored: column 1"),
         (rows("Unnamed: 0,path,price", lambda r: f"{3 * r},{r}.png,{r / 7:.3f}"), "regression", ("price",), "ignored: Unnamed: 0"),
@@ -123,7 +125,7 @@ def noted_in_error(path: Path) -> str:
     ("header", "row", "columns"),
     [
         ("path,is_cat,weight", lambda r: f"{r}.png,{r % 2},{r / 3:.2f}", ("is_cat", "weight")),
-        ("path,x,y", lambda r: f"{r}.png,{r % 5},{r % 7}", ("x", "y")),
+        ("path,class_id,type_id", lambda r: f"{r}.png,{r % 5},{r % 7}", ("class_id", "type_id")),
         ("path,target,animal", lambda r: f"{r}.png,{r / 7:.2f},{'ab'[r % 2]}", ("target", "animal")),
         ("path,animal,site,age", lambda r: f"{r}.png,{'ab'[r % 2]},{'xy'[r % 3 % 2]},{7 * r}", ("animal", "site", "age")),
         ("path,label,class", lambda r: f"{r}.png,{'ab'[r % 2]},{'xy'[r % 3 % 2]}", ("label", "class")),
@@ -137,9 +139,17 @@ def test_what_cannot_be_told_is_asked(
     for name in columns:
         assert f"--label-column {name}" in error.hint
         assert len(load(path, label_column=name)) == COUNT
-    if all(kind in header for kind in "xy,"[:2]) and "animal" not in header:
+    if "_id" in header:
         assert "--task regression" in error.hint
         assert load(path, task="regression").classes == columns
+
+
+def test_whole_numbers_written_with_decimals_are_asked_for(tmp_path: Path) -> None:
+    path = export(tmp_path, rows("path,stars", lambda r: f"{r}.png,{r % 4}.0"))
+    error = refused(path, "table-question")
+    assert error.hint == "say which: --task classification or --task regression"
+    assert load(path, task="classification").classes == ("0", "1", "2", "3")
+    assert load(path, task="regression").targets[3].tolist() == [3.0]
 
 
 def test_every_choice_can_be_overruled(tmp_path: Path) -> None:
@@ -415,6 +425,17 @@ def test_a_table_is_read_like_another(tmp_path: Path) -> None:
     assert (alike.task, alike.classes) == ("multi-label", ("a", "b"))
     assert load(other, like=first.table, task="classification").task == "classification"
     assert TableOptions.of(first.table.keywords()) == first.table
+
+
+def test_labels_in_rows_of_their_own_are_read_so_again(tmp_path: Path) -> None:
+    text = rows(
+        "path,label", lambda r: f"{r % COUNT}.png,{'' if r == 5 else 'abc'[r % 3 + (r >= COUNT) - 1]}", COUNT + 2
+    )
+    dataset = load(export(tmp_path, text))
+    again = load(tmp_path / "t.csv", like=dataset.table)
+    assert (again.task, again.classes, again.names) == (dataset.task, dataset.classes, dataset.names)
+    assert dataset.task == "multi-label" and len(again) == COUNT - 1
+    accounted(again)
 
 
 def test_the_root_of_another_table(tmp_path: Path) -> None:

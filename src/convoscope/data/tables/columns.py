@@ -30,6 +30,10 @@ _LABEL_NAMES: Final = (
     "label", "labels", "class", "classes", "category", "target", "tag", "tags", "choice", "class_name", "label_name",
     "categories",
 )  # fmt: skip
+_CLASS_WORDS: Final = frozenset(
+    {"label", "labels", "class", "category", "choice", "tag", "tags", "target", "species", "breed"}
+)
+_ID_WORDS: Final = frozenset({"id", "ids", "uuid", "index", "key"})
 _SPLIT_NAMES: Final = ("split", "part", "set", "subset", "ml_use", "usage", "data_type")
 _UNASSIGNED: Final = ("", "unassigned")
 PARTS: Final = SPLIT_NAMES | {"validate": SPLIT_NAMES["val"], "dev": SPLIT_NAMES["val"]}
@@ -73,13 +77,21 @@ class Column:
         if truth_values(self.values) is not None:
             return "binary"
         if all(number_of(value, comma=self.comma) is not None for value in values):
-            return "whole" if all(re.fullmatch(r"[+-]?\d+(\.0+)?", value) for value in values) else "number"
+            return "whole" if all(re.fullmatch(r"[+-]?\d+", value) for value in values) else "number"
         return "date" if all(map(is_date, values)) else "text"
 
     @cached_property
     def repeats(self) -> bool:
         """Whether a value has two cells or more on average."""
         return 2 * len(self.values) <= sum(1 for cell in self.cells if cell)
+
+    @cached_property
+    def whole_decimals(self) -> bool:
+        """Whether all its numbers are whole but written with decimals: pandas does so with classes, too, if some are
+        missing.
+        """
+        values = [value for value in self.values if not is_missing(value)]
+        return self.kind == "number" and all(re.fullmatch(r"[+-]?\d+\.0+", value) for value in values)
 
     @cached_property
     def padded(self) -> bool:
@@ -97,9 +109,9 @@ class Column:
         """Whether it only tells the rows apart: it numbers them, or is called id and never repeats."""
         if self.counts_up or (not self.named and self.kind == "whole" and not self.repeats):
             return True
-        words = set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).lower()))
+        words = _words(self.name)
         indexed = bool(re.match(r"(unnamed: ?\d+|index|level_\d+)$", self.name.lower()))
-        return len(self.values) == len(self.cells) and (indexed or bool(words & {"id", "ids", "uuid", "index", "key"}))
+        return len(self.values) == len(self.cells) and (indexed or bool(words & _ID_WORDS))
 
     @cached_property
     def tags(self) -> str | None:
@@ -165,6 +177,11 @@ def _has_ending(text: str) -> bool:
     # An address may go on behind the name.
     end = text.partition("?")[0].rpartition(".")[2]
     return f".{end.lower()}" in ENDINGS
+
+
+def _words(name: str) -> set[str]:
+    """The words of a name: image and id of ImageId or image_id."""
+    return set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
 
 
 def _stem(name: str) -> str:
@@ -284,8 +301,14 @@ class _Search:
             return (best[0],), self.task, ()
         if len(binary) > 1:
             return tuple(binary), self.task, ()
-        if len(numbers) > 1 and (self.task is not None or any(map(self._class_numbers, numbers))):
-            raise self._question(numbers)
+        if len(numbers) > 1:
+            classes = self._by_words([one for one in numbers if self._class_numbers(one)], _ID_WORDS | _CLASS_WORDS)
+            if len(classes) == 1:
+                return (classes[0],), self.task, ()
+            if self.task is not None or binary or len(classes) > 1:
+                raise self._question(classes if len(classes) > 1 else numbers)
+        if len(numbers) == 1 and self.task is None:
+            self._check_decimals(self.columns[numbers[0]])
         if numbers:
             return tuple(numbers), self.task, ()
         rest = self._of(candidates, "text")
@@ -337,18 +360,23 @@ class _Search:
             raise self._question([hinted, *texts])
         return (hinted,)
 
-    def _by_words(self, texts: Sequence[int]) -> list[int]:
+    def _by_words(self, texts: Sequence[int], hints: frozenset[str] = _CLASS_WORDS) -> list[int]:
         """Those with label, class or the like as a word in their names."""
-        hints = {"label", "labels", "class", "category", "choice", "tag", "tags", "target", "species", "breed"}
-        return [
-            one
-            for one in texts
-            if hints & set(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.columns[one].name).lower()))
-        ]
+        return [one for one in texts if hints & _words(self.columns[one].name)]
 
     def _class_numbers(self, position: int) -> bool:
         column = self.columns[position]
         return column.kind == "binary" or (column.kind == "whole" and (column.repeats or column.padded))
+
+    def _check_decimals(self, column: Column) -> None:
+        if column.whole_decimals and column.repeats:
+            raise DataError(
+                self.path,
+                f"cannot tell whether {column.words} holds classes or numbers: {len(column.values)} whole numbers "
+                "recur, all written with decimals",
+                hint="say which: --task classification or --task regression",
+                code="table-question",
+            )
 
     def _checked(self, found: tuple[int, ...]) -> tuple[int, ...]:
         if found:

@@ -33,12 +33,14 @@ class Meaning:
         task: what is to be predicted.
         between: what divides several labels or numbers in one cell, if anything.
         truth: whether the columns hold 0 and 1 and their names are the classes or labels.
+        one_each: whether each row has one label, and an image as many as it has rows.
         note: what was found, with the option that says otherwise.
     """
 
     task: Task
     between: str | None = None
     truth: bool = False
+    one_each: bool = False
     note: str = ""
 
 
@@ -79,6 +81,9 @@ def meaning(columns: Sequence[Column], choice: Choice, asked: TableOptions, like
     if len(chosen) > 1:
         return _meaning_of_several(chosen, task, between)
     column = chosen[0]
+    if asked.task is None and like is not None and task == like.task == "multi-label" and between is None:
+        note = f"{column.words} is read as labels, one in each row, as in the run's own table (--label-column, --task)"
+        return Meaning("classification", one_each=True, note=note)
     found, between, why = _meaning_of_one(column, between, task)
     note = f"{column.words} is read as {TARGET_NOUNS[found]}: {why} (--label-column, --task)"
     if asked.task is not None:
@@ -134,7 +139,7 @@ def _meaning_of_one(column: Column, between: str | None, task: Task | None) -> t
         return "classification", None, f"only {' and '.join(sorted(column.values))} occur"
     if column.padded:
         return "classification", None, "whole numbers that begin with zeros are names"
-    if column.kind == "whole" and column.repeats:
+    if (column.kind == "whole" or column.whole_decimals) and column.repeats:
         return "classification", None, f"whole numbers with only {len(column.values)} different values"
     if column.kind in ("whole", "number"):
         words = "numbers with many values" if column.kind == "whole" else "numbers with decimals"
@@ -199,11 +204,12 @@ class Reader:
             several += not isinstance(merged[place], frozenset)
             merged[place] = before | (value if isinstance(value, frozenset) else frozenset([value]))
         note = self.meaning.note
-        if task == "classification" and several:
+        if task == "classification" and (several or self.meaning.one_each):
             task = "multi-label"
             merged = [value if isinstance(value, frozenset) else frozenset([value]) for value in merged]
             words = self.columns[0].words
-            note = f"{words} is read as labels: {several} images have rows with different ones (--label-column, --task)"
+            why = f"{several} images have rows with different ones (--label-column, --task)"
+            note = note if self.meaning.one_each else f"{words} is read as labels: {why}"
         notes = [note]
         if repeated:
             notes.append(f"{repeated} rows name an image that has a row already, and are taken together with it")
@@ -229,7 +235,7 @@ class Reader:
                 return list(sets[0]), []
             return [frozenset().union(*some) for some in zip(*sets, strict=True)], []
         column = self.columns[0]
-        whole = column.kind == "whole" and not column.padded
+        whole = (column.kind == "whole" and not column.padded) or column.whole_decimals
         missing = {value for value in column.values if whole and is_missing(value)} | {""}
         plain = {value: re.sub(r"\.0+$", "", value) if whole else value for value in column.values}
         values: list[Any] = [None if cell in missing else plain[cell] for cell in column.cells]
