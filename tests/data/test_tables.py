@@ -152,6 +152,11 @@ def test_whole_numbers_written_with_decimals_are_asked_for(tmp_path: Path) -> No
     assert load(path, task="regression").targets[3].tolist() == [3.0]
 
 
+def test_classes_that_may_be_numbers_say_how_to_read_them_so(tmp_path: Path) -> None:
+    path = export(tmp_path, rows("path,age", lambda r: f"{r}.png,{7 if r == 3 else 20 + r % 6}"))
+    assert "if these are numbers to be predicted: --task regression" in refused(path, "class-too-small").hint
+
+
 def test_every_choice_can_be_overruled(tmp_path: Path) -> None:
     text = rows("a,b,c,d", lambda r: f"{r}.png;{(r + 1) % COUNT}.png;{r % 3}|{r % 2};{r / 7:.2f}".replace(";", ","))
     path = export(tmp_path, text)
@@ -443,7 +448,8 @@ def test_the_root_of_another_table(tmp_path: Path) -> None:
     text = rows("path,label", lambda r: f"images/{r}.png,{'ab'[r % 2]}")
     first = load(export(tmp_path / "labels", text, files=[]), root=tmp_path)
     other = export(tmp_path / "later", text, files=[])
-    assert load(other, like=first.table).names == first.names
+    again = load(other, like=first.table)
+    assert again.names == first.names and not noted(again, "written otherwise")
     refused(other, "csv-paths")
 
 

@@ -387,7 +387,7 @@ def _root_of_another(
     other = Pictures(pictures.folder, os.path.realpath(like.root), pictures.encoding)
     if not any(other.find(cell).name for cell in cells):
         return None
-    pictures.root = other.root
+    pictures.move(other.root)
     return like.root
 
 

@@ -189,7 +189,7 @@ def _check_classes(source: str, listing: Listing, known: tuple[str, ...] | None)
             raise DataError(
                 source,
                 f"class {printable(name)!r} has {count} image{'s' * (count != 1)}; at least 2 are needed",
-                hint="add images to it, or remove the class",
+                hint="add images to it, or remove the class" + _or_numbers(listing),
                 code="class-too-small" if count else "class-empty",
             )
     if known is None and listing.given is not None and (listing.given == TRAIN).any():
@@ -197,6 +197,12 @@ def _check_classes(source: str, listing: Listing, known: tuple[str, ...] | None)
         for name, count in zip(listing.classes, trained, strict=True):
             if count == 0:
                 raise DataError(source, f"class {printable(name)!r} has no training image", code="class-empty")
+
+
+def _or_numbers(listing: Listing) -> str:
+    """The other way to read classes that are numbers in a table."""
+    numbers = listing.table is not None and all(name.isdigit() for name in listing.classes)
+    return "; if these are numbers to be predicted: --task regression" if numbers else ""
 
 
 def from_arrays(

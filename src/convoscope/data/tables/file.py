@@ -22,6 +22,8 @@ UNIT: Final = "\x1f"
 JSON_ENDINGS: Final = (".jsonl", ".ndjson")
 _SEPARATORS: Final = ("\t", ";", ",", "|", " ")
 _NAMES: Final = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars", " ": "blanks"}
+_MOST_SHARED: Final = 20_000
+"""Different cells that are kept once each, however often they come."""
 _SAMPLE_LINES: Final = 100
 _SAMPLE_BYTES: Final = 100_000
 _MOST_LINE: Final = 1_000_000
@@ -166,7 +168,11 @@ def read_rows(path: Path, text: str, separator: str) -> Rows:
             if not any(cells) or not any(cell.strip() for cell in cells):
                 rows.left_out.append((line, "is empty"))
                 continue
-            rows.cells.append([known.setdefault(cell, cell) if len(cell) < 12 else cell for cell in cells])
+            if len(known) < _MOST_SHARED:
+                cells = [known.setdefault(cell, cell) for cell in cells]
+            else:
+                cells = [known.get(cell, cell) for cell in cells]
+            rows.cells.append(cells)
             rows.lines.append(line)
     except csv.Error as error:
         raise DataError(

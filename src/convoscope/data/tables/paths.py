@@ -29,7 +29,7 @@ _SERVED = ("/data/upload/", "/data/local-files/", "data/upload/", "data/local-fi
 """How Label Studio writes the addresses of its own pictures."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Found:
     """A picture's path relative to the root, or the reason why there is none."""
 
@@ -37,6 +37,21 @@ class Found:
     reason: str = ""
     exact: bool = True
     outside: str = ""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder with a slash at its end, and its path relative to the root; None: it is not inside."""
+
+    path: str
+    prefix: str | None
+
+    @staticmethod
+    def of(real: str, root: str) -> _Folder:
+        path = real.rstrip(os.sep) + os.sep
+        if not _inside(real, root):
+            return _Folder(path, None)
+        return _Folder(path, "" if real == root else os.path.relpath(real, root) + os.sep)
 
 
 @dataclass
@@ -52,7 +67,7 @@ class Pictures:
     folder: str
     root: str
     encoding: str = "utf-8"
-    _real: dict[str, str] = field(default_factory=dict)
+    _folders: dict[str, list[_Folder]] = field(default_factory=dict)
     _by_name: dict[str, list[str]] | None = None
     _by_stem: dict[str, list[str]] = field(default_factory=dict)
     _names: list[str] = field(default_factory=list)
@@ -63,19 +78,23 @@ class Pictures:
         """The folders from which relative paths count."""
         return (self.root,) if self.root == self.folder else (self.root, self.folder)
 
+    def move(self, root: str) -> None:
+        """Look below another root folder from now on."""
+        self.root = root
+        self._folders.clear()
+        self._by_name = None
+        self._names.clear()
+
     def at_once(self, cell: str) -> Found:
         """The picture at exactly this path. Quick: nothing is listed."""
-        outside = Found(reason="is not there")
-        if "\0" in cell or not cell.strip():
+        bare = cell.strip()
+        if "\0" in cell or not bare:
             return Found(reason="is not a path")
-        for text in dict.fromkeys((cell, cell.strip())):
-            for base in self.bases:
-                found = self._direct(os.path.join(base, text), text != cell)
-                if found.name or found.outside or found.reason not in ("", "is not there"):
-                    if found.name:
-                        return found
-                    outside = found
-        return outside
+        found = self._direct(cell)
+        if found.reason == "is not there" and bare != cell:
+            found = self._direct(bare)
+            found.exact = False
+        return found
 
     def find(self, cell: str) -> Found:
         """The picture that a cell means."""
@@ -110,23 +129,34 @@ class Pictures:
         near = nearest_names(os.path.splitext(base)[0], stems)
         return stems[near[0]] if near else ""
 
-    def _direct(self, full: str, stripped: bool) -> Found:
-        full = os.path.normpath(full)
-        try:
-            status = os.lstat(full)
-        except (OSError, ValueError):
+    def _direct(self, text: str) -> Found:
+        folder, _, base = text.rpartition("/")
+        if base in ("", ".", ".."):
             return Found(reason="is not there")
-        if stat.S_ISDIR(status.st_mode):
-            return Found(reason="is not there")
-        folder, base = os.path.split(full)
-        real = self._real.get(folder)
-        if real is None:
-            real = self._real[folder] = os.path.realpath(folder)
-        if not _inside(real, self.root):
-            return Found(reason="is outside of the table's root folder", outside=os.path.join(real, base))
-        name = os.path.relpath(os.path.join(real, base), self.root) if real != self.root else base
-        found = Found(name, exact=not stripped)
-        return self._judged(found) if stat.S_ISLNK(status.st_mode) else found
+        if text.startswith("/"):
+            folder = folder or "/"
+        outside = Found(reason="is not there")
+        for place in self._places(folder):
+            try:
+                mode = os.lstat(place.path + base).st_mode
+            except (OSError, ValueError):
+                continue
+            if stat.S_ISDIR(mode):
+                continue
+            if place.prefix is None:
+                outside = Found(reason="is outside of the table's root folder", outside=place.path + base)
+                continue
+            found = Found(place.prefix + base)
+            return self._judged(found) if stat.S_ISLNK(mode) else found
+        return outside
+
+    def _places(self, folder: str) -> list[_Folder]:
+        """Where a folder in a path may be, links resolved: paths count from each of the bases."""
+        places = self._folders.get(folder)
+        if places is None:
+            reals = dict.fromkeys(os.path.realpath(os.path.join(base, folder)) for base in self.bases)
+            places = self._folders[folder] = [_Folder.of(real, self.root) for real in reals]
+        return places
 
     def _judged(self, found: Found) -> Found:
         path = os.path.join(self.root, found.name)
