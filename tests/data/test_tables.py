@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoscope.data import Dataset, TableOptions, load
+from convoscope.data import Dataset, InputFormat, TableOptions, load
 from convoscope.errors import ConvoscopeError, DataError, UsageError
 from tests.support.pictures import encoded
 
@@ -38,6 +38,11 @@ def export(folder: Path, text: str | bytes, *, name: str = "t.csv", files: Seque
 def rows(header: str, row: Callable[[int], str], count: int = COUNT) -> str:
     """The text of a table: a header, if there is one, and a line for each picture."""
     return "".join(f"{line}\n" for line in ([header] if header else []) + [row(number) for number in range(count)])
+
+
+def below(start: str, count: int = COUNT, kinds: str = "ab") -> str:
+    """The text of a table whose paths begin like this."""
+    return rows("path,label", lambda r: f"{start}{r}.png,{kinds[r % len(kinds)]}", count)
 
 
 def refused(path: Path, code: str, **options: Any) -> ConvoscopeError:
@@ -335,16 +340,14 @@ def test_absolute_paths_and_links_inside_are_read(tmp_path: Path) -> None:
     path = export(folder, "", files=[f"img/{name}" for name in NAMES])
     link.symlink_to(folder)
     for start in (folder, link):
-        path.write_text(rows("path,label", lambda r, start=start: f"{start}/img/{r}.png,{'ab'[r % 2]}"))  # type: ignore[misc]
+        path.write_text(below(f"{start}/img/"))
         assert load(path).names == [f"img/{name}" for name in NAMES]
 
 
 def test_pictures_outside_need_a_root_that_the_hint_names(tmp_path: Path) -> None:
     export(tmp_path, "", files=[f"images/{name}" for name in NAMES])
     for text in ("../images/", f"{tmp_path}/images/"):
-        path = export(
-            tmp_path / "labels", rows("path,label", lambda r, text=text: f"{text}{r}.png,{'ab'[r % 2]}"), files=[]
-        )  # type: ignore[misc]
+        path = export(tmp_path / "labels", below(text), files=[])
         error = refused(path, "csv-paths")
         assert "../images/0.png is outside of the table's root folder" in str(error) or text != "../images/"
         assert f"--root {tmp_path}" in error.hint
@@ -412,6 +415,27 @@ def test_rows_of_one_picture(tmp_path: Path) -> None:
 def test_contradictions_are_named(tmp_path: Path, text: str, words: str) -> None:
     options = {"task": "classification"} if "A,B" in text else {}
     assert words in str(refused(export(tmp_path, text), "table-contradiction", **options))
+
+
+def test_parts_with_a_table_each(tmp_path: Path) -> None:
+    for part, kinds in (("train", "abc"), ("valid", "ab"), ("test", "bc")):
+        text = below("", 12, kinds)
+        export(tmp_path / part, text + "gone.png,a\n", name="_annotations.csv", files=NAMES[:12])
+    dataset = load(tmp_path)
+    assert (dataset.task, dataset.classes, len(dataset)) == ("classification", ("a", "b", "c"), 36)
+    assert np.bincount(dataset.splits).tolist() == [12, 12, 12]
+    assert [dataset.names[row] for row in (0, 12, 24)] == ["train/0.png", "valid/0.png", "test/0.png"]
+    assert [dataset.classes[dataset.targets[row]] for row in (0, 12, 24)] == ["a", "a", "b"]
+    assert [one.path for one in dataset.skipped] == ["train/gone.png", "valid/gone.png", "test/gone.png"]
+    assert np.asarray(dataset.images.decode(30, InputFormat(height=5, width=5, channels=1))).max() == 9 * 6
+    accounted(dataset)
+    export(
+        tmp_path / "test",
+        rows("filename,score", lambda r: f"{r}.png,{r / 7:.2f}", 12),
+        name="_annotations.csv",
+        files=[],
+    )
+    refused(tmp_path, "table-parts-differ")
 
 
 # --- a further table of the same kind ------------------------------------------------------------------------------------

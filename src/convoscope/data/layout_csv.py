@@ -18,6 +18,7 @@ from .sources import FileImages
 from .table_options import TableOptions
 from .tables.columns import Choice, Column, choose, path_column, position_of
 from .tables.file import JSON_ENDINGS, Rows, names_hint, read_json_lines, read_rows, read_text, separators, unquoted
+from .tables.join import join, split_tables
 from .tables.paths import Found, Pictures, common_folder, folded, rewritten
 from .tables.targets import Reader, Targets, meaning, splits_of
 from .tasks import TARGET_NOUNS
@@ -29,7 +30,13 @@ _SAMPLE: Final = 100
 def _claims(contents: Contents) -> bool:
     if not contents.path.is_dir():
         return contents.tables == 1 or contents.count(*_TEXT_ENDINGS) == 1
-    return contents.tables == 1 and bool(contents.folders or contents.pictures or not contents.arrays)
+    if contents.tables == 0 and contents.folders and len(split_tables(contents.path, TABLE_ENDINGS)) > 1:
+        return True
+    return (
+        contents.tables == 1
+        and not contents.class_folders
+        and bool(contents.folders or contents.pictures or not contents.arrays)
+    )
 
 
 @layout(
@@ -37,7 +44,7 @@ def _claims(contents: Contents) -> bool:
     about="a table (CSV, TSV or JSON lines) with a row for each image",
     looks_like="a table (CSV, TSV, JSON lines) with a column of paths and one of classes or of several labels (`a;b`), "
     "columns of 0 and 1, or columns of numbers; a `split` column is heeded",
-    order=30,
+    order=15,  # before class folders, as which any folder of folders is taken
     claims=_claims,
     variants=tuple(TARGET_NOUNS.values()),
 )
@@ -53,7 +60,20 @@ def read_csv(path: Path, options: ReadOptions) -> Listing:
         DataError: the table cannot be read, or it cannot be told what it means; see each one's `code`.
     """
     asked = _with_variant(options)
-    path = _the_table(path)
+    parts = split_tables(path, TABLE_ENDINGS) if path.is_dir() else {}
+    if len(parts) < 2 or any(_is_table(file) for file in path.iterdir()):
+        return _read_table(_the_table(path), asked, options)
+    listings: dict[str, Listing] = {}
+    for folder, file in parts.items():
+        check_ordinary(file, path)
+        listings[folder] = _read_table(file, asked, options)
+        # The others are read as the first one is.
+        options = options if options.like is not None else replace(options, like=listings[folder].table)
+    return join(path, listings, tiff=options.tiff)
+
+
+def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listing:
+    """One table."""
     table = _Table.read(path, asked, options.like)
     found = [table.pictures.find(cell) for cell in table.columns[table.position].cells]
     rows, skipped = table.sorted_out(found)
@@ -107,6 +127,10 @@ def _with_variant(options: ReadOptions) -> TableOptions:
     return replace(asked, task=task)
 
 
+def _is_table(file: Path) -> bool:
+    return file.suffix.lower() in TABLE_ENDINGS and not is_clutter(file.name)
+
+
 def _the_table(path: Path) -> Path:
     """The table at a path, or the only one in a folder.
 
@@ -114,9 +138,7 @@ def _the_table(path: Path) -> Path:
         DataError: there is none or several (`csv-missing`), or it is no ordinary file.
     """
     if path.is_dir():
-        tables = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in TABLE_ENDINGS and not is_clutter(file.name)
-        )
+        tables = sorted(filter(_is_table, path.iterdir()))
         if len(tables) != 1:
             found = f" ({', '.join(printable(file.name) for file in tables[:5])})" if tables else ""
             raise DataError(
