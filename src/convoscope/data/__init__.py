@@ -14,8 +14,8 @@ from .inspection import Inspection, concerns, inspect
 from .layouts import LAYOUTS, MEMORY, from_arrays, load, with_manifest
 from .levels import even_toned, told_even
 from .listing import told_apart
+from .lookahead import images_in, opened
 from .moved import Found, find_moved
-from .opening import images_in, opened
 from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split

@@ -43,7 +43,7 @@ from .formats import (
 from .heif import CONTAINERS, open_container
 from .levels import DEEP_WHITE, to_uint8
 from .orientation import valid_orientation
-from .resizing import pass_size, placed, resized
+from .resize_rules import pass_size, placed, resized
 from .turns import Abandoned, Turns
 from .upright import STRIP_PIXELS, Upright, cleaned
 

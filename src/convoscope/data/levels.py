@@ -100,7 +100,7 @@ def even_toned(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def told_even(even: int, count: int) -> str:
-    """A warning if more than half of so many images are of one even tone; else nothing."""
+    """A warning if more than half of the images are of one even tone; else nothing."""
     if 2 * even <= count:
         return ""
     some = "the image is" if count == 1 else f"{even:,} of {count:,} images are"
