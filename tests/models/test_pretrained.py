@@ -23,3 +23,17 @@ def test_a_network_without_weights_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         pretrained("timm:resnet18x")
     assert caught.value.code == "model-unknown"
+
+
+def test_how_images_are_prepared_is_known_without_weights() -> None:
+    offer = pretrained("timm:efficientnet_b8", offered=False)
+    assert offer.address == "" and offer.input == (672, 672, 3)
+    assert (offer.mean, offer.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_a_name_with_the_tag_of_its_weights() -> None:
+    offer = pretrained("timm:resnet18.fb_swsl_ig1b_ft_in1k")
+    assert "resnet18.fb_swsl_ig1b_ft_in1k" in offer.address
+    with pytest.raises(UsageError) as caught:
+        pretrained("timm:resnet18.fb_swsl")
+    assert caught.value.code == "model-unknown" and "timm:resnet18.fb_swsl_ig1b_ft_in1k" in caught.value.hint

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convoscope.errors import UsageError
-from convoscope.models import blocks, build, head_path, pool_first, replace_part
+from convoscope.models import OnFeatures, blocks, build, pool_first, replace_part, sole_head
+from convoscope.models.surgery import take_heads_off
 from tests.support.texts import model_texts
 
 
@@ -22,7 +23,7 @@ from tests.support.texts import model_texts
 def test_the_head_is_the_dense_layer_that_gives_the_scores(model: str, path: str) -> None:
     torch.manual_seed(0)
     network = build(model, (64, 64, 3), 7).train()
-    assert head_path(network, (64, 64, 3)) == path
+    assert sole_head(network, (64, 64, 3)) == path
     assert network.training
     assert not any(part._forward_hooks for part in network.modules())
     images = torch.randn(2, 3, 64, 64)
@@ -34,13 +35,62 @@ def test_the_head_is_the_dense_layer_that_gives_the_scores(model: str, path: str
         torch.testing.assert_close(head(network(images)), scores, rtol=0, atol=0)
 
 
-def test_a_network_without_a_dense_head_is_refused() -> None:
-    network = build("torchvision:squeezenet1_1", (64, 64, 3), 7)
-    with pytest.raises(UsageError, match="do not come from a dense layer") as caught:
-        head_path(network, (64, 64, 3))
-    assert caught.value.code == "backbone-without-head"
-    with pytest.raises(UsageError) as caught:
-        build("torchvision:squeezenet1_1 dense(8) relu dense", (64, 64, 3), 7)
+@pytest.mark.parametrize(
+    ("model", "side", "heads"),
+    [
+        ("torchvision:squeezenet1_1", 64, ("classifier.1",)),
+        ("timm:deit_tiny_distilled_patch16_224", 32, ("head", "head_dist")),
+    ],
+)
+def test_new_layers_behind_a_network_whose_scores_come_from_no_single_dense_layer(
+    model: str, side: int, heads: tuple[str, ...]
+) -> None:
+    """They get what the network's own heads get, as hooks see it: of a map the mean, of two heads the mean of both."""
+    torch.manual_seed(0)
+    whole = build(model, (side, side, 3), 7).eval()
+    assert sole_head(whole, (side, side, 3)) is None
+    network = build(f"{model} dense", (side, side, 3), 5).eval()
+    assert isinstance(network, OnFeatures) and network.own_heads == heads
+    weights = {f"backbone.{name}": value for name, value in whole.state_dict().items()}
+    kept = network.state_dict()
+    network.load_state_dict(kept | {name: value for name, value in weights.items() if name in kept})
+    lost = {name.removeprefix("backbone.").rpartition(".")[0] for name in weights if name not in kept}
+    assert lost == set(heads)
+    given: dict[str, torch.Tensor] = {}
+    for path in heads:
+        whole.get_submodule(path).register_forward_hook(
+            lambda _, images, __, path=path: given.update({path: images[0].clone()})
+        )
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        whole(images)
+        features = [value.mean((2, 3)) if value.ndim == 4 else value for value in given.values()]
+        dense = network.get_submodule("head.dense1")
+        wanted = dense(sum(features) / len(features))
+        torch.testing.assert_close(network(images), wanted, rtol=1e-5, atol=1e-5)
+    names = [name for block in blocks(network) for name in block]
+    assert sorted(names) == sorted(name for name, _ in network.named_parameters())
+    assert len(blocks(network)) > 4 and blocks(network)[-1] == ["head.dense1.weight", "head.dense1.bias"]
+
+
+class Scored(nn.Module):
+    """Scores from something that is not linear in its features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(3, 7, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(images).amax((2, 3))
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"), [(["last"], "come from last, neither dense nor a convolution of 1x1"), ([], "it has none")]
+)
+def test_heads_that_cannot_be_taken_off_are_refused(heads: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        take_heads_off(Scored(), heads, (8, 8, 3))
     assert caught.value.code == "backbone-without-head"
 
 

@@ -22,14 +22,14 @@ from .plan import read_size
 from .presets import PRESETS, Preset
 from .pretrained import Pretrained, pretrained
 from .rows import LayerRow
-from .surgery import blocks, head_path, pool_first, replace_part
+from .surgery import blocks, pool_first, replace_part, sole_head
 from .table import ModelTable, table
 
 if TYPE_CHECKING:
     from .axes import Axes, AxisFollower, Grid, axes_after
     from .dispatch import OperationMode
     from .memory import BUDGET, Footprint, Scale, footprint
-    from .network import Parallel, Residual
+    from .network import OnFeatures, Parallel, Residual
 
 __all__ = [
     "BUDGET",
@@ -47,6 +47,7 @@ __all__ = [
     "Kernel",
     "LayerRow",
     "ModelTable",
+    "OnFeatures",
     "OperationMode",
     "Parallel",
     "Preset",
@@ -65,7 +66,6 @@ __all__ = [
     "feature_layers",
     "footprint",
     "from_json",
-    "head_path",
     "kernel_text",
     "kinds_of",
     "library_name",
@@ -76,6 +76,7 @@ __all__ = [
     "read_size",
     "replace_part",
     "role_of",
+    "sole_head",
     "table",
     "to_json",
     "to_text",
@@ -86,7 +87,7 @@ _NEED_TORCH = {
     ".axes": ("Axes", "AxisFollower", "Grid", "axes_after"),
     ".dispatch": ("OperationMode",),
     ".memory": ("BUDGET", "Footprint", "Scale", "footprint"),
-    ".network": ("Parallel", "Residual"),
+    ".network": ("OnFeatures", "Parallel", "Residual"),
 }
 
 

@@ -12,7 +12,7 @@ from ..suggestions import did_you_mean
 from .check import check
 from .from_text import head_layers
 from .names import LibraryName
-from .surgery import head_path, replace_part
+from .surgery import replace_part, sole_head, take_heads_off
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +27,12 @@ def build_from_library(named: LibraryName, input: tuple[int, int, int], outputs:
 
     Raises:
         UsageError: `model-unknown`: no such name; `model-size`: it does not take images of that size;
-            `backbone-without-head`: its last layer is not a dense one, so no others can take its place.
+            `backbone-without-head`: its own head cannot be taken off.
     """
     library, name, layers = named
     options = _fitting_options(library, name, input, outputs)
     network = _create(library, name, input, outputs, options)
-    return _with_layers(network, layers, input, outputs) if layers else network
+    return _with_layers(network, named, input, outputs) if layers else network
 
 
 def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
@@ -40,14 +40,36 @@ def sketch_from_library(named: LibraryName, input: tuple[int, int, int], outputs
     library, name, layers = named
     options = _fitting_options(library, name, input, outputs)
     network = _sketch(library, name, input, outputs, options)
-    return _with_layers(network, layers, input, outputs) if layers else network
+    return _with_layers(network, named, input, outputs) if layers else network
 
 
-def _with_layers(network: nn.Module, layers: str, input: tuple[int, int, int], outputs: int) -> nn.Module:
-    path = head_path(network, input)
-    weight = network.get_parameter(f"{path}.weight")
-    replace_part(network, path, head_layers(layers, weight.shape[1], outputs).to(weight.device))
-    return network
+def _with_layers(network: nn.Module, named: LibraryName, input: tuple[int, int, int], outputs: int) -> nn.Module:
+    """New layers in place of the one dense layer that gives the scores; where they do not come from one, behind the
+    network without whatever gives them.
+    """
+    path = sole_head(network, input)
+    if path is not None:
+        weight = network.get_parameter(f"{path}.weight")
+        replace_part(network, path, head_layers(named.layers, weight.shape[1], outputs).to(weight.device))
+        return network
+    from .network import OnFeatures
+
+    heads = _heads(named, input)
+    device = next(network.parameters()).device
+    width = take_heads_off(network, heads, input)
+    return OnFeatures(network, head_layers(named.layers, width, outputs).to(device), heads)
+
+
+def _heads(named: LibraryName, input: tuple[int, int, int]) -> tuple[str, ...]:
+    """The paths of the parts that give the scores: those that are larger in a network for more classes."""
+    shapes = []
+    options = _fitting_options(named.library, named.name, input, 11)
+    for outputs in (11, 13):  # primes that no width in use is
+        network = _sketch(named.library, named.name, input, outputs, options)
+        shapes.append({name: value.shape for name, value in network.state_dict().items()})
+    few, more = shapes
+    found = [name.rpartition(".")[0] for name in few if few[name] != more.get(name)]
+    return tuple(dict.fromkeys(found))
 
 
 def check_name(library: str, name: str) -> None:
@@ -57,7 +79,7 @@ def check_name(library: str, name: str) -> None:
         UsageError: `model-unknown`.
     """
     known = _names(library)
-    if name not in known:
+    if name not in known and not _is_tagged(library, name, known):
         raise UsageError(
             "model",
             f"{library} has no classification network `{printable(name[:80])}`",
@@ -74,6 +96,25 @@ def _names(library: str) -> list[str]:
     import timm
 
     return list(timm.list_models())
+
+
+def _is_tagged(library: str, name: str, known: list[str]) -> bool:
+    """Whether it is a name of timm's with the name of certain weights, such as `resnet18.a1_in1k`."""
+    architecture, dot, _ = name.partition(".")
+    if library != "timm" or not dot or architecture not in known:
+        return False
+    import timm
+
+    try:
+        return timm.get_pretrained_cfg(name) is not None
+    except RuntimeError:
+        tags = timm.list_pretrained(f"{architecture}.*")
+        raise UsageError(
+            "model",
+            f"timm has no weights `{printable(name[:80])}`",
+            code="model-unknown",
+            hint=did_you_mean(name, tags, prefix="timm:") or f"without the tag: timm:{architecture}",
+        ) from None
 
 
 def _fitting_options(library: str, name: str, input: tuple[int, int, int], outputs: int) -> dict[str, Any]:

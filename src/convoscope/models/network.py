@@ -126,3 +126,26 @@ class FixedKernel(nn.Module):
     def extra_repr(self) -> str:
         size, stride, padding = self.kernel_size, self.stride, self.padding
         return f"{self.groups}, kernel_size={size}, stride={stride}, padding={padding}, border={self.border}"
+
+
+class OnFeatures(nn.Module):
+    """A library's network whose own heads are taken off, and new layers on the features that it then gives.
+
+    Attributes:
+        backbone: the network; what its heads got is what it gives. Maps `(N, D, H, W)` are averaged to `(N, D)`.
+        head: the layers, `(N, D)` to `(N, outputs)`.
+        own_heads: the paths in `backbone` of the heads that were taken off.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, own_heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.backbone, self.head, self.own_heads = backbone, head, own_heads
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(as_vectors(self.backbone(images)))
+        return scores
+
+
+def as_vectors(features: Tensor) -> Tensor:
+    """Features `(N, D)`, of maps `(N, D, H, W)` their means."""
+    return features.mean((2, 3)) if features.ndim == 4 else features

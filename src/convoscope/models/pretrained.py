@@ -18,7 +18,7 @@ class Pretrained:
     """What a library says about a network's pretrained weights.
 
     Attributes:
-        address: its URL; the suffix of the name says what kind of file it is.
+        address: its URL; the suffix of the name says what kind of file it is. Empty where none is offered.
         sha256: the beginning of its SHA-256, as far as the library gives it; otherwise empty.
         input: (height, width, channels) of the images it was trained for.
         mean, std: of the images' channels, in 0..1.
@@ -33,8 +33,14 @@ class Pretrained:
     outputs: int
 
 
-def pretrained(model: str) -> Pretrained:
-    """What the library says about the weights of `torchvision:NAME` or `timm:NAME`.
+def pretrained(model: str, *, offered: bool = True) -> Pretrained:
+    """What the library says about the weights of `torchvision:NAME` or `timm:NAME`; timm's names may have the tag of
+    certain weights, such as `resnet18.a1_in1k`.
+
+    Args:
+        model: the name.
+        offered: refuse a network whose weights the library does not offer. Else only how images are prepared is told,
+            by the library's settings for the architecture.
 
     Raises:
         UsageError: `model-unknown`: no such network; `backbone-without-weights`: the library offers no weights for it.
@@ -43,7 +49,7 @@ def pretrained(model: str) -> Pretrained:
     assert named is not None
     check_name(named.library, named.name)
     found = _of_timm(named.name) if named.library == "timm" else _of_torchvision(named.name)
-    if found is None:
+    if not found.address and offered:
         raise UsageError(
             "backbone",
             f"{named.library} offers no weights of {printable(named.name)} that can be read without running code",
@@ -53,25 +59,28 @@ def pretrained(model: str) -> Pretrained:
     return found
 
 
-def _of_timm(name: str) -> Pretrained | None:
+_CLASSES = 1000
+"""Scores of a network whose settings name no number of classes."""
+
+
+def _of_timm(name: str) -> Pretrained:
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
-        return None
+    assert config is not None  # every architecture has one
     channels, height, width = config.input_size
     file = config.hf_hub_filename or "model.safetensors"
     return Pretrained(
-        address=f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}",
+        address=f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}" if config.hf_hub_id else "",
         sha256="",
         input=(height, width, channels),
         mean=tuple(map(float, config.mean)),
         std=tuple(map(float, config.std)),
-        outputs=int(config.num_classes),
+        outputs=int(config.num_classes) or _CLASSES,
     )
 
 
-def _of_torchvision(name: str) -> Pretrained | None:
+def _of_torchvision(name: str) -> Pretrained:
     from torchvision import models
 
     weights: Any = models.get_model_weights(name).DEFAULT

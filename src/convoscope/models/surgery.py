@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from .modes import eval_mode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def head_path(network: nn.Module, input: tuple[int, int, int]) -> str:
-    """The path of the dense layer whose result is the network's: its head.
-
-    Raises:
-        UsageError: `backbone-without-head`: the scores come from something else.
+def sole_head(network: nn.Module, input: tuple[int, int, int]) -> str | None:
+    """The path of the dense layer whose result is the network's: its head. None: the scores come from something else,
+    such as two heads or a convolution.
     """
     import torch
     from torch import nn
@@ -35,14 +33,64 @@ def head_path(network: nn.Module, input: tuple[int, int, int]) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    if not last or last[-1][1] is not scores:
-        raise UsageError(
-            f"model {type(network).__name__}",
-            "its scores do not come from a dense layer, so there is no head to replace",
-            hint="choose another backbone, such as imagenet",
-            code="backbone-without-head",
+    return last[-1][0] if last and last[-1][1] is scores else None
+
+
+def take_heads_off(network: nn.Module, heads: Sequence[str], input: tuple[int, int, int]) -> int:
+    """Let a network give what its heads got, and say how many features that is for an image.
+
+    Args:
+        network: is changed.
+        heads: the paths of dense layers, or convolutions of 1x1.
+        input: height, width, channels.
+
+    Raises:
+        UsageError: `backbone-without-head`: they are something else, or without them the network gives no features.
+    """
+    import torch
+    from torch import nn
+
+    from .network import as_vectors
+
+    name, height, width, channels = type(network).__name__, *input
+    parts = [network.get_submodule(path) for path in heads]
+    odd = [path for path, part in zip(heads, parts, strict=True) if not _is_linear(part)]
+    if odd or not heads:
+        what = (
+            f"its scores come from {', '.join(odd)}, neither dense nor a convolution of 1x1" if odd else "it has none"
         )
-    return last[-1][0]
+        raise _without_head(name, what)
+    weight = next(network.parameters())
+    for path in heads:
+        replace_part(network, path, nn.Identity())
+    try:
+        with eval_mode(network), torch.no_grad():
+            features = network(torch.zeros(1, channels, height, width, device=weight.device))
+    except Exception as error:
+        raise _without_head(name, f"without {', '.join(heads)} it fails: {printable(error)[:200]}") from error
+    shape = tuple(as_vectors(features).shape) if isinstance(features, torch.Tensor) else ()
+    if len(shape) != 2 or shape[0] != 1:
+        raise _without_head(
+            name, f"without {', '.join(heads)} it gives no vector for an image, but {shape or 'no tensor'}"
+        )
+    return shape[1]
+
+
+def _is_linear(part: nn.Module) -> bool:
+    from torch import nn
+
+    if isinstance(part, nn.Conv2d):
+        return part.kernel_size == (1, 1) and part.groups == 1
+    return isinstance(part, nn.Linear)
+
+
+def _without_head(network: str, reason: str) -> UsageError:
+    return UsageError(
+        f"model {network}",
+        f"its own head cannot be taken off: {reason}",
+        hint="choose another backbone, such as imagenet",
+        code="backbone-without-head",
+    )
 
 
 def replace_part(network: nn.Module, path: str, part: nn.Module) -> None:
@@ -57,8 +105,15 @@ def blocks(network: nn.Module) -> list[list[str]]:
     A block is one link of a chain: a convolution with the norm behind it, a residual, a dense layer. Chains within
     chains are opened.
     """
+    from .network import OnFeatures
+
     result: list[list[str]] = []
-    for path, part in _links(network, ""):
+    links = list(_links(network, ""))
+    own = [name for name, _ in network.named_parameters(recurse=False)]
+    if isinstance(network, OnFeatures):
+        links = [*_links(network.backbone, "backbone"), *_links(network.head, "head")]
+        own = [f"backbone.{name}" for name, _ in network.backbone.named_parameters(recurse=False)]
+    for path, part in links:
         names = [f"{path}.{name}" for name, _ in part.named_parameters()]
         if not names:
             continue
@@ -66,7 +121,6 @@ def blocks(network: nn.Module) -> list[list[str]]:
             result[-1] += names
         else:
             result.append(names)
-    own = [name for name, _ in network.named_parameters(recurse=False)]
     return ([own] if own else []) + result
 
 

@@ -62,7 +62,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, address: str, sha256: str = "") -> No
     told = models.Pretrained(
         address=address, sha256=sha256, input=INPUT, mean=(0.5,) * 3, std=(0.25,) * 3, outputs=1000
     )
-    monkeypatch.setattr(models, "pretrained", lambda model: told)
+    monkeypatch.setattr(models, "pretrained", lambda model, *, offered=True: told)
 
 
 class Heard(list[str]):

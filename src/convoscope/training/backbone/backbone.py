@@ -34,6 +34,8 @@ class Backbone:
         normalisation: their normalisation.
         width: D, the number of features.
         head: the path of a library's dense head; empty for a text, whose head is at its end.
+        behind: whether that head is behind the library's whole network, without its own heads, see `OnFeatures`.
+        normalised: in words, where the normalisation is from.
         run: the run that it comes from, if it does.
     """
 
@@ -44,6 +46,8 @@ class Backbone:
     normalisation: Normalisation
     width: int
     head: str = ""
+    behind: bool = False
+    normalised: str = "normalised as it was trained"
     run: Run | None = None
 
     @property
@@ -64,13 +68,14 @@ class Backbone:
     def layers(self, hidden: Sequence[int], outputs: int) -> list[str]:
         """The paths of the head's dense layers in `model(hidden)`, the last one giving the scores."""
         if self.head:
-            return [f"{self.head}.dense{k}" for k in range(1, len(hidden) + 2)] if hidden else [self.head]
+            inside = bool(hidden) or self.behind
+            return [f"{self.head}.dense{k}" for k in range(1, len(hidden) + 2)] if inside else [self.head]
         rows = models.table(self.model(hidden), self.input, outputs).layers
         return [row.name for row in rows if row.kind == "dense"][-len(hidden) - 1 :]
 
     def model(self, hidden: Sequence[int] = ()) -> str:
         """The text of this backbone with a new head; `hidden`: units of the head's hidden layers."""
-        return models.with_head(self.text, hidden)
+        return f"{self.text} dense" if self.behind and not hidden else models.with_head(self.text, hidden)
 
     def network(self, hidden: Sequence[int], outputs: int) -> nn.Module:
         """The backbone under a new head with random weights, in eval mode."""
@@ -112,7 +117,7 @@ def adapted(dataset: Dataset, backbone: Backbone) -> list[str]:
     form = backbone.form
     notes = [
         f"images as the backbone takes them: {form.height}x{form.width}x{form.channels}, {_RESIZED[form.resize]}, "
-        "normalised as it was trained"
+        f"{backbone.normalised}"
     ]
     if own.channels == 1 and form.channels == 3:
         notes.append("the images are grey, the backbone is for colour: the grey is repeated in all three channels")

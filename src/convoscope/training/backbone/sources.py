@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import models
 from ...data import InputFormat
@@ -86,29 +86,61 @@ def _unknown(text: str) -> UsageError:
     )
 
 
-def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "") -> Backbone:
+def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "", *, offered: bool = True) -> Backbone:
     """The backbone of a library's network. With a known `head` the network itself is not needed, which saves importing
-    the library.
+    the library. `offered`: the weights are the library's.
     """
     if head:
         shape, half = (weights.IMAGENET_SIDE, weights.IMAGENET_SIDE, 3), (0.5, 0.5, 0.5)
-        normalisation, features = Normalisation(mean=half, std=half), int(tensors[f"{head}.weight"].shape[1])
+        normalisation = Normalisation(mean=half, std=half)
+        taken = _TakenHead(head, False, int(tensors[f"{head}.weight"].shape[1]), _without(tensors, [head]))
     else:
-        offer = models.pretrained(model)
+        offer = models.pretrained(model, offered=offered)
         shape, normalisation = offer.input, Normalisation(mean=offer.mean, std=offer.std)
-        network = models.build(model, shape, offer.outputs)
-        head = models.head_path(network, shape)
-        features = int(network.get_parameter(f"{head}.weight").shape[1])
+        taken = _take_head(models.build(model, shape, offer.outputs), model, shape, tensors)
     form = InputFormat(height=shape[0], width=shape[1], channels=shape[2], resize="crop")
     return Backbone(
         name=name,
         text=model,
-        tensors={key: value for key, value in tensors.items() if not belongs(key, [head])},
+        tensors=taken.tensors,
         form=form,
         normalisation=normalisation,
-        width=features,
-        head=head,
+        width=taken.width,
+        head=taken.path,
+        behind=taken.behind,
     )
+
+
+@dataclass(frozen=True)
+class _TakenHead:
+    """Where a library's network has its new head, and its weights without those of its own.
+
+    Attributes:
+        path, behind: as in `Backbone`.
+        width: D, the number of features.
+        tensors: the weights, named as in the network with the new head.
+    """
+
+    path: str
+    behind: bool
+    width: int
+    tensors: dict[str, Tensor]
+
+
+def _take_head(network: nn.Module, model: str, shape: tuple[int, int, int], tensors: dict[str, Tensor]) -> _TakenHead:
+    """Take the head off a library's network, called `model`, of which these are the weights.
+
+    Raises:
+        UsageError: that cannot be done (`backbone-without-head`).
+    """
+    path = models.sole_head(network, shape)
+    if path is not None:
+        width = int(network.get_parameter(f"{path}.weight").shape[1])
+        return _TakenHead(path, False, width, _without(tensors, [path]))
+    network = models.build(f"{model} dense", shape, 2)
+    assert isinstance(network, models.OnFeatures)
+    kept = {f"backbone.{name}": value for name, value in _without(tensors, network.own_heads).items()}
+    return _TakenHead("head", True, int(network.get_parameter("head.dense1.weight").shape[1]), kept)
 
 
 def _of_file(path: Path, model: str) -> Backbone:
@@ -124,7 +156,10 @@ def _of_file(path: Path, model: str) -> Backbone:
     tensors, _ = weights.read_foreign(path)
     # Half precision is what many files are kept in; networks here compute in float32.
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    backbone = _of_library(str(path), model, tensors)
+    backbone = _of_library(str(path), model, tensors, offered=False)
+    mean, std = (", ".join(f"{value:.4g}" for value in each) for each in vars(backbone.normalisation).values())
+    words = f"normalised by mean {mean} and std {std}, {named.library}'s for this network: the file does not name any"
+    backbone = replace(backbone, normalised=words)
     backbone.network((), 2)  # so that a tensor that does not fit is found before anything long begins
     return backbone
 
@@ -142,28 +177,43 @@ def _of_run(run: Run) -> Backbone:
     relearned = settings.relearned
     tensors = run.weights()
     # A model and weights that do not fit are found before anything is made of them.
-    checkpoint.load_weights(blank_network(settings, tensors, run.folder), tensors, run.folder)
+    network = blank_network(settings, tensors, run.folder)
+    checkpoint.load_weights(network, tensors, run.folder)
     shape = (settings.input.height, settings.input.width, settings.input.channels)
     text = models.backbone_text(settings.model, head=len(relearned.layers) if relearned else 1)
-    head = ""
-    if relearned:
-        taken: Sequence[str] = relearned.layers
-        if models.library_name(settings.model) is not None:
-            head = taken[0] if len(taken) == 1 else taken[0].rpartition(".")[0]
-    elif models.library_name(settings.model) is not None:
-        head = models.head_path(models.build(settings.model, shape, len(run.classes)), shape)
-        taken = [head]
+    named = models.library_name(settings.model)
+    if named is None:
+        taken: Sequence[str] = relearned.layers if relearned else ()
+        if not relearned:
+            rows = models.table(settings.model, shape, len(run.classes)).layers
+            taken = [rows[-1].name] if rows[-1].kind == "dense" else []
+        width = int(tensors[f"{taken[0]}.weight"].shape[1]) if taken else settings.outputs
+        head = _TakenHead("", False, width, _without(tensors, taken))
+    elif named.layers:
+        head = _written_head(network, shape, tensors)
     else:
-        rows = models.table(settings.model, shape, len(run.classes)).layers
-        taken = [rows[-1].name] if rows[-1].kind == "dense" else []
-    width = int(tensors[f"{taken[0]}.weight"].shape[1]) if taken else settings.outputs
+        head = _take_head(network, settings.model, shape, tensors)
     return Backbone(
         name=str(Path(run.folder).absolute()),
         text=text,
-        tensors={name: value for name, value in tensors.items() if not belongs(name, taken)},
+        tensors=head.tensors,
         form=settings.input,
         normalisation=Normalisation(mean=settings.mean, std=settings.std),
-        width=width,
-        head=head,
+        width=head.width,
+        head=head.path,
+        behind=head.behind,
         run=run,
     )
+
+
+def _written_head(network: nn.Module, shape: tuple[int, int, int], tensors: dict[str, Tensor]) -> _TakenHead:
+    """The same of a network whose head is layers that were written behind the library's name."""
+    behind = isinstance(network, models.OnFeatures)
+    path = "head" if behind else (models.sole_head(network, shape) or "").rpartition(".")[0]
+    first = next(part for part in network.get_submodule(path).modules() if isinstance(part, nn.Linear))
+    return _TakenHead(path, behind, first.in_features, _without(tensors, [path]))
+
+
+def _without(tensors: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors that are not of these layers."""
+    return {name: value for name, value in tensors.items() if not belongs(name, layers)}
