@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convoscope import evaluation
-from convoscope.data import Dataset, from_arrays, prepare
+from convoscope.data import Dataset, escape_cell, from_arrays, prepare
 from convoscope.errors import DataError, InUseError, MachineError, ModelFileError, UsageError
 from convoscope.evaluation import read_scores
 from convoscope.files import FolderLock
@@ -360,3 +360,57 @@ def test_more_classes_than_a_matrix_with_numbers_can_show(tmp_path: Path) -> Non
     assert len(scores.confusion) == 30 and scores.top5 is not None
     with Image.open(tmp_path / "test" / "confusion.png") as image:
         assert image.width >= 600
+
+
+# --- few images, and names that are ours -------------------------------------------------------------------------------
+
+
+def test_of_one_image_no_r_squared_is_given(tmp_path: Path) -> None:
+    """Its numbers do not differ, so there is nothing to explain; what can be measured is measured."""
+    run = numbers_run(tmp_path)
+    run = run.changed(splits=np.where(np.arange(len(run.splits)) == 5, 2, 0).astype(np.int8))
+    scores = evaluation.test(run)
+    assert scores.accuracy is None and scores.invariance is None
+    assert [scores.per_class[name]["r2"] for name in "xy"] == [None, None]
+    assert scores.mae == pytest.approx(np.abs(run.scores(run.pixels[5:6]) - run.targets[5:6]).mean(), rel=1e-5)
+    assert scores.notes == ("R² is left out: the true numbers of 1 image do not differ",)
+    assert scores.headline.startswith("mean absolute error") and "on 1 image" in scores.headline
+    assert [row[3] for row in scores.rows()[1]] == ["–", "–"]
+    assert read_scores(tmp_path) == scores
+    page = evaluation.write_report(run).read_text("utf-8")
+    assert "is off by" in page and "is left out" in page
+    assert evaluation.compare([run]).rows()[1][0][2] == "–"
+
+
+def test_a_number_that_does_not_vary_has_no_r_squared(tmp_path: Path) -> None:
+    run = numbers_run(tmp_path)
+    scores = evaluation.test(run.changed(targets=np.stack([run.targets[:, 0], np.full(len(run.targets), 3.0)], 1)))
+    assert scores.per_class["y"]["r2"] is None and scores.accuracy == scores.per_class["x"]["r2"]
+    assert scores.invariance is not None and scores.invariance.untouched == pytest.approx(scores.accuracy)
+    assert any(note.startswith("R² of y is left out: the true numbers of") for note in scores.notes)
+
+
+@pytest.mark.parametrize(("images", "calibrated"), [(30, True), (27, False)])
+def test_few_images_have_no_calibration(tmp_path: Path, images: int, calibrated: bool) -> None:
+    scores = evaluation.test(pictures_run(tmp_path, images=images), invariance=False)
+    assert scores.images == 2 * images // 3
+    assert (scores.calibration is not None) == calibrated == (tmp_path / "test" / "calibration.png").exists()
+    note = f"the calibration is left out: it takes 20 images, and there are {scores.images}"
+    assert (note in scores.notes) == (not calibrated)
+
+
+def test_of_images_of_one_class_no_chance_is_given(tmp_path: Path) -> None:
+    run = pictures_run(tmp_path)
+    run = run.changed(splits=np.where(run.targets == 0, 2, 0).astype(np.int8))
+    scores = evaluation.test(run, invariance=False)
+    assert "chance" not in scores.headline and "Always giving" not in evaluation.write_report(run).read_text("utf-8")
+    assert "chance is left out: all of these images are of one class" in scores.notes
+
+
+def test_no_two_columns_have_one_name(tmp_path: Path) -> None:
+    names = ("true class", "path", "label", "predicted", "confidence", "correct", "distance", "known", "a\nb", "a\\nb")
+    evaluation.test(pictures_run(tmp_path, classes=names), invariance=False)
+    for file, own, word in (("predictions", 5, "score"), ("confusion", 1, "predicted")):
+        header = table(tmp_path / "test" / f"{file}.csv")[0]
+        assert len(set(header)) == len(header)
+        assert header[own:] == [escape_cell(f"{word} {name}") for name in names]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..data import Dataset, TableKeywords
+from ..errors import printable
 from ..files import check_plain
 from . import invariance as curves
 from .answers import Answers
-from .measures import THRESHOLD, classification, labelling, r_squared, regression
+from .measures import FEWEST_CALIBRATED, THRESHOLD, classification, labelling, r_squared, regression, varied
 from .overfitting import gap_of
 from .result_files import check_own, write_result
 from .results import Invariance, Scores
@@ -83,7 +84,8 @@ def test(
     found = () if moved_to is None else find_own(run, source, moved_to)
     images = images_to_test(run, source, layout, split, table)
     images = dataclasses.replace(images, notes=(*found, *images.notes))
-    sample = _sample(run, images) if invariance else None
+    constant = run.task == "regression" and not varied(images.truth).any()
+    sample = _sample(run, images) if invariance and not constant else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
     answers = Answers.of(run, images, count)
     values = _MEASURES[run.task](answers.scores, answers.truth, run.classes)
@@ -104,7 +106,7 @@ def test(
         gap=gap,
         worst=[answers.mistake(row, rank) for rank, row in enumerate(worst, 1)],
         pairs=_pairs(answers),
-        notes=images.notes,
+        notes=(*images.notes, *_left_out(answers)),
         folder=folder,
         **values,
     )
@@ -115,6 +117,24 @@ def test(
 
 # Test frameworks collect functions by this name; this one is for users.
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _left_out(answers: Answers) -> list[str]:
+    """Which figures have no value for these images, and why."""
+    count = len(answers.truth)
+    images = "1 image" if count == 1 else f"{count:,} images"
+    if answers.task == "regression":
+        flat = [name for name, differ in zip(answers.classes, varied(answers.truth), strict=True) if not differ]
+        if not flat:
+            return []
+        which = "" if len(flat) == len(answers.classes) else f" of {', '.join(map(printable, flat))}"
+        return [f"R²{which} is left out: the true numbers of {images} do not differ"]
+    notes = []
+    if count < FEWEST_CALIBRATED:
+        notes.append(f"the calibration is left out: it takes {FEWEST_CALIBRATED} images, and there are {count}")
+    if answers.task == "classification" and len(np.unique(answers.truth)) == 1:
+        notes.append("chance is left out: all of these images are of one class")
+    return notes
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
@@ -147,6 +167,7 @@ def _invariance(
     count: Callable[[int], None],
 ) -> Invariance:
     truth = images.targets[rows]
+    differ = varied(images.truth) if run.task == "regression" else None
     together = max(1, _MOVED // images.pixels[:1].nbytes)
     together -= together % 256 if together > 256 else 0  # as the run goes through them, which decides the last digits
 
@@ -158,7 +179,7 @@ def _invariance(
             return float((answers.argmax(axis=1) == truth).mean())
         if run.task == "multi-label":
             return float(((answers >= THRESHOLD) == (truth > 0)).mean())
-        return float(r_squared(answers, truth).mean())
+        return float(r_squared(answers, truth)[differ].mean())
 
     name = "R2" if run.task == "regression" else "accuracy"
     return curves.curves(measure, len(rows), points, chance=chance, name=name)

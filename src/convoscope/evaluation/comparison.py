@@ -47,7 +47,7 @@ class ComparedRun:
     source: str
     task: str
     tested: str
-    accuracy: float
+    accuracy: float | None
     interval: tuple[float, float] | None
     chance: float
     loss: float

@@ -56,9 +56,11 @@ def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> Pa
 
 
 def _sentence(comparison: Comparison) -> str:
-    best = max(comparison.runs, key=lambda run: float(run.accuracy))
+    best = max(comparison.runs, key=lambda run: -math.inf if run.accuracy is None else run.accuracy)
     if len(comparison.runs) == 1:
         return f"{best.name}: {percent(best.accuracy)}."
+    if best.accuracy is None:
+        return "None of the runs has an R²."
     reached = f"R² {best.accuracy:.3f}" if comparison.regression else percent(best.accuracy)
     text = f"{best.name} is the most accurate, with {reached}."
     lowest = best.interval[0] if best.interval else math.inf

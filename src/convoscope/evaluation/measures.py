@@ -21,6 +21,9 @@ Integers = NDArray[np.integer[Any]]
 THRESHOLD = 0.5
 """A label counts as predicted from this probability on."""
 
+FEWEST_CALIBRATED = 20
+"""The calibration of fewer images says nothing: most of its bins would hold one, whose accuracy is 0 or 1."""
+
 SMALLEST_PROBABILITY = 1e-12
 """Probabilities are clipped here before the logarithm, so that one sure mistake costs at most 27.6 and never infinity.
 """
@@ -43,7 +46,7 @@ def classification(probabilities: Floats, targets: Integers, classes: Sequence[s
         "macro_f1": macro_f1,
         "per_class": dict(zip(classes, per_class, strict=True)),
         "confusion": confusion.tolist(),
-        "calibration": calibration(probabilities.max(axis=1), correct),
+        "calibration": calibration(probabilities.max(axis=1), correct) if len(targets) >= FEWEST_CALIBRATED else None,
     }
 
 
@@ -73,27 +76,33 @@ def labelling(probabilities: Floats, targets: Integers, classes: Sequence[str]) 
         "micro_f1": 2 * both / (2 * both + wrong) if both + wrong else None,
         "per_class": per_class,
         "confusion": confusion,
-        "calibration": calibration(probabilities.ravel(), truth.ravel().astype(bool)),
+        "calibration": calibration(probabilities.ravel(), truth.ravel().astype(bool))
+        if len(truth) >= FEWEST_CALIBRATED
+        else None,
     }
 
 
 def regression(predicted: Floats, targets: Floats, classes: Sequence[str]) -> dict[str, Any]:
     """The measures of real numbers for each image, as arguments of `Scores`.
 
-    R2 of a column whose targets are all equal is 1 when every prediction is exact, otherwise 0 (as in scikit-learn).
+    A column whose targets are all equal, such as those of one image, has no R2: there is no variance to explain.
     """
     error = predicted.astype(np.float64) - targets.astype(np.float64)
     mae = np.abs(error).mean(axis=0)
     rmse = np.sqrt(np.square(error).mean(axis=0))
-    determined = r_squared(predicted, targets)
+    r2 = [
+        float(value) if differ else None
+        for value, differ in zip(r_squared(predicted, targets), varied(targets), strict=True)
+    ]
+    some = [value for value in r2 if value is not None]
     return {
-        "accuracy": float(determined.mean()),
+        "accuracy": float(np.mean(some)) if some else None,
         "chance": 0.0,
         "loss": float(np.square(error).mean()),
         "mae": float(mae.mean()),
         "rmse": float(rmse.mean()),
         "per_class": {
-            name: {"mae": float(mae[k]), "rmse": float(rmse[k]), "r2": float(determined[k]), "support": len(targets)}
+            name: {"mae": float(mae[k]), "rmse": float(rmse[k]), "r2": r2[k], "support": len(targets)}
             for k, name in enumerate(classes)
         },
     }
@@ -182,8 +191,15 @@ def average_precision(targets: Integers, scores: Floats) -> float | None:
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
+def varied(targets: Floats) -> NDArray[np.bool_]:
+    """Which columns of `(N, K)` have targets that differ: `(K,)`."""
+    return (targets != targets[:1]).any(axis=0)
+
+
 def r_squared(predicted: Floats, targets: Floats) -> NDArray[np.float64]:
-    """1 - squared error / variance, for each column: `(K,)`."""
+    """1 - squared error / variance, for each column: `(K,)`. Of a column whose targets are all equal it is 1 when every
+    prediction is exact, otherwise 0 (as in scikit-learn).
+    """
     truth = targets.astype(np.float64)
     error = np.square(predicted.astype(np.float64) - truth).sum(axis=0)
     squares = np.square(truth - truth.mean(axis=0)).sum(axis=0)

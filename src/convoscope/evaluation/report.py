@@ -122,17 +122,22 @@ def _lead(run: Run, scores: Scores | None) -> str:
         return f"{trained} has not been tested yet."
     images = _tested_images(run, scores)
     interval = f" (95 % interval {scores.interval_text})" if scores.interval else ""
+    if scores.accuracy is None:
+        return f"{trained} is off by {number_text(scores.mae)} on average on {images}."
     if scores.task == "regression":
         return f"{trained} explains {percent(scores.accuracy)} of the variance (R²) of {images}."
     if scores.task == "classification":
         result = f"correctly classifies {percent(scores.accuracy)} of {images}{interval}"
     else:
         result = f"gets {percent(scores.accuracy)} of the labels right on {images}{interval}"
-    return f"{trained} {result}. Always giving the most frequent answer would reach {percent(scores.chance)}."
+    chance = (
+        f" Always giving the most frequent answer would reach {percent(scores.chance)}." if scores.chance < 1 else ""
+    )
+    return f"{trained} {result}.{chance}"
 
 
 def _tested_images(run: Run, scores: Scores) -> str:
-    count = f"{scores.images:,} images"
+    count = "1 image" if scores.images == 1 else f"{scores.images:,} images"
     if scores.split == "all":
         return f"{count} from {printable(scores.source)}"
     if scores.source != run.settings.sources:
@@ -151,7 +156,8 @@ def _facts(run: Run, scores: Scores | None) -> list[tuple[str, str, str]]:
     """The large figures under the lead: name, value and a small remark."""
     result: list[tuple[str, str, str]] = []
     if scores is not None and scores.task == "regression":
-        result.append(("R²", f"{scores.accuracy:.3f}", "1 is perfect, 0 is the mean"))
+        if scores.accuracy is not None:
+            result.append(("R²", f"{scores.accuracy:.3f}", "1 is perfect, 0 is the mean"))
         result.append(("Mean absolute error", number_text(scores.mae), "in the numbers' own unit"))
         result.append(("Loss", f"{scores.loss:,.3f}", "squared error"))
     elif scores is not None:

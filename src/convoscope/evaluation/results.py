@@ -289,11 +289,12 @@ class Scores:
         split: `train`, `validation`, `test` or `all`.
         images: how many.
         classes: K class names, label names or names of number columns.
-        accuracy: share of right answers; for labels the share of right yes-or-no decisions; for numbers the mean R2.
+        accuracy: share of right answers; for labels the share of right yes-or-no decisions; for numbers the mean R2, or
+            None where their true values do not differ.
         interval: 95 % interval of the accuracy: Wilson's for classes, for labels that of a mean over images; None for
             numbers.
         chance: what the best constant answer would reach: the commonest class, each label's commoner answer; 0 for
-            numbers.
+            numbers. The headline leaves it out where all images are of one class.
         loss: mean cross-entropy in nats, without label smoothing or class weights; for numbers the mean squared error.
         per_class: class name to `precision`, `recall`, `f1`, `support` (labels: also `average_precision`);
             for numbers `mae`, `rmse`, `r2`, `support`. None where a measure has no value.
@@ -304,7 +305,7 @@ class Scores:
         micro_f1: F1 over all labels of all images; for classes it equals the accuracy and is left out.
         exact_match: share of images whose labels are all right; for labels only.
         mae, rmse: means over the columns of numbers, in the columns' own units.
-        calibration: how far confidence agrees with accuracy; None for numbers.
+        calibration: how far confidence agrees with accuracy; None for numbers, and with fewer than 20 images.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
         unknown: of a run with an out-of-distribution detector, how many of these images are marked as not known.
@@ -319,7 +320,7 @@ class Scores:
     split: Text
     images: Images
     classes: Annotated[tuple[Text, ...], Field(min_length=1), FailFast()]
-    accuracy: Number
+    accuracy: Number | None
     loss: Number
     chance: Share
     per_class: dict[Text, Annotated[dict[str, Any], _checked(_Figures)]]
@@ -352,7 +353,9 @@ class Scores:
             raise ValueError("the figures of classes are not those of the classes")
         if not all(_KEYS[self.task] <= figures.keys() for figures in self.per_class.values()):
             raise ValueError(f"expected {', '.join(sorted(_KEYS[self.task]))} of each of the {TARGET_NOUNS[self.task]}")
-        shares = [self.accuracy, *([self.invariance.untouched] if self.invariance is not None else [])]
+        if self.accuracy is None and self.task != "regression":
+            raise ValueError("expected an accuracy")
+        shares = [self.accuracy or 0.0, *([self.invariance.untouched] if self.invariance is not None else [])]
         if self.task != "regression" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
@@ -396,9 +399,10 @@ class Scores:
         """The result in one plain sentence."""
         images = f"{self.images:,} image{'s' if self.images != 1 else ''}"
         if self.task == "regression":
-            return f"R² {self.accuracy:.3f}, mean absolute error {number_text(self.mae)} on {images}"
+            explained = "" if self.accuracy is None else f"R² {self.accuracy:.3f}, "
+            return f"{explained}mean absolute error {number_text(self.mae)} on {images}"
         interval = f" (95 % interval {self.interval_text})" if self.interval else ""
-        chance = f"; chance is {percent(self.chance)}"
+        chance = f"; chance is {percent(self.chance)}" if self.chance < 1 else ""
         if self.task == "multi-label":
             whole = f"all labels of an image on {percent(self.exact_match)} of {images}"
             return f"{percent(self.accuracy)} of the labels right{interval}, {whole}{chance}"

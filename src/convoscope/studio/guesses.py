@@ -103,9 +103,14 @@ class Guesser:
         named = [
             Answer(name=printable(name), probability=value) for name, value in zip(run.classes, answers, strict=True)
         ]
+        known = None
+        if run.ood_detector() is not None:
+            scores, distances = run.scores_and_distances(image[None, :, :, None])
+            known = run.prediction("", scores[0], None if distances is None else float(distances[0])).known
         return Guess(
             blank=False,
             input=pixels,
+            known=known,
             answers=sorted(named, key=lambda answer: -answer.probability),
             layers=_convolution_maps(traced),
         )

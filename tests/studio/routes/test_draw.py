@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,7 @@ def test_the_guess_is_the_networks_own(owner: TestClient, finished: Path) -> Non
     expected = dict(zip(run.classes, run.scores(image[None, :, :, None])[0], strict=True))
     assert [answer.probability for answer in guess.answers] == sorted(expected.values(), reverse=True)
     assert {answer.name: answer.probability for answer in guess.answers} == pytest.approx(expected, abs=1e-6)
+    assert guess.known is None
 
     seen = {}
     network = run.network()
@@ -212,6 +214,19 @@ def test_the_guess_is_the_networks_own(owner: TestClient, finished: Path) -> Non
             layer.maps.height, layer.maps.width, -1
         )
         np.testing.assert_allclose(maps, seen[after][0].permute(1, 2, 0).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("distance", "known"), [(0.4, True), (0.6, False)])
+def test_a_guess_says_whether_the_drawing_is_known(
+    owner: TestClient, monkeypatch: pytest.MonkeyPatch, distance: float, known: bool
+) -> None:
+    scores = Run.scores
+    monkeypatch.setattr(Run, "ood_detector", lambda self: SimpleNamespace(threshold=0.5))
+    monkeypatch.setattr(
+        Run, "scores_and_distances", lambda self, pixels: (scores(self, pixels), np.array([distance], np.float32))
+    )
+    guess = ask(owner, "fruits", apple())
+    assert guess.known is known and len(guess.answers) == 2
 
 
 def test_a_run_on_digits_receives_digits(owner: TestClient) -> None:

@@ -418,6 +418,11 @@ export interface components {
              */
             answers: components["schemas"]["Answer"][];
             /**
+             * Known
+             * @description Of a run with an out-of-distribution detector, whether it is probably one of the classes.
+             */
+            known?: boolean | null;
+            /**
              * Layers
              * @description The feature maps of the convolutions, after their activation, in order.
              */

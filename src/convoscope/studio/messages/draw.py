@@ -74,6 +74,9 @@ class Guess(Message):
     blank: bool = Field(description="Whether nothing was drawn; then there are no answers and no maps.")
     input: Pixels = Field(description="The image that the network received, before normalisation.")
     answers: list[Answer] = Field(description="The most probable first.")
+    known: bool | None = Field(
+        None, description="Of a run with an out-of-distribution detector, whether it is probably one of the classes."
+    )
     layers: list[LayerMaps] = Field(
         description="The feature maps of the convolutions, after their activation, in order."
     )

@@ -18,6 +18,8 @@ export interface Seen {
   /** What the network received, 0..255. */
   input: Numbers;
   answers: Guess["answers"];
+  /** Whether it is probably one of the classes; null where the network cannot tell. */
+  known: boolean | null;
   layers: readonly SeenLayer[];
 }
 
@@ -87,6 +89,7 @@ function unpacked(guess: Guess, model: string, asked: number, during: boolean): 
     blank: guess.blank,
     input: numbersOfPixels(guess.input),
     answers: guess.answers,
+    known: guess.known ?? null,
     layers: guess.layers.map(({ layer, maps }) => {
       const numbers = numbersOf(maps);
       return {

@@ -522,7 +522,9 @@ export const texts: Texts = {
       sure: (one) => `Das ist ${one}.`,
       likely: (one) => `Vielleicht ${one}?`,
       unsure: "Ich bin noch nicht sicher.",
+      notKnown: (one) => `Das kenne ich nicht. Am ehesten ist es ${one}.`,
       read: (name, share) => `${name}, ${share}`,
+      readNotKnown: "nicht bekannt",
     },
     pad: {
       label: "Zeichenblatt",

@@ -527,7 +527,9 @@ export const texts = {
       sure: (one: string) => `That is ${one}.`,
       likely: (one: string) => `Perhaps ${one}?`,
       unsure: "I am not sure yet.",
+      notKnown: (one: string) => `I do not know this. It is most like ${one}.`,
       read: (name: string, share: string) => `${name}, ${share}`,
+      readNotKnown: "not known",
     },
     pad: {
       label: "Drawing pad",
