@@ -30,7 +30,7 @@ from convoscope.training import Reporter, Run, best_epoch, read_summary, relearn
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import checkpoint
 from convoscope.training.core.weights import read_foreign
-from convoscope.training.runs.folder import start_again
+from convoscope.training.runs.folder import go_on_hint
 from tests.support import impossible
 
 FACTOR = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
@@ -249,7 +249,7 @@ def test_run_toml(runs: Path, tmp_path: Path) -> None:
             else None
         )
         impossible.write(folder / "run.toml", text if text is not None else impossible.damaged(content, rng))
-        for reader in (read_summary, start_again, lambda place: read_config(place / "run.toml")):
+        for reader in (read_summary, go_on_hint, lambda place: read_config(place / "run.toml")):
             ruins.attempt(lambda reader=reader, folder=folder: reader(folder))  # type: ignore[misc]
     ruins.end()
 

@@ -64,6 +64,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UsageError(
             path, f"not valid TOML: {printable(error)[:300]}", hint="see https://toml.io", code="config-malformed"
         ) from None
+    record = values.get("record")
+    if "relearn" in values or (isinstance(record, dict) and "relearned" in record):
+        raise UsageError(
+            path,
+            "is the run.toml of a relearned run, whose backbone cannot be trained anew from it",
+            hint="relearn again: convoscope relearn BACKBONE SOURCE",
+            code="config-relearned",
+        )
     faults: list[str] = []
     for key, value in values.items():
         if key not in _KEYS:
@@ -74,15 +82,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             faults.append(
                 f"{key}: expected {' or '.join(kind.__name__ for kind in _KEYS[key])}; received {reprlib.repr(value)}"
             )
+    values.pop("record", None)
     recipe = values.pop("recipe", {}) if isinstance(values.get("recipe", {}), dict) else {}
-    record = values.pop("record", None)
-    if isinstance(record, dict) and "relearned" in record:
-        raise UsageError(
-            path,
-            "is the run.toml of a relearned run, whose backbone cannot be trained anew from it",
-            hint="relearn again: convoscope relearn BACKBONE SOURCE",
-            code="config-relearned",
-        )
     faults += _recipe_faults(recipe)
     if faults:
         raise UsageError(path, "; ".join(faults), hint="keys: " + ", ".join(_KEYS), code="config-invalid")

@@ -12,7 +12,7 @@ from .runs.saved import read_summary
 from .runs.settings import Settings
 
 if TYPE_CHECKING:
-    from .commands.resume import resume
+    from .commands.resumption import resume
     from .commands.train import train
     from .commands.transfer import relearn
     from .core.normalisation import Normalisation
@@ -36,7 +36,7 @@ __all__ = [
 _LATER = {
     "Normalisation": ".core.normalisation",
     "relearn": ".commands.transfer",
-    "resume": ".commands.resume",
+    "resume": ".commands.resumption",
     "train": ".commands.train",
 }
 

@@ -316,14 +316,9 @@ def _doomed(source: Path, folder: Path, kind: str, moment: float, changes: dict[
     elif kind == "clock":
         threading.Timer(moment, _die).start()
     recipe = RECIPE | changes | {"save_every": 0.0}
-    if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
+    if (folder / "run.toml").exists():
         resume(folder, reporter=reporter)
     else:
-        for leftover in folder.iterdir() if folder.is_dir() else []:
-            if leftover.is_file():
-                leftover.unlink()
-            else:
-                shutil.rmtree(leftover)
         train(source, output=folder, reporter=reporter, **recipe)
 
 
@@ -417,7 +412,6 @@ def test_a_write_that_fails(
 
 
 def test_no_room_is_reported_before_training(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
     with pytest.raises(MachineError) as caught:
@@ -459,10 +453,6 @@ def test_every_single_call_may_fail_once(
                 stopped += 1
         if not folder.exists():
             train(pictures, output=folder, **short)
-        elif not (folder / "last.safetensors").exists():
-            with pytest.raises(ModelFileError, match="it was ended before its first checkpoint"):
-                resume(folder)
-            continue
         resume(folder)
         assert fingerprint(folder) == expected, number
         assert not list(folder.glob(".*.tmp"))
@@ -522,7 +512,7 @@ def test_a_run_folder_that_goes_away_is_named_with_what_is_saved(
 def test_another_process_that_was_first_in_a_folder_keeps_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convoscope.training.commands.train.new_folder", lambda *_: tmp_path)
+    monkeypatch.setattr("convoscope.training.runs.request.new_folder", lambda *_: tmp_path)
     with FolderLock(tmp_path), pytest.raises(InUseError):
         train(pictures, **RECIPE)
     assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
@@ -568,7 +558,6 @@ def test_many_starts_get_a_folder_each(pictures: Path, tmp_path: Path, monkeypat
 
 
 def test_changed_images_are_noticed(pictures: Path, tmp_path: Path) -> None:
-    import shutil
 
     source = tmp_path / "source"
     shutil.copytree(pictures, source)
@@ -639,8 +628,9 @@ def test_without_its_last_checkpoint_a_run_goes_on_from_the_one_before(
         (folder / name).unlink()
     with pytest.raises(ModelFileError) as caught:
         resume(folder)
-    assert (caught.value.code, caught.value.reason) == ("run-empty", "it was ended before its first checkpoint")
-    assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"
+    reason = "holds weights to predict with, but not what is needed to go on"
+    assert (caught.value.code, caught.value.reason) == ("checkpoint-without-progress", reason)
+    assert caught.value.hint.endswith(f"convoscope train --config {folder / 'run.toml'}")
 
 
 def test_a_signal_in_the_last_moment_is_heard(

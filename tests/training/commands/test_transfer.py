@@ -147,7 +147,7 @@ def test_killed_before_its_first_checkpoint_it_says_how_to_begin_anew(relearned:
     (folder / "run.toml").write_text("record = 3", "utf-8")
     with pytest.raises(ModelFileError, match="no checkpoint") as caught:
         Run.open(folder)
-    assert caught.value.hint == f"start it again: convoscope train --config {folder / 'run.toml'}"
+    assert caught.value.hint == f"start it again: convoscope train SOURCE --output {folder}"
 
 
 def test_a_report_speaks_of_no_training_where_a_head_was_made(backbone: Run, tmp_path: Path) -> None:

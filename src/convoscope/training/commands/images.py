@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ... import data
 from ...data import Dataset, InputFormat, Prepared
-from ...errors import printable
+from ...errors import ModelFileError, printable
 from ..core.reporter import Reporter
 
 
@@ -33,3 +35,20 @@ def warn_of_concerns(prepared: Prepared, reporter: Reporter) -> None:
     """Warn of what makes the images a poor set to learn from."""
     for concern in data.concerns(prepared):
         reporter.warn(concern)
+
+
+def check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> None:
+    """Compare the images with those the run began with."""
+    new, missing, altered = data.changed(prepared, folder / "split.csv")
+    if not (new or missing or altered):
+        return
+    words = f"{len(new)} new, {len(missing)} missing, {len(altered)} altered"
+    if not accept:
+        example = printable((altered or missing or new)[0])
+        raise ModelFileError(
+            folder,
+            f"the images have changed since the run began: {words} (such as {example})",
+            hint="bring them back, or go on with --accept-data-change",
+            code="data-changed",
+        )
+    reporter.warn(f"the images have changed since the run began: {words}; going on as asked")

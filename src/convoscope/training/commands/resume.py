@@ -1,4 +1,4 @@
-"""`resume`: go on with a training from its last checkpoint."""
+"""Going on with a training from its last checkpoint, or from its first step if it has none yet."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ... import data
 from ...data import Prepared
-from ...errors import ModelFileError, UsageError, printable
+from ...errors import ModelFileError, UsageError, shell_word
 from ...files import FolderLock, clear_leftovers
 from ..backbone.recalibrate import recalibrate
 from ..core import checkpoint
@@ -22,48 +23,12 @@ from ..fit.job import Job, check_trainable
 from ..fit.learner import section
 from ..fit.loop import fit
 from ..fit.state import Progress, read_progress
-from ..runs.folder import check_own, start_again, write_toml
+from ..runs.folder import check_own, ended_early, go_on_hint, write_toml
 from ..runs.run import Run
-from ..runs.saved import blank_network, check_head, find_again, read_dataset, record_place
+from ..runs.saved import blank_network, check_head, find_again, read_dataset, read_described, record_place
 from ..runs.settings import Settings, model_name, read_settings
+from .images import check_unchanged
 from .session import session
-
-
-def resume(
-    folder: str | os.PathLike[str],
-    *,
-    epochs: int | None = None,
-    accept_data_change: bool = False,
-    source: str | os.PathLike[str] | None = None,
-    model: nn.Module | None = None,
-    reporter: Reporter | None = None,
-) -> Run:
-    """Go on with a training that was stopped, killed, or is to be made longer, from its last checkpoint.
-
-    On the same machine with the same versions and number of threads the final weights are bit for bit those of an
-    undisturbed training. If `epochs` is raised, the schedule stretches from here on.
-
-    Args:
-        folder: the run.
-        epochs: a new total number of epochs, not smaller than those done.
-        accept_data_change: go on although images have come, gone or changed since.
-        source: where the run's images are now, if they were moved; they are found by their content.
-        model: the module of your own that the run trains, if it does.
-        reporter: listens to what happens.
-
-    Raises:
-        ModelFileError: there is no valid checkpoint, or the data differ (`data-changed`).
-        DataError: none of the images is in `source` (`moved-not-found`).
-        InUseError: another process trains there.
-    """
-    return go_on(
-        Path(folder),
-        epochs=epochs,
-        accept_data_change=accept_data_change,
-        source=source,
-        model=model,
-        reporter=reporter or Reporter(),
-    )
 
 
 def go_on(
@@ -76,7 +41,7 @@ def go_on(
     model: nn.Module | None = None,
     prepared: Prepared | None = None,
 ) -> Run:
-    """See `resume`. `prepared`: the run's images, if they are in memory; otherwise they are read again."""
+    """See `resumption.resume`. `prepared`: the run's images, if they are in memory; otherwise they are read again."""
     if epochs is not None:
         epochs = Recipe.read({"epochs": epochs}).epochs
     if not place.is_dir():
@@ -85,14 +50,15 @@ def go_on(
     at_hand = prepared is not None
     with session() as signals, FolderLock(place):
         clear_leftovers(place)
+        checkpoint.finish_first(place)
         saved = _Saved.read(place, reporter)
         recipe = saved.recipe_for(epochs, reporter)
         if prepared is None:
             prepared = _images(place, saved.settings, source, accept_data_change, reporter)
         job = _continued_job(place, saved, prepared, recipe, model, reporter)
-        _check_finite(saved.tensors, saved.path)
+        _check_finite(saved.tensors or {}, saved.path)
         write_toml(place, job.settings)
-        fit(job, (saved.tensors, saved.progress), signals, reporter)
+        fit(job, None if saved.tensors is None else (saved.tensors, saved.progress), signals, reporter)
         if job.settings.relearned is not None:
             recalibrate(job, prepared, signals, reporter)
             if signals.number:
@@ -118,7 +84,7 @@ def _images(
     )
     if moved is not None:
         reporter.say(moved.dataset.notes[0])
-    _check_unchanged(folder, prepared, accept, reporter)
+    check_unchanged(folder, prepared, accept, reporter)
     if moved is None or moved.names is None:
         if moved is not None:
             reporter.warn(
@@ -137,20 +103,24 @@ def _images(
 
 @dataclass(frozen=True)
 class _Saved:
-    """What a run's newest whole checkpoint holds."""
+    """What a run's newest whole checkpoint holds; of one that has none yet, what its run.toml says, and no tensors."""
 
     path: Path
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor] | None
     settings: Settings
     progress: Progress
 
     @classmethod
     def read(cls, folder: Path, reporter: Reporter) -> _Saved:
-        kept = any((folder / name).exists() for name in ("last.safetensors", "previous.safetensors"))
-        if not kept and (folder / "run.toml").exists():
-            raise ModelFileError(
-                folder, "it was ended before its first checkpoint", hint=start_again(folder), code="run-empty"
-            )
+        if ended_early(folder):
+            settings = read_described(folder)
+            if settings.relearned is not None:
+                raise ModelFileError(
+                    folder, "it was ended before its first checkpoint", hint=go_on_hint(folder), code="run-empty"
+                )
+            reporter.say("it was ended before its first checkpoint: it begins anew")
+            return cls(folder / "run.toml", None, settings, Progress())
+        _check_begun(folder)
         tensors, state, passed_over = checkpoint.newest_valid(folder)
         for fault in passed_over:
             reporter.warn(f"{fault}; going on from previous.safetensors, some steps are repeated")
@@ -180,7 +150,9 @@ def _continued_job(
 ) -> Job:
     """The run's training once more. What was decided at its start stays decided."""
     settings = saved.settings
-    network = blank_network(settings, section(saved.tensors, "model."), saved.path, model)
+    weights = None if saved.tensors is None else section(saved.tensors, "model.")
+    torch.manual_seed(settings.seed)  # of the first weights, as in a new run
+    network = blank_network(settings, weights, saved.path, model)
     try:
         memory, outputs = check_trainable(network, prepared, recipe, reporter)
         pick_device(str(settings.engine["device"]))
@@ -203,21 +175,19 @@ def _continued_job(
     return job
 
 
-def _check_unchanged(folder: Path, prepared: Prepared, accept: bool, reporter: Reporter) -> None:
-    """Compare the images with those the run began with."""
-    new, missing, altered = data.changed(prepared, folder / "split.csv")
-    if not (new or missing or altered):
+def _check_begun(folder: Path) -> None:
+    """Refuse a folder in which no training has left anything to go on from."""
+    if any((folder / name).exists() for name in ("last.safetensors", "previous.safetensors")):
         return
-    words = f"{len(new)} new, {len(missing)} missing, {len(altered)} altered"
-    if not accept:
-        example = printable((altered or missing or new)[0])
+    if (folder / "best.safetensors").exists():
         raise ModelFileError(
             folder,
-            f"the images have changed since the run began: {words} (such as {example})",
-            hint="bring them back, or go on with --accept-data-change",
-            code="data-changed",
+            "holds weights to predict with, but not what is needed to go on",
+            hint="restore last.safetensors from a copy, or train again into another folder: "
+            f"convoscope train --config {shell_word(folder / 'run.toml')}",
+            code="checkpoint-without-progress",
         )
-    reporter.warn(f"the images have changed since the run began: {words}; going on as asked")
+    raise ModelFileError(folder, "no training was begun in it", hint=go_on_hint(folder), code="run-empty")
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:

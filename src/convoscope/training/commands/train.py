@@ -7,7 +7,8 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -22,13 +23,16 @@ from ..core.normalisation import Normalisation
 from ..core.objective import target_scale
 from ..core.recipe import EngineSettings, Recipe
 from ..core.reporter import Reporter
+from ..core.signals import StopSignals
 from ..fit.defaults import choose_model, choose_recipe
 from ..fit.job import Job, check_trainable
 from ..fit.loop import fit
-from ..runs.folder import check_output, check_room, claimed, drop_if_unbegun, new_folder, write_description
+from ..runs.folder import check_output, check_room, write_images, write_toml
+from ..runs.request import Request, begun, begun_anew
 from ..runs.run import Run
-from ..runs.settings import Settings, model_name
-from .images import prepare_images, warn_of_concerns
+from ..runs.saved import needs_module
+from ..runs.settings import Settings, model_name, recorded
+from .images import check_unchanged, prepare_images, warn_of_concerns
 from .keywords import ReadingKeywords, TrainKeywords, take, take_recipe
 from .session import session
 
@@ -74,35 +78,45 @@ def train(
         UsageError, DataError, MachineError, InUseError: see each one's `code`.
         Interrupted: a signal came; `resume` goes on.
     """
+    asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options)
     reporter = reporter or Reporter()
-    # Mistakes are reported before anything long begins.
-    reading, recipe = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords)
-    asked = Recipe.read(recipe)
-    seed = data.check_seed(seed)
-    pick_device(asked.device)
-    strict = reading.pop("strict", False)
     with session() as signals:
-        dataset = data.load(source, seed=seed, **reading)
-        check_output(output, dataset.source)
-        form, text = _choose_input(dataset, model, _AskedInput(size, channels, resize), reporter)
-        torch.manual_seed(seed)
-        # Built before the images are decoded: it may turn out that they are too small for it.
-        network = models.build(text, (form.height, form.width, form.channels), len(dataset.classes))
-        prepared = prepare_images(dataset, form, reporter, strict=strict)
-        warn_of_concerns(prepared, reporter)
-        resolved, notes = choose_recipe(prepared, network, asked, set(recipe))
-        for note in notes:
-            reporter.say(note)
-        folder = new_folder(output, dataset.source, text)
-        with claimed(folder, drop_if_unbegun):
-            check_room(folder, network.state_dict())
-            job = _new_job(folder, prepared, text, network, resolved, seed, reporter)
-            write_description(folder, job.settings, prepared)
-            fit(job, None, signals, reporter)
-    run = Run.open(folder, model=None if isinstance(text, str) else text)
+        plan = _plan(asked, reporter)
+        check_output(output, plan.dataset.source)
+        with begun(asked.request(plan.dataset), output, plan.dataset.source, plan.model) as folder:
+            prepared = _train(folder, asked, plan, signals, reporter)
+    run = Run.open(folder, model=None if isinstance(model, str) else model)
     if isinstance(source, Dataset):
         run.cache_features(prepared)
     return run
+
+
+def train_anew(
+    folder: Path, request: Request, *, model: nn.Module | None, accept_data_change: bool, reporter: Reporter
+) -> Run:
+    """Train a run that was ended before its training began, as it was asked for then.
+
+    Args:
+        folder: the run's.
+        request: what it was asked for.
+        model: the module of the user's own that it trains, if it does.
+        accept_data_change: train although images have changed since they were first decoded.
+        reporter: listens to what happens.
+
+    Raises:
+        ModelFileError: it trains a module that is not given (`run-needs-module`), or the images differ
+            (`data-changed`).
+    """
+    named = model if model is not None else request.model or "auto"
+    if isinstance(named, str) and named.startswith("custom:"):
+        raise needs_module(folder, named)
+    reading = take(request.reading, ReadingKeywords)
+    shape = _AskedInput(request.sides, request.channels, request.resize)
+    asked = _Asked.of(request.source, named, request.seed, shape, {**reading, **request.recipe})
+    with session() as signals, begun_anew(folder):
+        plan = _plan(asked, reporter)
+        _train(folder, asked, plan, signals, reporter, accept_data_change=accept_data_change)
+    return Run.open(folder, model=model)
 
 
 class _AskedInput(NamedTuple):
@@ -111,6 +125,104 @@ class _AskedInput(NamedTuple):
     size: int | tuple[int, int] | None
     channels: int | None
     resize: Resize | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What `train` was asked for, checked as far as that needs no images."""
+
+    source: str | os.PathLike[str] | Dataset
+    model: str | nn.Module
+    seed: int
+    input: _AskedInput
+    reading: dict[str, Any]
+    recipe: Recipe
+    named: set[str]
+
+    @classmethod
+    def of(
+        cls,
+        source: str | os.PathLike[str] | Dataset,
+        model: str | nn.Module,
+        seed: int,
+        shape: _AskedInput,
+        options: Mapping[str, Any],
+    ) -> _Asked:
+        """Mistakes are reported before anything long begins."""
+        reading, named = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords)
+        recipe = Recipe.read(named)
+        pick_device(recipe.device)
+        return cls(
+            source=source,
+            model=model,
+            seed=data.check_seed(seed),
+            input=shape,
+            reading=reading,
+            recipe=recipe,
+            named=set(named),
+        )
+
+    def request(self, dataset: Dataset) -> Request | None:
+        """The same for the run's folder; None for images in memory."""
+        if isinstance(self.source, Dataset):
+            return None
+        size, channels, resize = self.input
+        sides = size if size is None or isinstance(size, tuple) else (size, size)
+        return Request.of(
+            recorded(dataset),
+            self.seed,
+            self.reading,
+            {name: getattr(self.recipe, name) for name in self.named},
+            model=model_name(self.model),
+            size=None if sides is None else "x".join(map(str, sides)),
+            channels=channels,
+            resize=resize,
+        )
+
+
+class _Plan(NamedTuple):
+    """What is decided before the images are decoded."""
+
+    dataset: Dataset
+    form: InputFormat
+    model: str | nn.Module
+    network: nn.Module
+
+
+def _plan(asked: _Asked, reporter: Reporter) -> _Plan:
+    """List the images, and build the network: it may turn out that they are too small for it."""
+    reading = {name: value for name, value in asked.reading.items() if name != "strict"}
+    dataset = data.load(asked.source, seed=asked.seed, **reading)
+    form, model = _choose_input(dataset, asked.model, asked.input, reporter)
+    torch.manual_seed(asked.seed)
+    return _Plan(
+        dataset, form, model, models.build(model, (form.height, form.width, form.channels), len(dataset.classes))
+    )
+
+
+def _train(
+    folder: Path,
+    asked: _Asked,
+    plan: _Plan,
+    signals: StopSignals,
+    reporter: Reporter,
+    *,
+    accept_data_change: bool = False,
+) -> Prepared:
+    """Decode the images, decide the rest, write it down, and train. Returns the images."""
+    prepared = prepare_images(plan.dataset, plan.form, reporter, strict=asked.reading.get("strict", False))
+    warn_of_concerns(prepared, reporter)
+    resolved, notes = choose_recipe(prepared, plan.network, asked.recipe, asked.named)
+    for note in notes:
+        reporter.say(note)
+    check_room(folder, plan.network.state_dict())
+    if (folder / "split.csv").exists():
+        check_unchanged(folder, prepared, accept_data_change, reporter)
+    write_images(folder, prepared)
+    job = _new_job(folder, prepared, plan.model, plan.network, resolved, asked.seed, reporter)
+    write_toml(folder, job.settings)
+    fit(job, None, signals, reporter)
+    return prepared
 
 
 def _choose_input(

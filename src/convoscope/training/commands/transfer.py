@@ -8,12 +8,13 @@ then fine-tuning: Kumar et al. 2022, https://arxiv.org/abs/2202.10054), so it ca
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from ... import data
 from ...data import TARGET_NOUNS, Dataset, Prepared, TableOptions
@@ -23,7 +24,8 @@ from ..backbone.feature_layer import feature_layer_at
 from ..backbone.sources import open_backbone
 from ..core.engine import Engine, all_threads
 from ..core.reporter import Reporter
-from ..runs.folder import check_output, claimed, drop_without_checkpoint, new_folder
+from ..runs.folder import check_output, drop_without_checkpoint
+from ..runs.request import Request, begun, begun_anew
 from ..runs.run import Run
 from ..runs.saved import find_again
 from ..runs.settings import Relearned, Settings, recorded
@@ -79,14 +81,47 @@ def relearn(
         UsageError, DataError, ModelFileError, MachineError, InUseError: see each one's `code`.
         Interrupted: a signal came; features that were computed are kept. Once fine-tuning has begun, `resume` goes on.
     """
-    reporter = reporter or Reporter()
+    return _relearn(backbone, images, seed, options, output, None, reporter or Reporter())
+
+
+def relearn_anew(folder: Path, request: Request, reporter: Reporter) -> Run:
+    """Relearn a run that was ended before its head was saved, as it was asked for then. What was computed is cached."""
+    choices = dict(request.relearn or {})
+    options = {**take(request.reading, ReadingKeywords), **take(choices, TransferChoices), **request.recipe}
+    return _relearn(str(choices.get("backbone", "")), request.source, request.seed, options, None, folder, reporter)
+
+
+def _request(
+    backbone: str | os.PathLike[str] | Run, dataset: Dataset, seed: int, options: Mapping[str, Any]
+) -> Request:
+    """What was asked for, for the run's folder."""
+    path = backbone.folder if isinstance(backbone, Run) else Path(backbone)
+    return Request.of(
+        recorded(dataset),
+        seed,
+        take(options, ReadingKeywords),
+        take_recipe(options, ReadingKeywords, TransferChoices),
+        relearn={"backbone": path.absolute() if path.exists() else path, **take(options, TransferChoices)},
+    )
+
+
+def _relearn(
+    backbone: str | os.PathLike[str] | Run,
+    images: str | os.PathLike[str] | Dataset,
+    seed: int,
+    options: Mapping[str, Any],
+    output: str | os.PathLike[str] | None,
+    anew: Path | None,
+    reporter: Reporter,
+) -> Run:
+    """See `relearn`. `anew`: the folder of a run that begins anew."""
     begin = time.perf_counter()
     # What needs neither backbone nor images is checked first, before anything long begins.
     reading, choices = take(options, ReadingKeywords), take(options, TransferChoices)
     wish = TransferOptions.of(choices, take_recipe(options, ReadingKeywords, TransferChoices), seed)
     strict = reading.pop("strict", False)
     threads = Engine(threads=wish.recipe.threads or all_threads())
-    with session() as signals, threads.thread_count():
+    with session() as signals, threads.thread_count(), contextlib.ExitStack() as held:
         opened = open_backbone(backbone, model=choices.get("model"), say=reporter.say)
         if wish.feature_layer is not None:
             opened = feature_layer_at(opened, wish.feature_layer, whole=bool(wish.unfreeze))
@@ -95,33 +130,38 @@ def relearn(
         wish.check_blocks(opened)
         known = opened.run.classes if wish.add and opened.run is not None else None
         dataset = data.load(images, seed=wish.seed, classes=known, **reading)
-        check_output(output, dataset.source)
+        if anew is None:
+            check_output(output, dataset.source)
+            request = None if isinstance(images, Dataset) else _request(backbone, dataset, wish.seed, options)
+            stem = Path(opened.name).name.removesuffix(".safetensors")
+            place = begun(request, output, dataset.source, stem, tidy=drop_without_checkpoint)
+        else:
+            place = begun_anew(anew)
+        folder = held.enter_context(place)
         if not wish.add:  # else the images have to be brought to the form of those that are there
             opened = replace(opened, form=replace(opened.form, white=data.white_in(dataset)))
         plan = plan_images(dataset, opened, wish, reporter, strict=strict, moved_to=choices.get("source"))
         features = choose_features(opened, plan.prepared, wish, reporter)
         fitted = fit_head(features, plan.prepared, wish, reporter)
         taken = features.source.backbone  # it may end earlier than the one that was opened
-        folder = new_folder(output, plan.prepared.dataset.source, Path(taken.name).name.removesuffix(".safetensors"))
-        with claimed(folder, drop_without_checkpoint):
-            settings = transfer_settings(
-                taken,
-                plan.prepared,
-                features.augmented_views,
-                fitted,
-                wish,
-                source=recorded(plan.own),
-                layout=plan.own.layout,
-                table=plan.own.table,
-                added=plan.added,
-                added_tables=plan.added_tables,
-                notes=(*plan.notes, *features.notes, *fitted.notes),
-            )
-            if wish.unfreeze:
-                settings = on_fastest_engine(settings, folder, taken, plan.prepared, fitted, wish.hidden, reporter)
-            # From here on the run is soon whole: a signal waits until it is.
-            signals.defer()
-            write_run(folder, settings, taken, plan.prepared, fitted, time.perf_counter() - begin, reporter)
+        settings = transfer_settings(
+            taken,
+            plan.prepared,
+            features.augmented_views,
+            fitted,
+            wish,
+            source=recorded(plan.own),
+            layout=plan.own.layout,
+            table=plan.own.table,
+            added=plan.added,
+            added_tables=plan.added_tables,
+            notes=(*plan.notes, *features.notes, *fitted.notes),
+        )
+        if wish.unfreeze:
+            settings = on_fastest_engine(settings, folder, taken, plan.prepared, fitted, wish.hidden, reporter)
+        # From here on the run is soon whole: a signal waits until it is.
+        signals.defer()
+        write_run(folder, settings, taken, plan.prepared, fitted, time.perf_counter() - begin, reporter)
     if signals.number:
         raise _stopped(folder, settings, signals.number)
     if wish.unfreeze:

@@ -18,7 +18,7 @@ from ..core.step_memory import StepMemory
 from ..fit.defaults import small, view_recipe
 from ..fit.job import Job
 from ..fit.state import Progress
-from ..runs.folder import check_room, write_description
+from ..runs.folder import check_room, write_images, write_toml
 from ..runs.settings import Relearned, Settings
 from .head_fit import HeadFit
 from .transfer_options import ALL_BLOCKS, TransferOptions
@@ -140,7 +140,7 @@ def write_run(
     content = settings.to_json()
     weights = backbone.tensors | fitted.head.tensors(settings.relearned.layers)
     check_room(folder, weights)
-    write_description(folder, settings, prepared)
+    write_images(folder, prepared)
     row = fitted.row
     row["seconds"] = seconds
     with EventLog(folder, [], 0) as log:
@@ -152,8 +152,10 @@ def write_run(
         progress = Progress(epoch=1, best_value=value_of_row(row), history=[row], events_bytes=log.bytes_written)
     tensors = {f"model.{name}": value for name, value in weights.items()}
     known = {} if fitted.detector is None else fitted.detector.tensors()
-    checkpoint.save(folder / "best.safetensors", tensors | known, {"settings": content, "epoch": row})
+    best = tensors | known, {"settings": content, "epoch": row}
     if settings.recipe.ema:
         tensors |= {f"average.{name}": value.clone() for name, value in weights.items()}
-    checkpoint.save(folder / "last.safetensors", tensors, {"settings": content, "progress": asdict(progress)})
+    checkpoint.save_both(folder, best, (tensors, {"settings": content, "progress": asdict(progress)}))
+    # Last: without its checkpoint the run can only begin anew, by what its run.toml says it was asked for.
+    write_toml(folder, settings)
     reporter.end()

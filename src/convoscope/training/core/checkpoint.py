@@ -20,7 +20,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ...errors import ModelFileError, printable
-from ...files import keep_copy, machine_error, open_at_once, size_text, write_bytes
+from ...files import keep_copy, machine_error, open_at_once, size_text, sync_folder, write_bytes
 from ...parsing import parse_json
 
 FORMAT = 2
@@ -57,6 +57,42 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """
     content = pack(tensors, state)
     write_bytes(path, content)
+
+
+_PENDING = ".best.safetensors.pending"
+
+
+def save_both(
+    folder: Path, best: tuple[dict[str, Tensor], dict[str, Any]] | None, last: tuple[dict[str, Tensor], dict[str, Any]]
+) -> None:
+    """Write a run's checkpoints, each as its tensors and its state: the best weights, if there are new ones, and what
+    to go on from.
+
+    A kill in between costs nothing: from an earlier `last.safetensors` the same best weights are found again. If this
+    is the first one, the best ones wait under another name until it is there: best weights without anything to go on
+    from are a run that somebody has taken something from, and not one that was killed.
+
+    Raises:
+        MachineError: the disk is full, or the folder may not be written to.
+    """
+    first = not (folder / "last.safetensors").exists()
+    if best is not None:
+        save(folder / (_PENDING if first else "best.safetensors"), *best)
+    keep_previous(folder)
+    save(folder / "last.safetensors", *last)
+    if first:
+        finish_first(folder)
+
+
+def finish_first(folder: Path) -> None:
+    """Do what a killed process could not do any more after the first `last.safetensors` was there."""
+    pending = folder / _PENDING
+    if pending.exists() and (folder / "last.safetensors").exists():
+        try:
+            os.replace(pending, folder / "best.safetensors")
+            sync_folder(folder)
+        except OSError as error:
+            raise machine_error(folder / "best.safetensors", error) from error
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -62,13 +62,13 @@ class CheckpointWriter:
 
     def _write(self, progress: Progress, log: EventLog) -> None:
         folder, settings = self._job.folder, self._job.settings.to_json()
+        best = None
         if self._best is not None:
             weights, row = self._best
             tensors = {f"model.{name}": value for name, value in weights.items()}
-            checkpoint.save(folder / "best.safetensors", tensors, {"settings": settings, "epoch": row})
-            self._best = None
+            best = tensors, {"settings": settings, "epoch": row}
         progress.events_bytes = log.bytes_written
-        checkpoint.keep_previous(folder)
         state = {"settings": settings, "progress": asdict(progress)}
-        checkpoint.save(folder / "last.safetensors", self._learner.tensors(), state)
+        checkpoint.save_both(folder, best, (self._learner.tensors(), state))
+        self._best = None
         self.saved = replace(progress)

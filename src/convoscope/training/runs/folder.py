@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ... import data, files
 from ...data import Prepared
@@ -21,16 +21,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def start_again(folder: Path) -> str:
-    """How to make anew a run that ended before its first checkpoint, for a hint."""
-    path = folder / "run.toml"
+def ended_early(folder: Path) -> bool:
+    """Whether it is a run that ended before its first checkpoint was whole."""
+    written = any((folder / f"{name}.safetensors").exists() for name in ("best", "last", "previous"))
+    return not written and (folder / "run.toml").exists()
+
+
+def go_on_hint(folder: Path) -> str:
+    """How to go on with a run that has no checkpoint yet."""
     try:
-        asked = read_toml(path)
-        backbone, added = asked["record"]["relearned"]["backbone"], asked["record"].get("added")
-        source, option = (added[-1][0], " --add") if added else (asked["source"], "")
+        values = read_toml(folder / "run.toml")
+        if "relearned" not in values.get("record", {}):
+            return f"begin it anew, to the same weights: convoscope train --resume {shell_word(folder)}"
+        asked = values["record"]
+        backbone, added = asked["relearned"]["backbone"], asked.get("added")
+        source, option = (added[-1][0], " --add") if added else (values["source"], "")
         return f"start it again: convoscope relearn {shell_word(backbone)} {shell_word(source)}{option}"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return f"start it again: convoscope train --config {shell_word(path)}"
+        return f"start it again: convoscope train SOURCE --output {shell_word(folder)}"
 
 
 def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
@@ -60,14 +68,19 @@ def check_output(output: str | os.PathLike[str] | None, source: str) -> None:
             hint="choose another place: --output FOLDER, or start from another folder",
             code="output-inside-data",
         )
-    if output is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if output is None or not folder.exists() or (folder.is_dir() and not any(map(_counts, folder.iterdir()))):
         return
     reason, hint = "it exists already and is not empty", "choose another folder"
     if not folder.is_dir():
         reason = "is a file; expected a new folder"
-    elif (folder / "last.safetensors").exists():
+    elif (folder / "last.safetensors").exists() or ended_early(folder):
         hint = f"go on with it: convoscope train --resume {shell_word(folder)}, or choose another folder"
     raise InUseError(folder, reason, hint=hint, code="output-exists")
+
+
+def _counts(entry: Path) -> bool:
+    """Whether a file makes a folder one that is not empty: not what is left of a start that was killed at once."""
+    return entry.name != ".lock" and not (entry.name.startswith(".") and entry.suffix == ".tmp")
 
 
 def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
@@ -159,11 +172,10 @@ def check_room(folder: Path, weights: Mapping[str, Tensor]) -> None:
     files.check_room(folder, needed, "its checkpoints", hint)
 
 
-def write_description(folder: Path, settings: Settings, prepared: Prepared) -> None:
-    """What a new run was made from: `split.csv`, `skipped.csv` and `run.toml`."""
+def write_images(folder: Path, prepared: Prepared) -> None:
+    """A new run's images: `split.csv` and `skipped.csv`."""
     data.write_split(folder / "split.csv", prepared)
     write_skipped(folder, prepared)
-    write_toml(folder, settings)
 
 
 def write_skipped(folder: Path, prepared: Prepared) -> None:
@@ -180,8 +192,6 @@ def write_skipped(folder: Path, prepared: Prepared) -> None:
 
 def write_toml(folder: Path, settings: Settings) -> None:
     """`run.toml`: what `train --config` takes on top, and what was decided and found under `[record]`."""
-    import tomli_w
-
     content = settings.to_json()
     asked = {key: content[key] for key in ("source", "layout", "model", "seed")}
     form = content["input"]
@@ -192,7 +202,14 @@ def write_toml(folder: Path, settings: Settings) -> None:
     record = {key: value for key, value in content.items() if key not in above or key == "task"}
     if "white" in form:
         record["white"] = form["white"]
-    text = tomli_w.dumps({**asked, "recipe": content["recipe"], "record": record}, multiline_strings=True)
-    # TOML has no way to write bytes of file names that are not text.
-    text = re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", text)
-    write_text(folder / "run.toml", text)
+    if not any(record.get("added_tables", ())):
+        record.pop("added_tables", None)
+    write_text(folder / "run.toml", toml_text({**asked, "recipe": content["recipe"], "record": record}))
+
+
+def toml_text(content: dict[str, Any]) -> str:
+    """TOML. It has no way to write bytes of file names that are not text: they are escaped."""
+    import tomli_w
+
+    text = tomli_w.dumps(content, multiline_strings=True)
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\\\u{ord(match[0]):x}", text)

@@ -19,7 +19,7 @@ from ...data import Dataset, Prepared, Skipped, Task
 from ...errors import DataError, MachineError, ModelFileError, printable
 from ...free_memory import free_memory, memory_for, out_of_memory
 from ..core.reporter import EpochMetrics, best_epoch
-from .folder import start_again
+from .folder import go_on_hint
 from .prediction import Prediction
 from .saved import CHECKPOINTS, blank_network, check_head, find_again, read_dataset, read_history
 from .settings import Settings, read_settings
@@ -77,7 +77,7 @@ class Run:
         if not candidates:
             hint = "give a folder that convoscope train has made"
             if (place / "run.toml").exists():
-                hint = start_again(place)
+                hint = go_on_hint(place)
             raise ModelFileError(place, "no checkpoint in this folder", hint=hint, code="run-empty")
         faults: list[ModelFileError] = []
         for weights in candidates:

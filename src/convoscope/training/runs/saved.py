@@ -37,6 +37,15 @@ def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMe
     place = Path(folder)
     if not any((place / name).is_file() for name in CHECKPOINTS):
         raise ModelFileError(place, "no checkpoint in this folder", code="run-empty")
+    return read_described(place), read_history(place / "metrics.csv")
+
+
+def read_described(place: Path) -> Settings:
+    """A run's settings from its `run.toml`; bytes of file names that are not text are escaped.
+
+    Raises:
+        ModelFileError: it cannot be read (`settings-unreadable`).
+    """
     path = place / "run.toml"
     try:
         values = read_toml(path)
@@ -50,7 +59,7 @@ def read_summary(folder: str | os.PathLike[str]) -> tuple[Settings, list[EpochMe
         raise impossible(path, f"its settings cannot be read: {printable(error)} is missing") from None
     except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
         raise impossible(path, f"its settings cannot be read: {printable(error)[:300]}") from None
-    return read_settings(state, path), read_history(place / "metrics.csv")
+    return read_settings(state, path)
 
 
 def read_history(path: Path) -> list[EpochMetrics]:
@@ -156,13 +165,13 @@ def record_place(folder: Path, dataset: Dataset) -> None:
 
 
 def blank_network(
-    settings: Settings, weights: Mapping[str, Tensor], path: Path, module: nn.Module | None = None
+    settings: Settings, weights: Mapping[str, Tensor] | None, path: Path, module: nn.Module | None = None
 ) -> nn.Module:
     """The run's network with random weights, built once it is known that `weights` can be its own, so that no file can
     claim memory that its weights do not fill.
 
     Args:
-        weights: its weights and buffers.
+        weights: its weights and buffers; None: it has none yet.
         path: their file, for messages.
         module: the module of the user's own that the run trains, if it does.
 
@@ -176,15 +185,10 @@ def blank_network(
     if module is not None:
         return models.build(module, shape, len(settings.classes))
     if settings.model.startswith("custom:"):
-        raise ModelFileError(
-            path.parent,
-            f"this run trained a module of your own ({printable(settings.model)[:200]})",
-            hint="open it with Run.open(folder, model=your_module), or go on with resume(folder, model=your_module)",
-            code="run-needs-module",
-        )
+        raise needs_module(path.parent, settings.model)
     try:
-        wanted = models.count_parameters(settings.model, shape, len(settings.classes))
-        held = sum(value.numel() for value in weights.values())
+        wanted = models.count_parameters(settings.model, shape, len(settings.classes)) if weights is not None else 0
+        held = sum(value.numel() for value in (weights or {}).values())
         if wanted > held:
             raise ModelFileError(
                 path,
@@ -198,6 +202,16 @@ def blank_network(
     if getattr(network, "outputs", settings.outputs) != settings.outputs:
         raise impossible(path, f"its model has {network.outputs} outputs, its settings say {settings.outputs}")
     return network
+
+
+def needs_module(folder: Path, model: str) -> ModelFileError:
+    """The error of a run that cannot be opened or gone on with without the user's own module."""
+    return ModelFileError(
+        folder,
+        f"this run trained a module of your own ({printable(model)[:200]})",
+        hint="open it with Run.open(folder, model=your_module), or go on with resume(folder, model=your_module)",
+        code="run-needs-module",
+    )
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:
