@@ -272,7 +272,8 @@ def _shape_text(step: Step) -> str:
 
 
 def _summary(step: Step) -> dict[str, float]:
-    values = step.output.detach().double()
+    values = step.output.detach()
+    values = (values.abs() if values.is_complex() else values).double()
     finite = values[values.isfinite()]
     if not finite.numel():
         finite = values.new_zeros(1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
+from ..errors import UsageError
 from .dispatch import OperationMode
 from .layers import CLASSES, OPERATIONS, Window, role_of
 from .modes import eval_mode
@@ -38,7 +39,17 @@ def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, .
     """One row for each layer in the order of execution; the module is left as it was found.
 
     A row is a module without others inside, or one that computes or holds parameters itself.
+
+    Raises:
+        UsageError: torch.jit has compiled it (`model-scripted`).
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError(
+            f"model {type(module).__name__}",
+            "its layers were compiled by torch.jit, and nothing can be heard from them one by one",
+            code="model-scripted",
+            hint="give the network that it was made from",
+        )
     height, width, channels = input
     weight = next(module.parameters(), torch.zeros(()))
     with torch.inference_mode(False):

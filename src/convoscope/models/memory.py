@@ -95,13 +95,14 @@ class Scale(OperationMode):
         most: the most bytes that were alive at the same time.
     """
 
-    def __init__(self, there: Iterable[Tensor]) -> None:
+    def __init__(self, there: Iterable[object]) -> None:
         """`there`: what existed before, such as weights, and does not count."""
         super().__init__()
         self.made = self.most = self._alive = 0
         self._known: dict[int, tuple[int, weakref.ref[Any]]] = {}
         for tensor in there:
-            self.put(tensor, 0)
+            if isinstance(tensor, Tensor):  # the weights of quantised layers are not
+                self.put(tensor, 0)
 
     def put(self, tensor: Tensor, weight: int | None = None) -> None:
         """Count a tensor's bytes once, until it is freed; `weight`: count this many bytes instead."""

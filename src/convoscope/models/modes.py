@@ -15,10 +15,13 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every part of the module is in the mode it was in, also after an error.
 
     The parts need not all be in the same mode: frozen batch norms, for instance, stay in evaluation mode in training.
+    What torch.export has written and torch.jit has frozen has no modes any more, and runs as it is.
     """
-    modes = {part: part.training for part in module.modules()}
+    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}
     try:
-        module.eval()
+        if module in modes:
+            with contextlib.suppress(NotImplementedError):
+                module.eval()
         yield
     finally:
         for part, training in modes.items():

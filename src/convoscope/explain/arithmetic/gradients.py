@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...errors import UsageError, printable
+from ...free_memory import ran_out
 from ...suggestions import the_nearest
-from ..capture.forward import first_line, preserve_state, probabilities
+from ..capture.forward import first_line, normalised, preserve_state, probabilities, the_scores, uncompiled
 from ..capture.recorder import record
 from ..capture.records import Recording
 from ..capture.recurrence import Unrolled
 from .gradient_terms import Use, meetings
-from .terms import GradientSum, rounding_bound
+from .terms import GradientSum, finite_json, rounding_bound
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _LINEAR = F.linear
@@ -86,6 +87,8 @@ class Gradients:
     _uses: list[Use] = field(repr=False)
     _parameters: dict[str, Tensor] = field(repr=False)
     _recording: Recording | None = field(repr=False, default=None)
+    _frozen: frozenset[str] = field(repr=False, default=frozenset())
+    _unused: frozenset[str] = field(repr=False, default=frozenset())
 
     def solve(self, parameter: str, index: Sequence[int]) -> GradientSum:
         """The sum that makes one gradient; see `Backward.why`."""
@@ -99,6 +102,12 @@ class Gradients:
             )
         tensor = self._parameters[parameter]
         uses = [use for use in self._uses if tensor is use.weight or tensor is use.bias]
+        if not uses and parameter in self._unused:
+            raise UsageError(
+                "weight",
+                f"{parameter} does not enter the loss of these images: its gradient is 0",
+                code="parameter-unused",
+            )
         if not uses:
             value = f"{float(gradient[place]):.9g}"
             raise UsageError(
@@ -129,6 +138,13 @@ class Gradients:
     def _gradient(self, parameter: str) -> Tensor:
         if parameter in self.gradients:
             return self.gradients[parameter]
+        if parameter in self._frozen:
+            raise UsageError(
+                "weight",
+                f"{parameter} is frozen: no gradient is computed for it",
+                code="parameter-frozen",
+                hint="set its requires_grad to True, and go backwards again",
+            )
         raise UsageError(
             "weight",
             f"this network has no learned weight {printable(parameter)!r}",
@@ -159,27 +175,32 @@ def gradients_of(
     """The gradients of a loss by every weight, and what is needed to open each into its sum; see `backward`.
 
     Raises:
-        UsageError: `model-module`, `target-unknown`.
+        UsageError: `model-module`, `target-unknown`, `image-shape`, `image-values`, `loss-not-a-number`, `no-gradient`.
     """
-    images = images[None] if images.ndim == 3 else images
+    model = uncompiled(model)
+    images = normalised(model, images[None] if images.ndim == 3 else images, "image")
     function = loss if callable(loss) else _cross_entropy(loss)
     recorder = _Recorder()
-    names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     with preserve_state(model):
+        every = dict(model.named_parameters())
+        names = {name: parameter for name, parameter in every.items() if parameter.requires_grad}
         if training:
             model.train()
         try:
             with recorder, Unrolled():  # on top, so that the products inside recurrent layers are noted too
-                scores = model(images.detach())
-                value = function(scores)
+                scores = the_scores(model, model(images.clone()), len(images))
+                value = _one_number(function(scores))
             made = [use.made for use in recorder.uses]
             found = torch.autograd.grad(value, [*names.values(), *made], allow_unused=True)
         except UsageError:
             raise
         except Exception as error:
+            if ran_out(error):
+                raise
             raise UsageError(
                 f"model {type(model).__name__}", f"it fails on these images: {first_line(error)}", code="model-module"
             ) from error
+    unused = frozenset(name for name, gradient in zip(names, found, strict=False) if gradient is None)
     gradients = {
         name: torch.zeros_like(parameter) if gradient is None else gradient
         for (name, parameter), gradient in zip(names.items(), found[: len(names)], strict=True)
@@ -187,7 +208,29 @@ def gradients_of(
     for use, delta in zip(recorder.uses, found[len(names) :], strict=True):
         use.delta = torch.zeros_like(use.made) if delta is None else delta
     alone = record(model, images) if len(images) == 1 else None
-    return Gradients(float(value.detach()), scores.detach(), gradients, recorder.uses, dict(names), alone)
+    frozen = frozenset(every.keys() - names.keys())
+    return Gradients(float(value.detach()), scores.detach(), gradients, recorder.uses, names, alone, frozen, unused)
+
+
+def _one_number(value: Any) -> Tensor:
+    """The loss, if it is a number that was computed from weights.
+
+    Raises:
+        UsageError: `loss-not-a-number`, `no-gradient`.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(
+            "loss", f"expected a tensor with one number, got {got}", code="loss-not-a-number", hint="take its mean"
+        )
+    if not value.requires_grad:
+        raise UsageError(
+            "loss",
+            "no gradient comes back from it: every weight is frozen, or the network computes without gradients",
+            code="no-gradient",
+            hint="set requires_grad of the weights to True",
+        )
+    return value.reshape(())
 
 
 def _cross_entropy(targets: Tensor | int) -> Callable[[Tensor], Tensor]:
@@ -233,7 +276,7 @@ class Descent:
         def plain(tensors: dict[str, Tensor]) -> dict[str, Any]:
             return {name: tensor.tolist() for name, tensor in tensors.items()}
 
-        return {
+        value = {
             "scores": self.backward.scores.tolist(),
             "probabilities": self.probabilities.tolist(),
             "loss": self.backward.loss,
@@ -243,6 +286,7 @@ class Descent:
             "after": plain(self.after),
             "loss_after": self.loss_after,
         }
+        return dict(finite_json(value))
 
 
 def descend(model: nn.Module, images: Tensor, targets: Tensor | int, *, learning_rate: float) -> Descent:
@@ -255,9 +299,11 @@ def descend(model: nn.Module, images: Tensor, targets: Tensor | int, *, learning
         raise UsageError(
             "learning_rate", f"expected a number above 0; received {learning_rate}", code="rate-out-of-range"
         )
-    images = images[None] if images.ndim == 3 else images
+    model = uncompiled(model)
+    images = normalised(model, images[None] if images.ndim == 3 else images, "image")
     found = gradients_of(model, images, targets)
-    moved = copy.deepcopy(model)
+    with preserve_state(model):
+        moved = copy.deepcopy(model)
     before, after = {}, {}
     with torch.no_grad():
         for name, parameter in moved.named_parameters():
@@ -266,5 +312,5 @@ def descend(model: nn.Module, images: Tensor, targets: Tensor | int, *, learning
                 parameter.sub_(found.gradients[name], alpha=learning_rate)
             after[name] = parameter.detach().clone()
     with preserve_state(moved), torch.no_grad():
-        loss_after = float(_cross_entropy(targets)(moved(images)))
+        loss_after = float(_cross_entropy(targets)(the_scores(moved, moved(images), len(images))))
     return Descent(before, found, learning_rate, after, probabilities(found.scores), loss_after)

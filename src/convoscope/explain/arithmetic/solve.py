@@ -25,12 +25,14 @@ def solve(recording: Recording, layer: str, index: Sequence[int]) -> Arithmetic:
     """The arithmetic of one unit of a layer; see `Trace.why`.
 
     Raises:
-        UsageError: `layer-unknown`, `unit-unknown`.
+        UsageError: `layer-unknown`, `unit-unknown`, `number-complex`, `trace-outdated`.
     """
     step = recording[layer]
     place = _place(step, index)
+    recorded = step.value(place)
+    recording.check_unchanged(step)
     full = place if len(place) == step.output.ndim else (0, *place)
-    return _arithmetic(recording, step, place, _parts(recording, step, full), float(step.output[full]))
+    return _arithmetic(recording, step, place, _parts(recording, step, full), recorded)
 
 
 def follow(found: Arithmetic, number: int) -> Arithmetic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -275,7 +276,7 @@ class Arithmetic(CheckedSum):
 
     def to_json(self) -> dict[str, Any]:
         """`layer`, `kind`, `unit`, `terms`, `bias`, `sum`, `recorded`, `difference`, `bound`, and the rest."""
-        return {
+        value = {
             "layer": self.layer,
             "kind": self.kind,
             "unit": place_json(self.unit.index),
@@ -286,6 +287,7 @@ class Arithmetic(CheckedSum):
             **self._check_json(),
             "opened": self.opened,
         }
+        return dict(finite_json(value))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -331,10 +333,20 @@ class GradientSum(CheckedSum):
 
     def to_json(self) -> dict[str, Any]:
         """`parameter`, `index`, `terms`, `sum`, `recorded`, `difference`, `bound`."""
-        return {
+        value = {
             "parameter": self.parameter,
             "index": list(self.index),
             "words": self.words,
             "terms": [term.to_json() for term in self.terms],
             **self._check_json(),
         }
+        return dict(finite_json(value))
+
+
+def finite_json(value: Any) -> Any:
+    """Numbers that JSON does not have become the texts `inf`, `-inf` and `nan`; the rest stays as it is."""
+    if isinstance(value, dict):
+        return {key: finite_json(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -176,11 +176,6 @@ def memory_of(tensor: Tensor) -> int:
         return -id(tensor)
 
 
-def version_of(tensor: Tensor) -> int:
-    """How often torch has written to a tensor's memory; 0 for tensors that do not count it."""
-    return 0 if tensor.is_inference() else int(tensor._version)
-
-
 def _copier(memory: int, tensor: Tensor) -> Callable[[Any], Any]:
     """Puts in place of each tensor in that memory the same in one copy of it, lying there in the same way."""
     copy: torch.UntypedStorage | None = None

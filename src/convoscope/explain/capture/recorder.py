@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ...errors import UsageError
+from ...errors import UsageError, printable
 from ...models import OPERATIONS, OperationMode, Parallel, Residual
 from ...training import Normalisation
-from .forward import own_tensors, preserve_state, run
+from .forward import SCORES, listed, own_tensors, preserve_state, results, run, uncompiled
 from .memory import Memory, memory_of
-from .records import IMAGE, PIXELS, Recording, Ref, Step
+from .records import IMAGE, PIXELS, Recording, Ref, Step, version_of
 from .recurrence import Unrolled
 
 _SAME = frozenset({"clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "_to_copy", "contiguous"})
@@ -84,15 +84,16 @@ def record(
     Raises:
         UsageError: the network fails on this image (`model-module`), or the image has no such shape (`image-shape`).
     """
+    model = uncompiled(model)
     if image.ndim == 3:
         image = image[None]
     if image.ndim != 4 or image.shape[0] != 1 or not image.numel():
         raise UsageError(
             "image", f"expected one image (C, H, W); received shape {tuple(image.shape)}", code="image-shape"
         )
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    watcher = _Watcher(model)
     with preserve_state(model), torch.no_grad():
+        watcher = _Watcher(model)
+        weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
         image = image.detach().to(weight.device, weight.dtype, copy=True)
         if pixels is not None and normalisation is not None:
             watcher.begin(PIXELS, pixels.detach().to(image.device, image.dtype, copy=True))
@@ -103,7 +104,7 @@ def record(
             try:
                 with watcher.unrolled, watcher:
                     output = run(model, image)
-                watcher.finish(output)
+                watcher.finish(model, output, len(classes))
             finally:
                 watcher.restore()
     return Recording(tuple(watcher.steps), tuple(watcher.notes), tuple(classes))
@@ -169,9 +170,14 @@ class _Watcher(OperationMode):
         if not path:
             return
         call = self._running.pop()
-        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        tensors = [tensor for _, tensor in results(output)]
         given = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and self._memory.knows(leaf)]
-        if len(tensors) != 1 or not given:
+        if len(tensors) != 1:
+            return
+        if not given and not self._memory.knows(tensors[0]):
+            if call.whole and not call.steps:  # a layer of learned places, for instance
+                call.result = self._add(type(part).__name__.lower(), tensors[0], "", (), {}, call)
+                self._keep(tensors[0], call.result)
             return
         if not self._memory.knows(tensors[0]):
             call.result = self._opaque(
@@ -258,9 +264,13 @@ class _Watcher(OperationMode):
             self._keep(outputs[0], self._current(known[0]), views=known)
             return result
         plain = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        closed = "" if plain == "dequantize" else _closed(tree_leaves((args, kwargs)))
+        if closed:
+            self._note(f"{closed}; the values are given")
         for piece, output in enumerate(outputs[:1] if plain in _FIRST_ONLY else outputs):
             kind = self.unrolled.kind or _kind(plain, arguments, keywords, known[0] if known else output, output)
             step = self._add(kind, output, plain, arguments, keywords, self._running[-1], function, piece)
+            step.opaque = step.opaque or closed
             self._keep(output, step, views=known if not changed else ())
         for tensor in changed:
             if all(tensor is not output for output in outputs):
@@ -271,24 +281,59 @@ class _Watcher(OperationMode):
         """The network's own weights are as before, whatever it wrote to them."""
         self._memory.restore()
 
-    def finish(self, output: object) -> None:
-        """The last step is the network's output; then everything gets its name."""
-        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        if tensors:
-            known = self._memory.knows(tensors[0])
-            step = self._current(tensors[0], self._calls[0]) if known else None
-            if step is None:
-                step = self._opaque(
-                    tensors[0],
-                    [self._image],
-                    "output",
-                    self._calls[0],
-                    "its result comes from outside torch's operations",
-                )
-            elif step.number != len(self.steps) - 1:
-                step = self._add("output", tensors[0], "identity", (Ref(step.number),), {}, self._calls[0])
-            self._calls[0].result = step
+    def finish(self, model: nn.Module, output: object, count: int) -> None:
+        """The last step is the network's scores, `count` of them where that is known; then everything gets its name.
+
+        Raises:
+            UsageError: the network gives no tensor (`model-module`).
+        """
+        found = results(output)
+        if not found:
+            raise UsageError(
+                f"model {type(model).__name__}",
+                f"it gives no tensor, but {printable(type(output).__name__)}",
+                code="model-module",
+                hint="return its scores",
+            )
+        name, scores = found[0] if len(found) == 1 else self._most_likely(found, count)
+        if len(found) > 1:
+            self._note(f"the network gives {len(found)} results, {listed(found)}: {name} is taken for its scores")
+        call = self._calls[0]
+        if not self._memory.knows(scores):
+            reason = "its result does not come from the image by torch's operations"
+            step = self._opaque(scores, [self._image], "output", call, reason)
+        else:
+            step = self._current(scores, call)
+            if step.number != len(self.steps) - 1:
+                step = self._add("output", scores, "identity", (Ref(step.number),), {}, call)
+        call.result = step
         self._name_all()
+
+    def _most_likely(self, found: Sequence[tuple[str, Tensor]], count: int) -> tuple[str, Tensor]:
+        """Of several results the scores: by number or name; else the first that no other is computed from."""
+        for wanted in SCORES:
+            named = [pair for pair in found if pair[0] == wanted]
+            if named:
+                return named[0]
+        steps = {name: self._current(tensor, self._calls[0]) for name, tensor in found if self._memory.knows(tensor)}
+        before: set[int] = set()
+        for step in steps.values():
+            before |= self._ancestors(step)
+        last = [(name, tensor) for name, tensor in found if name in steps and steps[name].number not in before]
+        vectors = [pair for pair in last if pair[1].ndim == 2 and len(pair[1]) == 1]
+        fitting = [pair for pair in vectors if pair[1].shape[1] == count]
+        return (fitting or vectors or last or list(found))[0]
+
+    def _ancestors(self, step: Step) -> set[int]:
+        """The numbers of all steps that went into one."""
+        found: set[int] = set()
+        waiting = step.references()
+        while waiting:
+            number = waiting.pop()
+            if number not in found:
+                found.add(number)
+                waiting += self.steps[number].references()
+        return found
 
     def _is_same(self, name: str, taken: Tensor, made: Tensor) -> bool:
         if name in _SAME:
@@ -306,11 +351,14 @@ class _Watcher(OperationMode):
         function: Any = None,
         piece: int = 0,
     ) -> Step:
-        # Another tensor of the same memory, so that nothing can give the step's own another shape.
-        shown = output.detach()
+        with self._unseen():
+            shown, closed = _shown(output)
         step = Step(
             len(self.steps), kind, call.path, shown, operation, arguments, keywords, piece=piece, function=function
         )
+        if closed:
+            step.opaque = closed
+            self._note(f"{closed}; the values are given")
         self.steps.append(step)
         call.steps.append(step)
         self._memory.hold(step)
@@ -382,6 +430,8 @@ class _Watcher(OperationMode):
             if used[step.name] > 1:
                 step.name += f"#{used[step.name]}"
         for step in self.steps:
+            leaves = [step.output, *tree_leaves((step.arguments, step.keywords))]
+            step.written = tuple((leaf, version_of(leaf)) for leaf in leaves if isinstance(leaf, Tensor))
             step.inputs = tuple(dict.fromkeys(self.steps[number].name for number in step.references()))
 
 
@@ -404,6 +454,32 @@ def _changed_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[
             value = args[position] if position < len(args) else kwargs.get(argument.name)
             changed += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
     return changed
+
+
+_QUANTISED = "quantised numbers: their arithmetic is not opened"
+_COMPLEX = "complex numbers: their arithmetic is not opened"
+
+
+def _shown(output: Tensor) -> tuple[Tensor, str]:
+    """A step's output as ordinary numbers, and why their arithmetic cannot be opened, or an empty text."""
+    if output.is_quantized:
+        return output.detach().dequantize(), _QUANTISED
+    if output.is_nested:
+        return torch.nested.to_padded_tensor(output.detach(), 0.0), "a nested tensor: its arithmetic is not opened"
+    if output.layout != torch.strided:
+        return output.detach().to_dense(), "a sparse tensor: its arithmetic is not opened"
+    if output._is_zerotensor():
+        return torch.zeros(output.shape, dtype=output.dtype), ""
+    # Another tensor of the same memory, so that nothing can give the step's own another shape.
+    return output.detach(), _COMPLEX if output.is_complex() else ""
+
+
+def _closed(leaves: Sequence[Any]) -> str:
+    """Why an operation on these cannot be opened, or an empty text."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if any(isinstance(leaf, torch.ScriptObject) for leaf in leaves) or any(each.is_quantized for each in tensors):
+        return _QUANTISED
+    return _COMPLEX if any(each.is_complex() for each in tensors) else ""
 
 
 def _is_view(func: Any) -> bool:

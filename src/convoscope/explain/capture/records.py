@@ -61,6 +61,8 @@ class Step:
     name: str = ""
     inputs: tuple[str, ...] = ()
     opaque: str = ""
+    written: tuple[tuple[Tensor, int], ...] = ()
+    """The step's output and the network's own numbers in it, each with how often torch had written to it."""
     piece: int = 0
     """Which of several outputs this is."""
     function: Any = None
@@ -87,8 +89,20 @@ class Step:
         return unit_axes(self.output)
 
     def value(self, index: Sequence[int]) -> float:
-        """The recorded number of one unit."""
-        return float(self.output.reshape(self.shape)[tuple(index)])
+        """The recorded number of one unit.
+
+        Raises:
+            UsageError: it is complex (`number-complex`).
+        """
+        number = self.output.reshape(self.shape)[tuple(index)]
+        if number.is_complex():
+            raise UsageError(
+                self.name,
+                f"its numbers are complex and are not opened; this one is {complex(number.item()):.9g}",
+                code="number-complex",
+                hint="layers whose numbers are real open",
+            )
+        return float(number)
 
     def references(self) -> list[int]:
         """The numbers of the steps that went in, in the order of the arguments."""
@@ -129,6 +143,21 @@ class Recording:
         found: Axes = self.cache[_AXES][number]
         return found
 
+    def check_unchanged(self, step: Step) -> None:
+        """Whether what the step was computed from is still what it was.
+
+        Raises:
+            UsageError: it is not (`trace-outdated`).
+        """
+        for other in (step, *(self.steps[number] for number in step.references())):
+            if any(version_of(tensor) != version for tensor, version in other.written):
+                raise UsageError(
+                    step.name,
+                    "the network's numbers have changed since this trace was made",
+                    code="trace-outdated",
+                    hint="trace the image again",
+                )
+
     @property
     def names(self) -> tuple[str, ...]:
         """The steps' names in the order of execution."""
@@ -155,3 +184,8 @@ class Recording:
             hint=the_nearest(name, self._numbers) or "it has " + ", ".join(some),
             code="layer-unknown",
         )
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often torch has written to a tensor's memory; 0 for tensors that do not count it."""
+    return 0 if tensor.is_inference() else int(tensor._version)

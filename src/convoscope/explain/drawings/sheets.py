@@ -25,8 +25,10 @@ def on_sheet(parts: Sequence[Image.Image]) -> Image.Image:
 
 
 def numbers_of(values: Any, name: str) -> Floats:
+    """What a sheet draws; of complex numbers how large they are."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu().double().numpy()
+        values = values.detach().cpu()
+        values = (values.abs() if values.is_complex() else values).double().numpy()
     numbers = np.asarray(values, np.float64)
     if not numbers.size:
         raise UsageError(name, f"expected numbers; received none, of shape {numbers.shape}", code="figure-values")
