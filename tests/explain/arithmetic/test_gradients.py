@@ -1,6 +1,7 @@
 """Why, backwards: each gradient is the sum over the places where its weight was used."""
 
 import random
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -172,3 +173,81 @@ def test_a_training_step_is_sgds() -> None:
     with pytest.raises(UsageError, match="expected a number above 0") as caught:
         training_step(net, images, targets, learning_rate=float("nan"))
     assert caught.value.code == "rate-out-of-range"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_take_the_type_of_the_weights(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = models.build("conv(4) norm relu globalavg dense", (7, 7, 1), 3).to(dtype).eval()
+    images, targets = torch.randn(2, 1, 7, 7), torch.tensor([0, 2])
+    found = backward(net, images, targets)
+    wanted = torch.autograd.grad(F.cross_entropy(net(images.to(dtype)), targets), list(net.parameters()))
+    for (parameter, values), own in zip(net.named_parameters(), wanted, strict=True):
+        assert torch.equal(found.gradients[parameter], own)
+        why = found.why(parameter, *(n // 2 for n in values.shape))
+        assert why.agrees, str(why)
+    assert training_step(net, images, targets).loss_after < found.loss
+
+
+def test_frozen_and_unused_weights_say_so() -> None:
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.spare = nn.Conv2d(1, 2, 3), nn.Linear(2, 3), nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.last(self.first(x).mean((2, 3)))
+            return scores
+
+    net, image = Spare(), torch.randn(1, 5, 5)
+    net.first.weight.requires_grad_(False)
+    found = backward(net, image, 1)
+    for parameter, place, message, code in (
+        ("first.weight", (0, 0, 0, 0), "first.weight is frozen: no gradient is computed for it", "parameter-frozen"),
+        ("spare.weight", (0, 1), "does not enter the loss of these images: its gradient is 0", "parameter-unused"),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            found.why(parameter, *place)
+        assert caught.value.code == code
+    assert found.why("first.bias", 1).agrees
+    net.requires_grad_(False)
+    with pytest.raises(UsageError, match="no gradient comes back from it: every weight is frozen") as caught:
+        backward(net, image, 1)
+    assert caught.value.code == "no-gradient"
+
+
+@pytest.mark.parametrize("loss", [lambda scores: scores, lambda scores: 1.5])
+def test_a_loss_is_one_number(loss: Any) -> None:
+    net, image = network("tiny")
+    with pytest.raises(UsageError, match="expected a tensor with one number, got ") as caught:
+        backward(net, image, loss)
+    assert caught.value.code == "loss-not-a-number"
+
+
+def test_any_loss_of_the_scores_opens() -> None:
+    net, image = network("tiny")
+    found = backward(net, image, lambda scores: F.mse_loss(scores, torch.ones_like(scores)).reshape(1))
+    wanted = torch.autograd.grad(((net(image) - 1) ** 2).mean(), list(net.parameters()))
+    for (parameter, values), own in zip(net.named_parameters(), wanted, strict=True):
+        why = found.why(parameter, *(0 for _ in values.shape))
+        assert why.agrees and why.sum == pytest.approx(float(own[tuple(0 for _ in own.shape)]), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_channels_last_dropout_and_an_input_changed_in_place(training: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.Flatten(), nn.Linear(64, 3),
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+    images = torch.randn(4, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    before, targets = images.clone(), torch.tensor([0, 1, 2, 0])
+    torch.manual_seed(3)
+    found = backward(net, images, targets, training=training)
+    assert torch.equal(images, before)
+    copy = deepcopy(net).train(training)
+    torch.manual_seed(3)
+    wanted = torch.autograd.grad(F.cross_entropy(copy(images.clone()), targets), list(copy.parameters()))
+    for (parameter, values), own in zip(net.named_parameters(), wanted, strict=True):
+        assert torch.allclose(found.gradients[parameter], own, rtol=1e-5, atol=1e-7)
+        assert found.why(parameter, *(n // 2 for n in values.shape)).agrees
