@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ...errors import UsageError
+from ...free_memory import ran_out
 from ..capture.records import Recording, Step
 from .rules import Parts, rule_for
 from .rules.operands import doubled, piece
@@ -81,15 +82,23 @@ def _parts(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
 def _as_a_whole(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """An operation outside the catalogue, run in float64 as a whole."""
     empty: Floats = np.zeros(0)
+    recorded = float(step.output[full])
     if step.function is None or step.opaque:
-        return Parts(empty, None, empty, [], step.opaque or "not opened", "whole", total=float(step.output[full]))
-    with torch.no_grad():
-        result = piece(step, step.function(*doubled(recording, step.arguments), **doubled(recording, step.keywords)))
-    words = (
-        f"torch's {step.operation} of {', '.join(step.inputs)}, run as a whole in float64: its arithmetic is not opened"
-    )
-    total = float(result[full])
-    most = max(float(recording.steps[number].output.abs().max()) for number in step.references())
+        return Parts(empty, None, empty, [], step.opaque or "not opened", "whole", total=recorded)
+    words = f"torch's {step.operation} of {', '.join(step.inputs)}"
+    try:
+        with torch.no_grad():
+            result = step.function(*doubled(recording, step.arguments), **doubled(recording, step.keywords))
+        total = float(piece(step, result)[full])
+    except Exception as error:
+        if ran_out(error):
+            raise
+        # Some kernels know float32 alone.
+        words += ": its arithmetic is not opened, and it does not run in float64"
+        return Parts(empty, None, empty, [], words, "whole", total=recorded)
+    words += ", run as a whole in float64: its arithmetic is not opened"
+    sizes = [recording.steps[number].output.double().abs() for number in step.references()]
+    most = max(float(size.max()) for size in sizes if size.numel())
     return Parts(empty, None, empty, [], words, "whole", total=total, roundings=64, magnitude=abs(total) + most)
 
 
@@ -102,7 +111,7 @@ def _arithmetic(recording: Recording, step: Step, place: tuple[int, ...], parts:
         magnitude = float(np.abs(parts.products).sum()) + abs(parts.bias or 0.0)
     precision = torch.finfo(step.output.dtype if step.output.is_floating_point() else torch.float64)
     bound = 0.0
-    if parts.roundings:
+    if parts.roundings and math.isfinite(magnitude):  # what is infinite is not rounded
         # Near zero the steps between numbers are of one size.
         least = parts.roundings * precision.smallest_normal * (precision.eps / 2)
         bound = rounding_bound(parts.roundings, precision.eps, magnitude) + least

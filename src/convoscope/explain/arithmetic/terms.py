@@ -177,7 +177,8 @@ class CheckedSum:
     @property
     def agrees(self) -> bool:
         """Whether the difference is within `bound`."""
-        return abs(self.difference) <= self.bound or self.recorded == self.sum
+        nothing = math.isnan(self.recorded) and math.isnan(self.sum)
+        return abs(self.difference) <= self.bound or self.recorded == self.sum or nothing
 
     def __len__(self) -> int:
         return len(self.inputs)

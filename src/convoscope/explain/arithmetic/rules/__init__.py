@@ -5,7 +5,7 @@ A new operation gets a function with `@rule` in the module where it belongs.
 
 import torch
 
-from ...capture.records import Step
+from ...capture.records import Ref, Step
 from . import convolution, elementwise, moves, norms, pooling, products, resizing
 from .registry import RULES, Parts, Rule
 
@@ -14,6 +14,8 @@ __all__ = ["Parts", "convolution", "elementwise", "moves", "norms", "pooling", "
 
 def rule_for(step: Step) -> Rule | None:
     """The rule of a step's operation, or that of all elementwise ones; None where the arithmetic is not opened."""
+    if step.operation.startswith("grid_sampler") and not isinstance(step.arguments[0], Ref):
+        return None  # in the places alone it is not linear
     if step.operation in RULES:
         return RULES[step.operation]
     pointwise = step.function is not None and torch.Tag.pointwise in step.function.tags

@@ -73,12 +73,31 @@ def multiplication(recording: Recording, step: Step, full: tuple[int, ...]) -> P
     )
 
 
+@rule("glu")
+def gated(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """One half times the sigmoid of the other."""
+    source = step.arguments[0]
+    taken = tensor_of(recording, source)
+    axis = int(argument(step, 1, "dim", -1)) % taken.ndim
+    other = [i + (taken.shape[axis] // 2 if d == axis else 0) for d, i in enumerate(full)]
+    flat = np.concatenate([flat_place(taken.shape, full), flat_place(taken.shape, other)])
+    inputs = picked(recording, source, flat)
+    total = float(inputs[0] / (1 + np.exp(-inputs[1])))
+    words = "one number times the sigmoid of another"
+    return Parts(
+        inputs, None, inputs, [(source, flat)], words, "function", total=total, roundings=8, magnitude=abs(total)
+    )
+
+
 _STRAIGHT = frozenset({"relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "neg", "abs", "threshold"})
 """Piecewise linear: each number times a slope, unless it stops at a limit."""
 
 
 # Elementwise, though torch does not mark them so.
-@rule("hardswish", "hardsigmoid", "hardshrink", "softshrink", "prelu", "_prelu_kernel", "log_sigmoid_forward")
+@rule(
+    "hardswish", "hardsigmoid", "hardshrink", "softshrink", "prelu", "_prelu_kernel", "log_sigmoid_forward",
+    "_to_copy", "floor_divide",
+)  # fmt: skip
 def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """Any function that works number by number: the function itself, in float64, on the numbers of this place."""
     numbers: list[float] = []
@@ -105,7 +124,9 @@ def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
         slope = 0.0 if result == 0 else result / float(inputs[0])
         if step.operation in ("relu", "leaky_relu", "neg", "abs") or slope in (0.0, 1.0):
             weights = np.array([slope])
-    exact = straight and step.operation != "leaky_relu"
+    # A slope is rounded to float32, and so is a limit such as 0.7.
+    exact = straight and step.operation != "leaky_relu" and _holds(step.output.dtype, result)
+    exact = exact or step.operation == "_to_copy"  # which rounds as the network did
     rest = tree_leaves((step.arguments[1:], step.keywords))
     plain = len(numbers) == 1 and all(isinstance(leaf, int | float | str | None) for leaf in rest)
     words = {1: f"{step.kind} of one number"}.get(len(numbers), f"{step.kind} of {len(numbers)} numbers")
@@ -117,8 +138,12 @@ def pointwise(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
         words,
         "function" if weights is None else "sum",
         total=result,
-        # A slope such as 0.2 is rounded to float32, and so is the product.
         roundings=0 if exact else 2 if straight else 8,
         magnitude=abs(result) + (0.0 if straight else float(np.abs(inputs).sum())),
         function=(step.operation.rstrip("_"), tuple(step.arguments[1:]), step.keywords) if plain else None,
     )
+
+
+def _holds(dtype: torch.dtype, number: float) -> bool:
+    """Whether numbers of this type can be exactly this one."""
+    return not dtype.is_floating_point or float(torch.tensor(number, dtype=dtype)) == number

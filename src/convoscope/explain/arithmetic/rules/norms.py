@@ -148,11 +148,13 @@ def softmax(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     flat = flat_places(taken.shape, places)
     inputs = picked(recording, source, flat)
     top = float(inputs.max())
-    powers = np.exp(inputs - top)
+    # Where all numbers are masked out, by -inf, the safe softmax gives zeros.
+    nothing = top == -math.inf and step.operation == "_safe_softmax"
+    powers = np.zeros(count) if nothing else np.exp(inputs - top)
     total = float(powers.sum())
-    own = float(powers[full[dim]] / total)
+    own = 0.0 if nothing else float(powers[full[dim]] / total)
     log = step.operation == "_log_softmax"
-    span = float(np.abs(inputs).max() + abs(top))
+    span = float(np.abs(inputs[np.isfinite(inputs)]).max(initial=0)) * 2
     formula = "exp(own - largest) / sum of exp(each - largest)"
     return Parts(
         inputs,

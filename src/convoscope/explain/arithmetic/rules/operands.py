@@ -65,6 +65,11 @@ def number_at(recording: Recording, tensor: Any, place: Any, default: float) -> 
     return default if tensor is None else float(tensor_of(recording, tensor)[place])
 
 
+def finds_in(step: Step) -> torch.dtype:
+    """The numbers in which torch finds a place."""
+    return torch.float64 if step.output.dtype == torch.float64 else torch.float32
+
+
 def flat_places(shape: Sequence[int], places: Sequence[Any]) -> Ints:
     """Places along each axis as flat positions."""
     return np.asarray(np.ravel_multi_index(tuple(places), tuple(shape)), np.int64)

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from ...capture.records import Recording, Step
-from ..terms import Ints
-from .operands import argument, flat_places, per_axis, picked, tensor_of
+from ...capture.records import Recording, Ref, Step
+from ..terms import Floats, Ints
+from .elementwise import pointwise
+from .operands import argument, flat_place, flat_places, named, per_axis, picked, piece, tensor_of
 from .registry import Parts, rule
 
 
-@rule("mean", "sum", "amax")
+@rule("mean", "sum", "amax", "amin", "max", "min")
 def reduction(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """Everything along some axes."""
-    source = step.arguments[0]
-    taken = tensor_of(recording, source)
-    dims = argument(step, 1, "dim") or None
-    dims = list(range(taken.ndim)) if dims is None else [d % taken.ndim for d in per_axis(dims, 1)]
+    if isinstance(argument(step, 1, "dim"), Ref | Tensor):  # the larger of two tensors, number by number
+        return pointwise(recording, step, full)
+    if step.piece == 1:
+        return _which(step, full)
+    source, operation = step.arguments[0], step.operation
+    flat, shape = _along(recording, step, full)
+    if operation in ("amax", "max"):
+        return _largest(recording, source, flat, (), f"{len(flat)} numbers")
+    inputs = picked(recording, source, flat)
+    if operation in ("amin", "min"):
+        words = f"smallest of {len(flat)} numbers"
+        total = float(inputs.min())
+        return Parts(inputs, None, inputs, [(source, flat)], words, "function", total=total)
+    share = 1 / len(flat) if operation == "mean" else 1.0
+    weights = np.full(len(flat), share)
+    words = f"{'mean' if operation == 'mean' else 'sum'} of {len(flat)} numbers"
+    return Parts(
+        inputs,
+        weights,
+        inputs * share,
+        [(source, flat)],
+        words,
+        roundings=len(flat) + 1,
+        shape=(1, *shape) if len(shape) == 2 else (),
+    )
+
+
+def _along(recording: Recording, step: Step, full: tuple[int, ...]) -> tuple[Ints, tuple[int, ...]]:
+    """Flat positions of the numbers that a reduction takes together, and the sizes of the axes that it takes."""
+    taken = tensor_of(recording, step.arguments[0])
+    given = named(step)
+    dims = given.get("dim")
+    if dims is None or dims == []:
+        dims = list(range(taken.ndim))
+    dims = [d % taken.ndim for d in per_axis(dims, 1)]
     kept = iter(full[-(taken.ndim - len(dims)) :] if step.output.ndim == taken.ndim - len(dims) else ())
     places: list[Any] = []
     for axis in range(taken.ndim):
@@ -30,22 +65,92 @@ def reduction(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
         else:
             places.append(np.array([next(kept)]))
     flat = flat_places(taken.shape, [axis.ravel() for axis in np.meshgrid(*places, indexing="ij")])
-    if step.operation == "amax":
-        return _largest(recording, source, flat, (), f"{len(flat)} numbers")
+    return flat, tuple(taken.shape[d] for d in sorted(dims))
+
+
+_TOGETHER = {
+    "linalg_vector_norm": "norm",
+    "norm": "norm",
+    "var": "variance",
+    "var_mean": "variance",
+    "std": "standard deviation",
+    "std_mean": "standard deviation",
+    "logsumexp": "logarithm of the sum of the exponentials",
+    "prod": "product",
+}
+
+
+@rule(*_TOGETHER)
+def together(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """A number that many make together, by the operation itself in float64 on just these."""
+    source = step.arguments[0]
+    flat, _ = _along(recording, step, full)
     inputs = picked(recording, source, flat)
-    share = 1 / len(flat) if step.operation == "mean" else 1.0
-    weights = np.full(len(flat), share)
-    words = f"{'mean' if step.operation == 'mean' else 'sum'} of {len(flat)} numbers"
-    shape = tuple(taken.shape[d] for d in sorted(dims))
+    given = {name: value for name, value in named(step).items() if name not in ("self", "dim", "keepdim", "dtype")}
+    if "mean" in step.operation and step.piece == 1:
+        share = np.full(len(flat), 1 / len(flat))
+        words = f"mean of {len(flat)} numbers"
+        return Parts(inputs, share, inputs * share, [(source, flat)], words, roundings=len(flat) + 1)
+    given |= {"dim": 0} if step.operation in ("logsumexp", "prod") else {"dim": [0]}
+    with torch.no_grad():
+        result = step.function._overloadpacket(torch.from_numpy(inputs), **given)
+    total = float(piece(step, result))
+    square = float((inputs**2).mean())
+    sizes = {
+        "variance": square,
+        "standard deviation": square / total if total else math.sqrt(square),
+        "logarithm of the sum of the exponentials": 1 + abs(total) + float(np.abs(inputs).max()),
+    }
+    what = _TOGETHER[step.operation]
     return Parts(
         inputs,
-        weights,
-        inputs * share,
+        None,
+        inputs,
         [(source, flat)],
-        words,
-        roundings=len(flat) + 1,
-        shape=(1, *shape) if len(shape) == 2 else (),
+        f"{what} of {len(flat)} numbers",
+        "function",
+        total=total,
+        roundings=2 * len(flat) + 8,
+        magnitude=sizes.get(what, abs(total)),
     )
+
+
+@rule(
+    "sort", "topk", "kthvalue", "median", "mode", "cummax", "cummin", "fractional_max_pool2d", "fractional_max_pool3d"
+)
+def chosen(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """One of the numbers that came in, where the operation's second result says which."""
+    source = step.arguments[0]
+    taken = tensor_of(recording, source)
+    places = recording.cache.get(step.number)
+    if places is None:
+        arguments, keywords = tree_map(lambda leaf: _recorded(recording, leaf), (step.arguments, step.keywords))
+        with torch.no_grad():
+            places = recording.cache[step.number] = step.function(*arguments, **keywords)[1]
+    if step.piece == 1:
+        return _which(step, full)
+    which = int(places[full])
+    if "pool" in step.operation:
+        axes = taken.ndim - 2
+        inside = np.unravel_index(which, taken.shape[2:])
+        place = [*full[:2], *(int(i) for i in inside[:axes])]
+    else:
+        axis = int(named(step).get("dim", -1)) % taken.ndim
+        full = full if step.output.ndim == taken.ndim else (*full[:axis], 0, *full[axis:])
+        place = [which if d == axis else i for d, i in enumerate(full)]
+    flat = flat_place(taken.shape, place)
+    value = picked(recording, source, flat)
+    return Parts(value, np.ones(1), value, [(source, flat)], f"one of the numbers, as {step.operation} chooses")
+
+
+def _which(step: Step, full: tuple[int, ...]) -> Parts:
+    """The second result of an operation that chooses: no sum, but a place."""
+    empty: Floats = np.zeros(0)
+    return Parts(empty, None, empty, [], f"which number {step.operation} took", "value", total=float(step.output[full]))
+
+
+def _recorded(recording: Recording, leaf: Any) -> Any:
+    return tensor_of(recording, leaf) if isinstance(leaf, Ref) else leaf
 
 
 def _window(
@@ -130,20 +235,23 @@ def average_pool(recording: Recording, step: Step, full: tuple[int, ...]) -> Par
     )
 
 
-@rule("_adaptive_avg_pool2d", "adaptive_max_pool2d")
+@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_pool(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """The largest or the mean of a window as large as the wanted size needs."""
+    if step.piece == 1:
+        return _which(step, full)
     source = step.arguments[0]
     taken = tensor_of(recording, source)
-    places: list[Any] = [np.array([i]) for i in full[:-2]]
+    axes = 3 if "3d" in step.operation else 2
+    places: list[Any] = [np.array([i]) for i in full[:-axes]]
     size = []
-    for axis in (-2, -1):
+    for axis in range(-axes, 0):
         cells, wanted, i = taken.shape[axis], step.output.shape[axis], full[axis]
         start, end = i * cells // wanted, -(-(i + 1) * cells // wanted)
         places.append(np.arange(start, end))
         size.append(end - start)
     flat = flat_places(taken.shape, [axis.ravel() for axis in np.meshgrid(*places, indexing="ij")])
-    words = f"a {size[0]}x{size[1]} window"
+    words = f"a {'x'.join(map(str, size))} window"
     if "max" in step.operation:
         return _largest(recording, source, flat, tuple(size), words)
     inputs = picked(recording, source, flat)
@@ -155,5 +263,5 @@ def adaptive_pool(recording: Recording, step: Step, full: tuple[int, ...]) -> Pa
         [(source, flat)],
         f"mean of {words}",
         roundings=len(flat) + 1,
-        shape=(1, *size),
+        shape=(1, *size) if axes == 2 else (),
     )

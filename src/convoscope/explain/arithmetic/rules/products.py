@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...capture.records import Recording, Ref, Step
-from .operands import aligned, argument, doubled, flat_places, floats, picked, piece, tensor_of
+from ..terms import Floats, rounding_bound
+from .operands import aligned, argument, doubled, finds_in, flat_places, floats, picked, piece, tensor_of
 from .registry import Parts, rule
 
 
@@ -56,24 +61,87 @@ def matrix(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     return parts
 
 
-@rule("cumsum", "col2im")
+@rule("addbmm")
+def added_up(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
+    """A row times a column, in each matrix of a batch, all added up."""
+    bias, left, right = step.arguments[:3]
+    one, two = tensor_of(recording, left), tensor_of(recording, right)
+    batch, _, inner = one.shape
+    numbers, steps = (axis.ravel() for axis in np.meshgrid(np.arange(batch), np.arange(inner), indexing="ij"))
+    left_flat = flat_places(one.shape, [numbers, np.full_like(steps, full[0]), steps])
+    right_flat = flat_places(two.shape, [numbers, steps, np.full_like(steps, full[1])])
+    scale = float(step.keywords.get("alpha", 1))
+    inputs, weights = picked(recording, left, left_flat), picked(recording, right, right_flat)
+    added = tensor_of(recording, bias)
+    computed = isinstance(left, Ref)
+    return Parts(
+        inputs if computed else weights,
+        (weights if computed else inputs) * scale,
+        inputs * weights * scale,
+        [(left, left_flat) if computed else (right, right_flat)],
+        f"weighted sum of {len(steps)} numbers",
+        bias=float(added[aligned(added.shape, full)]) * float(step.keywords.get("beta", 1)),
+        roundings=len(steps) + 2,
+        weight_sources=(right, right_flat) if computed and isinstance(right, Ref) else None,
+    )
+
+
+_ADDED_TO = frozenset({"scatter_add", "index_add"})
+"""Linear in what they add to a tensor of the network's own."""
+
+
+@rule(
+    "cumsum", "col2im", "affine_grid_generator", "_trilinear", "grid_sampler_2d", "grid_sampler_3d", "trace", *_ADDED_TO
+)
 def linear(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     """A linear operation's weights are its derivatives, which torch gives exactly."""
-    source = step.arguments[0]
-    taken = tensor_of(recording, source).double().requires_grad_()
+    position = next(i for i, value in enumerate(step.arguments) if _numbers(recording, value))
+    arguments = list(doubled(recording, step.arguments))
+    keywords = doubled(recording, step.keywords)
+    arguments[position] = arguments[position].requires_grad_()
     with torch.enable_grad():
-        result = piece(
-            step, step.function(taken, *doubled(recording, step.arguments[1:]), **doubled(recording, step.keywords))
-        )
-        (slopes,) = torch.autograd.grad(result[full], taken)
-    flat = slopes.reshape(-1).nonzero()[:, 0].numpy()
-    weights = floats(slopes.reshape(-1)[torch.from_numpy(flat)])
-    inputs = picked(recording, source, flat)
+        result = piece(step, step.function(*arguments, **keywords))
+        (slopes,) = torch.autograd.grad(result[full], arguments[position])
+    flat = slopes.reshape(-1).nonzero()[:, 0].cpu().numpy()
+    weights = floats(slopes).reshape(-1)[flat]
+    inputs = picked(recording, step.arguments[position], flat)
+    bias = None
+    if step.operation in _ADDED_TO:
+        arguments[position] = torch.zeros_like(arguments[position])
+        bias = float(step.function(*arguments, **keywords)[full])
+    roundings = 2 * len(flat) + 8
     return Parts(
         inputs,
         weights,
         inputs * weights,
-        [(source, flat)],
+        [(step.arguments[position], flat)],
         f"weighted sum of {len(flat)} numbers ({step.kind})",
-        roundings=2 * len(flat) + 8,
+        bias=bias,
+        roundings=roundings,
+        magnitude=_size(step, arguments, full, inputs * weights, roundings, bias),
     )
+
+
+def _numbers(recording: Recording, value: Any) -> bool:
+    return isinstance(value, Ref) and recording.steps[value.step].output.is_floating_point()
+
+
+def _size(
+    step: Step, arguments: list[Any], full: tuple[int, ...], products: Floats, roundings: int, bias: float | None
+) -> float:
+    """What the roundings of a linear operation are relative to."""
+    with torch.no_grad():
+        if step.operation == "_trilinear":  # each weight is a sum itself
+            sizes = [value.abs() if isinstance(value, Tensor) else value for value in arguments]
+            return float(piece(step, step.function(*sizes))[full])
+        size = float(np.abs(products).sum()) + abs(bias or 0.0)
+        if not step.operation.startswith("grid_sampler"):
+            return size
+        # torch finds the places in float32: so much may they be off.
+        image, grid, *rest = arguments
+        off = 4 * torch.finfo(finds_in(step)).eps
+        moved = 0.0
+        for signs in itertools.product((-off, off), repeat=grid.shape[-1]):
+            made = piece(step, step.function(image, grid + grid.new_tensor(signs), *rest))
+            moved = max(moved, abs(float(made[full]) - float(products.sum())))
+        return size + moved / rounding_bound(roundings, torch.finfo(step.output.dtype).eps, 1.0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...capture.records import Recording, Step
 from ..terms import Floats, Ints, rounding_bound
-from .operands import flat_place, flat_places, floats, named, picked, tensor_of
+from .operands import finds_in, flat_place, flat_places, floats, named, picked, tensor_of
 from .registry import Parts, rule
 
 
@@ -127,13 +127,8 @@ def _axes(step: Step, before: tuple[int, ...], place: tuple[int, ...]) -> list[_
         cubic, smoothed = "bicubic" in step.operation, step.operation.endswith("_aa")
         copied = cells == made and not cubic and not smoothed
         centre = float(i) if copied else i * apart if aligned else (i + 0.5) * apart - 0.5
-        found.append(_Axis(cells, cubic, smoothed, copied, apart, centre, torch.finfo(_finds_in(step)).eps))
+        found.append(_Axis(cells, cubic, smoothed, copied, apart, centre, torch.finfo(finds_in(step)).eps))
     return found
-
-
-def _finds_in(step: Step) -> torch.dtype:
-    """The numbers in which torch finds a place."""
-    return torch.float64 if step.output.dtype == torch.float64 else torch.float32
 
 
 def _scales(given: dict[str, Any], axes: int) -> list[float | None]:
@@ -189,7 +184,7 @@ def _nearest_cells(step: Step, before: tuple[int, ...], device: str) -> Sequence
 
     It finds the nearest cell in float32, so float64 might find another.
     """
-    along = torch.meshgrid(*(torch.arange(n, dtype=_finds_in(step), device=device) for n in before), indexing="ij")
+    along = torch.meshgrid(*(torch.arange(n, dtype=finds_in(step), device=device) for n in before), indexing="ij")
     with torch.no_grad():
         found = step.function(torch.stack(along)[None], *step.arguments[1:], **step.keywords)
     return list(found[0].round().to("cpu", torch.int64).numpy())
