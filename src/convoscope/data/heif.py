@@ -34,7 +34,9 @@ HEIC_COMMAND: Final = "pip install 'convoscope[heic]'"
 
 
 def container_of(data: bytes) -> str:
-    """`AVIF` or `HEIC` by the brands in the first box; empty for other containers, such as films."""
+    """`AVIF` or `HEIC` by the brands in the first box; empty for other containers, such as films, and other files."""
+    if data[4:8] != b"ftyp":
+        return ""
     size = min(int.from_bytes(data[:4], "big"), 4096)
     brands = {data[8:12], *(data[start : start + 4] for start in range(16, size, 4))}
     return "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIC_BRANDS else ""
@@ -413,7 +415,8 @@ def _heic_is_read() -> bool:
 
 
 def open_container(data: bytes, format_: str) -> Image.Image:
-    """The picture with its pixels still packed. One thread decodes it, so that it also works where none may be started.
+    """The picture with its pixels still packed. AVIF is decoded by one thread, so that this also works where no other
+    may be started; HEIC's decoder starts one in any case.
 
     Raises:
         Exception: whatever the library stumbles over.
@@ -426,7 +429,7 @@ def open_container(data: bytes, format_: str) -> Image.Image:
     except ImportError as error:
         raise DataError("", "pillow-heif cannot be loaded", code="heic-not-installed", hint=HEIC_COMMAND) from error
     # Of its previews, depth maps and masks nothing is needed.
-    with _LOCK, _set(options, DECODE_THREADS=1, THUMBNAILS=False, DEPTH_IMAGES=False, AUX_IMAGES=False):
+    with _LOCK, _set(options, DECODE_THREADS=0, THUMBNAILS=False, DEPTH_IMAGES=False, AUX_IMAGES=False):
         picture: Image.Image = HeifImageFile(io.BytesIO(data))
         return picture
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ..data.dataset import InputFormat
 from ..data.decode import decode_bytes, read_header
+from ..data.heif import container_of
 from ..errors import DataError
 from ..posix import limit_process
 
@@ -24,13 +25,18 @@ MEMORY_BYTES: Final = 700_000_000
 """Of address space. The libraries take 0.12 GB; with the largest picture that is accepted it is 0.34 GB in all."""
 
 
-def limit() -> None:
-    """From now on no file can be written, no process started, and time and memory are limited."""
+def limit(*, threads: bool = False) -> None:
+    """From now on no file can be written, no process started, and time and memory are limited.
+
+    Args:
+        threads: whether threads may be started, which the system counts as processes.
+    """
     limit_process("cpu seconds", CPU_SECONDS)
     limit_process("file bytes", 0)
     limit_process("core bytes", 0)
     limit_process("open files", 64)
-    limit_process("processes", 0)
+    if not threads:
+        limit_process("processes", 0)
     with contextlib.suppress(OSError, ValueError):  # macOS does not know this one
         limit_process("memory bytes", MEMORY_BYTES)
 
@@ -54,12 +60,15 @@ def decode(content: bytes, side: int) -> tuple[dict[str, Any], bytes]:
 
 def main() -> None:
     """Read, decode, answer."""
-    limit()
+    limit(threads=True)
     side = sys.stdin.buffer.readline()
     if not side:
         return  # the studio has ended
+    content = sys.stdin.buffer.read()
+    if container_of(content[:4096]) != "HEIC":  # whose decoder starts threads
+        limit()
     try:
-        line, pixels = decode(sys.stdin.buffer.read(), int(side))
+        line, pixels = decode(content, int(side))
     except DataError as error:
         line, pixels = {"code": error.code, "message": error.reason, "hint": error.hint}, b""
     sys.stdout.buffer.write(json.dumps(line).encode() + b"\n" + pixels)
