@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
 from convoscope.terminal import TerminalReporter, default_reporter
 
@@ -55,3 +56,11 @@ def test_a_stream_that_dies_while_a_bar_is_drawn(kind: str, monkeypatch: pytest.
         reporter.step(1, 2, 2, 0.5)
         reporter.end()
         assert (sys.stdout, sys.stderr) == (output, stream)
+
+
+def test_a_bar_says_how_many_are_done() -> None:
+    stream = io.StringIO()
+    reporter = TerminalReporter(Console(file=stream, force_terminal=True, width=100))
+    reporter.progress("predicting", 64, 3000)
+    reporter.end()
+    assert "predicting" in stream.getvalue() and "64 of 3,000" in stream.getvalue()

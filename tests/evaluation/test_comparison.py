@@ -1,6 +1,7 @@
 """Runs side by side."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_side_by_side(runs: list[StandInRun]) -> None:
     header, rows = comparison.rows()
     assert len(rows) == 2 and all(len(row) == len(header) for row in rows)
     assert "<table>" in comparison._repr_html_()
+
+
+def test_what_is_not_known_stands_beside_the_accuracy(runs: list[StandInRun]) -> None:
+    """Where a run has an out-of-distribution detector; else there is no such column."""
+    comparison = compare(runs)
+    assert "not known" not in comparison.rows()[0]
+    entries = [replace(run, not_known=share) for run, share in zip(comparison.runs, (0.025, None), strict=True)]
+    header, rows = replace(comparison, runs=entries).rows()
+    place = header.index("not known")
+    assert header[place - 2] == "accuracy" and [row[place] for row in rows] == ["2.5 %", "–"]
+    assert all(len(row) == len(header) for row in rows)
 
 
 def test_the_page(runs: list[StandInRun], tmp_path: Path) -> None:

@@ -164,8 +164,8 @@ def unknown_line(scores: Scores) -> str:
     share = percent(count / max(scores.images, 1))
     chosen = ", which was set on these same images" if scores.split == "validation" else ""
     return (
-        f"not known: {count:,} of these {scores.images:,} images ({share}) are farther than the threshold{chosen}; "
-        f"{right:,} of them have the right label"
+        f"not known: {count:,} of these {scores.images:,} images ({share}), farther than the threshold{chosen}; "
+        f"{right:,} of them with the right label"
     )
 
 
