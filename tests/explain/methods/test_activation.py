@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
@@ -460,10 +461,54 @@ def test_images_that_do_not_fit(images: Any, code: str, match: str) -> None:
     assert caught.value.code == code
 
 
+class Layouts(nn.Module):
+    """The same maps in every order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.last, self.tokens, self.sequence, self.windows = (nn.ReLU() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.conv(x)
+        n, c, h, w = maps.shape
+        own = maps.new_full((n, 1, c), 9.0)
+        found = [
+            self.last(maps.permute(0, 2, 3, 1)),
+            self.tokens(torch.cat([own, maps.flatten(2).transpose(1, 2)], 1)),
+            self.sequence(maps.flatten(2).permute(2, 0, 1)),
+            self.windows(maps.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)),
+        ]
+        return torch.stack([each.mean() + maps.mean((1, 2, 3)) for each in found], 1)
+
+
+@pytest.mark.parametrize("layer", ["last", "tokens", "sequence", "windows"])
+def test_the_order_of_the_axes_changes_nothing(layer: str) -> None:
+    """By a loop over the convolution's own maps."""
+    torch.manual_seed(4)
+    model, images = Layouts().eval(), torch.randn(5, 3, 9, 13)
+    with torch.no_grad():
+        maps = F.conv2d(images, model.conv.weight, model.conv.bias, stride=2).relu()
+    found = top_activating_examples(model, images, layer, top=2)
+    assert list(found) == [0, 1, 2, 3]
+    for channel, examples in found.items():
+        largest = maps[:, channel].flatten(1).max(1).values
+        order = largest.argsort(descending=True)[:2].tolist()
+        assert [each.image for each in examples] == order
+        for each in examples:
+            y, x = divmod(int(maps[each.image, channel].argmax()), 6)
+            assert each.position == (y, x)
+            assert each.box == (2 * y, 2 * x, 2 * y + 3, 2 * x + 3) and each.exact
+    grown = maximise_activation(model, layer, 2, (3, 9, 13), steps=2)
+    wanted = maximise_activation(nn.Sequential(model.conv, nn.ReLU()), "1", 2, (3, 9, 13), steps=2)
+    assert torch.allclose(grown.image, wanted.image, atol=1e-6)
+    assert grown.after == pytest.approx(wanted.after, rel=1e-5)
+
+
 def test_layers_that_give_no_maps() -> None:
-    tokens = nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Flatten())
-    with pytest.raises(UsageError, match=r"'0' gives \(1, 1, 2, 4, 8\)"):
-        top_activating_examples(tokens, torch.zeros(1, 1, 8, 8), "0")
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Unflatten(1, (1, 2)), nn.Flatten())
+    with pytest.raises(UsageError, match=r"'1' gives \(1, 1, 2, 1, 1\), whose numbers do not belong to single places"):
+        top_activating_examples(pooled, torch.zeros(1, 2, 8, 8), "1")
     idle = nn.ModuleDict({"used": nn.Conv2d(1, 2, 3), "idle": nn.Conv2d(1, 2, 3)})
     idle.forward = idle["used"].forward
     with pytest.raises(UsageError, match="'idle' does not run for these images"):

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pytest
 import scipy.stats
+import timm
 import torch
 import torch.nn.functional as F
 from captum.attr import FeatureAblation, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
@@ -254,6 +255,148 @@ def test_the_chosen_layer(model: nn.Module, size: Any, layer: str) -> None:
     assert found.layer == layer
     assert torch.equal(room.grad_cam(built, image, layer=layer).map, found.map)
     assert found.map.shape == size[:2] and found.raw is not None and found.raw.numel() > 1
+
+
+def channels_last(t: torch.Tensor) -> torch.Tensor:
+    return t.permute(0, 3, 1, 2)
+
+
+def tokens(beside: int, side: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda t: t[:, beside:].transpose(1, 2).reshape(1, -1, side, side)
+
+
+def timm_network(name: str, **settings: Any) -> nn.Module:
+    torch.manual_seed(0)
+    made: nn.Module = timm.create_model(name, num_classes=3, **settings).eval()
+    return made
+
+
+_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2}
+_SWIN = {"img_size": 32, "patch_size": 2, "embed_dim": 8, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4}
+_CAIT = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}
+_MIXER = {"img_size": 128}
+TRANSFORMERS: list[tuple[str, dict[str, Any], str, Callable[[torch.Tensor], torch.Tensor]]] = [
+    ("vit_tiny_patch16_224", _VIT, "blocks.1.norm1", tokens(1, 4)),
+    ("vit_tiny_patch16_224", {**_VIT, "global_pool": "avg", "class_token": False}, "blocks.1", tokens(0, 4)),
+    ("vit_tiny_patch16_224", {**_VIT, "reg_tokens": 3}, "blocks.1.norm1", tokens(4, 4)),
+    ("vit_base_patch16_siglip_224", _VIT, "norm", tokens(0, 4)),
+    ("deit_tiny_distilled_patch16_224", _VIT, "blocks.1.norm1", tokens(2, 4)),
+    ("swin_tiny_patch4_window7_224", _SWIN, "norm", channels_last),
+    ("cait_xxs24_224", _CAIT, "blocks_token_only.1.norm1", tokens(1, 4)),
+    ("mixer_s32_224", _MIXER, "norm", tokens(0, 4)),  # patches of 32 pixels
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "layer", "to_maps"), TRANSFORMERS)
+def test_grad_cam_of_transformers_is_that_of_their_maps(
+    name: str, settings: dict[str, Any], layer: str, to_maps: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """Beside it the same by a hook and a reshape of our own, which knows this network."""
+    model = timm_network(name, **settings).double()
+    side = settings["img_size"]
+    image = torch.randn(1, 3, side, side, dtype=torch.float64)
+    target = 0
+    for target in range(3):
+        found = room.grad_cam(model, image, target)
+        if found.raw is not None and found.raw.any():
+            break
+    assert found.layer == layer
+    kept: list[torch.Tensor] = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: kept.append(output))
+    score = model(image.clone().requires_grad_())[0, target]
+    handle.remove()
+    maps, gradient = (to_maps(each) for each in (kept[-1], torch.autograd.grad(score, kept[-1])[0]))
+    weights = gradient.mean((2, 3), keepdim=True)
+    agree(found.raw, F.relu((weights * maps).sum(1))[0], EXACT)
+
+
+def test_an_inner_layer_of_a_transformer() -> None:
+    model, image = timm_network("swin_tiny_patch4_window7_224", **_SWIN).double(), torch.randn(3, 32, 32).double()
+    found = room.grad_cam(model, image, 1, layer="layers.0.blocks.0.norm1")
+    kept: list[torch.Tensor] = []
+    part = model.get_submodule("layers.0.blocks.0.norm1")
+    handle = part.register_forward_hook(lambda _, __, output: kept.append(output))
+    score = model(image[None].clone().requires_grad_())[0, 1]
+    handle.remove()
+    gradient = torch.autograd.grad(score, kept[-1])[0].mean((1, 2))[0]
+    wanted = torch.zeros(16, 16, dtype=torch.float64)
+    for y in range(16):
+        for x in range(16):
+            wanted[y, x] = (kept[-1][0, y, x] * gradient).sum().clamp(min=0)
+    agree(found.raw, wanted.detach(), EXACT)
+
+
+@pytest.mark.parametrize(
+    ("layer", "code", "match"),
+    [
+        ("norm", "no-gradient", "of 'norm' only numbers beside the maps, such as a class token, reach the score"),
+        ("head", "layer-map", r"'head' gives \(1, 3\)$"),
+        ("fc_norm", "layer-map", r"'fc_norm' gives \(1, 12\)$"),
+    ],
+)
+def test_layers_of_a_transformer_that_do_not_fit(layer: str, code: str, match: str) -> None:
+    model = timm_network("vit_tiny_patch16_224", **_VIT)
+    with pytest.raises(UsageError, match=match) as caught:
+        room.grad_cam(model, torch.randn(3, 32, 32), 1, layer=layer)
+    assert caught.value.code == code and caught.value.hint == "leave the layer out, and one is chosen"
+
+
+class Odd(nn.Module):
+    """Maps, and layers that give none for one reason each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pairs, self.waves, self.pooled = nn.Conv2d(1, 3, 3), Pairs(), Waves(), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        scores: torch.Tensor = self.pooled(x) + self.pairs(x.flatten(2)).mean() + self.waves(x).mean()
+        return scores.flatten(1)
+
+
+class Pairs(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(1, 2) @ x
+
+
+class Waves(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x, dim=2).real
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        ("pairs", "the weights of attention, each of which belongs to two places"),
+        ("waves", "whose axes are not known: _fft_r2c is not followed"),
+        ("pooled", "whose numbers do not belong to single places of the image"),
+    ],
+)
+def test_what_is_no_maps_is_refused_with_the_reason(layer: str, reason: str) -> None:
+    model, images = Odd(), torch.randn(2, 1, 6, 6)
+    with pytest.raises(UsageError, match=reason) as caught:
+        room.grad_cam(model, images[0], 0, layer=layer)
+    assert caught.value.code == "layer-map"
+    if layer != "pooled":  # which gives one number for each channel
+        with pytest.raises(UsageError, match=reason) as caught:
+            room.top_activating_examples(model, images, layer)
+        assert caught.value.code == "layer-map"
+
+
+@pytest.mark.parametrize("size", [(96, 20), (20, 96), (66, 18), (160, 48), (12, 1), (1, 12)])
+def test_the_last_maps_of_images_of_any_proportions(size: tuple[int, int]) -> None:
+    """Also where the number of channels looks more like a height than the height does."""
+    kernel = tuple(min(3, side) for side in size)
+    window = tuple(min(2, side) for side in size)
+    for channels in (8, 24, 32, 64):
+        body: list[nn.Module] = []
+        for last in (False, True):
+            filters = channels if last else 4
+            body += [nn.Conv2d(4 if last else 3, filters, kernel, padding="same"), nn.ReLU(), nn.MaxPool2d(window)]
+        model = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2))
+        found = room.grad_cam(model, torch.rand(3, *size), 1)
+        assert found.layer == "4"
+        assert found.raw is not None and found.raw.shape == tuple(a // b for a, b in zip(size, window, strict=True))
 
 
 def test_a_layer_that_runs_several_times_counts_by_its_last_run_with_maps() -> None:
