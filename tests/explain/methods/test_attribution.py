@@ -268,6 +268,9 @@ def tokens(beside: int, side: int) -> Callable[[torch.Tensor], torch.Tensor]:
 def timm_network(name: str, **settings: Any) -> nn.Module:
     torch.manual_seed(0)
     made: nn.Module = timm.create_model(name, num_classes=3, **settings).eval()
+    for weight in made.parameters():
+        if weight.ndim > 1 and not weight.any():  # some heads begin with zeros
+            nn.init.normal_(weight)
     return made
 
 
@@ -383,12 +386,12 @@ def test_what_is_no_maps_is_refused_with_the_reason(layer: str, reason: str) -> 
         assert caught.value.code == "layer-map"
 
 
-@pytest.mark.parametrize("size", [(96, 20), (20, 96), (66, 18), (160, 48), (12, 1), (1, 12)])
+@pytest.mark.parametrize("size", [(18, 11), (24, 9), (28, 7), (11, 18), (12, 1), (1, 12)])
 def test_the_last_maps_of_images_of_any_proportions(size: tuple[int, int]) -> None:
     """Also where the number of channels looks more like a height than the height does."""
     kernel = tuple(min(3, side) for side in size)
     window = tuple(min(2, side) for side in size)
-    for channels in (8, 24, 32, 64):
+    for channels in (16, 32, 64):
         body: list[nn.Module] = []
         for last in (False, True):
             filters = channels if last else 4
