@@ -117,7 +117,7 @@ def _arithmetic(recording: Recording, step: Step, place: tuple[int, ...], parts:
         bound = rounding_bound(parts.roundings, precision.eps, magnitude) + least
     weights = parts.weight_sources
     return Arithmetic(
-        unit=Unit(step.name, place),
+        unit=Unit(step.name, place, step),
         kind=step.kind,
         form=parts.form,
         words=parts.words,

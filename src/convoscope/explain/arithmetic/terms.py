@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError, printable
-from ..capture.records import Recording
+from ..capture.records import Recording, Step
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,20 +41,29 @@ class Unit:
 
     layer: str
     index: tuple[int, ...]
+    _step: Step | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def place(self) -> tuple[int, int, int] | None:
+        """(channel, y, x) in the layer's maps, whatever the order of its axes; None where it is in none."""
+        axes = None if self._step is None or len(self.index) < 2 else self._step.axes
+        if axes is not None and axes.grid is not None:
+            return axes.grid.unit((0,) * (len(axes.shape) - len(self.index)) + self.index)
+        single = axes is None or (not axes.placed and axes.shape[-2:] == (1, 1))
+        return self.index if len(self.index) == 3 and single else None  # type: ignore[return-value]
+
+    def place_json(self) -> dict[str, Any]:
+        """`channel`, `y`, `x`; of a vector y and x are 0; `index` too where the axes have another order."""
+        place = (self.index[0], 0, 0) if len(self.index) == 1 else self.place
+        words = {} if place is None else dict(zip(("channel", "y", "x"), place, strict=True))
+        return words if place == self.index or len(self.index) == 1 else {"index": list(self.index)} | words
 
     def to_json(self) -> dict[str, Any]:
-        """`layer`, `channel`, `y`, `x`; of a vector y and x are 0; `index` where there are other axes."""
-        return {"layer": self.layer} | place_json(self.index)
+        """`layer`, and its place."""
+        return {"layer": self.layer} | self.place_json()
 
     def __str__(self) -> str:
         return f"{self.layer}[{', '.join(map(str, self.index))}]"
-
-
-def place_json(index: tuple[int, ...]) -> dict[str, Any]:
-    """A position with its words."""
-    if len(index) not in (1, 3):
-        return {"index": list(index)}
-    return dict(zip(("channel", "y", "x"), (*index, 0, 0)[:3], strict=True))
 
 
 def read_unit(text: str) -> tuple[Any, ...]:
@@ -269,7 +278,8 @@ class Arithmetic(CheckedSum):
 
     def _unit(self, step: int, place: int) -> Unit:
         made = self.recording.steps[step]
-        return Unit(made.name, tuple(int(i) for i in np.unravel_index(place, made.shape)) if made.shape else ())
+        index = tuple(int(i) for i in np.unravel_index(place, made.shape)) if made.shape else ()
+        return Unit(made.name, index, made)
 
     def subtotals(self) -> Floats:
         """The sum of the products of each input channel, `(channels,)`; of other layers all products as they are."""
@@ -280,7 +290,7 @@ class Arithmetic(CheckedSum):
         value = {
             "layer": self.layer,
             "kind": self.kind,
-            "unit": place_json(self.unit.index),
+            "unit": self.unit.place_json(),
             "words": self.words,
             "terms": [term.to_json() for term in self.terms],
             "bias": self.bias,

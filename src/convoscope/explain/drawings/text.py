@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import printable
 from ..arithmetic.gradients import Descent
-from ..arithmetic.terms import Arithmetic, GradientSum
+from ..arithmetic.terms import Arithmetic, GradientSum, Unit
 
 _CHANNELS = 4
 """Input channels in a short answer: those that count most."""
@@ -21,7 +21,7 @@ _BESIDE = 7
 
 def why_text(why: Arithmetic, *, all: bool = False) -> str:
     """The arithmetic of one unit: the channels or terms that count most, or `all` products in full precision."""
-    head = f"{printable(why.layer)}  {_where(why.unit.index)}"
+    head = f"{printable(why.layer)}  {_where(why.unit)}"
     lines = [head, f"  {why.words}"]
     if len(why):
         lines.append("")
@@ -30,10 +30,10 @@ def why_text(why: Arithmetic, *, all: bool = False) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _where(index: tuple[int, ...]) -> str:
-    if len(index) == 3:
-        return "channel {}, y {}, x {}".format(*index)
-    return f"unit {', '.join(map(str, index))}"
+def _where(unit: Unit) -> str:
+    place = unit.place
+    words = "" if place is None else "channel {}, y {}, x {}".format(*place)
+    return words if place == unit.index else f"unit {', '.join(map(str, unit.index))}{words and f': {words}'}"
 
 
 def number(value: float, all: bool = False) -> str:
@@ -56,8 +56,8 @@ def _windows(why: Arithmetic, all: bool) -> list[str]:
         first = next((why.term(channel * height * width + k).source for k in range(height * width)
                       if not padding[channel].flat[k]), None)  # fmt: skip
         name = (
-            f"{printable(first.layer)} channel {first.index[0]}"
-            if first and len(first.index) == 3
+            f"{printable(first.layer)} channel {first.place[0]}"
+            if first and first.place is not None
             else f"part {channel}"
         )
         lines.append(f"  {name}" if first else f"  channel {channel}, all beyond the border")
@@ -171,7 +171,7 @@ def why_snippet(why: Arithmetic) -> str:
     def listed(values: NDArray[np.float64]) -> str:
         return "[" + ", ".join(repr(float(value)) for value in values) + "]"
 
-    lines = [f"# {why.layer}, {_where(why.unit.index)}: {why.words}", "import torch", ""]
+    lines = [f"# {why.layer}, {_where(why.unit)}: {why.words}", "import torch", ""]
     if why.form == "convolution" and why.weights is not None:
         shape = ", ".join(map(str, why.shape))
         lines += [
