@@ -269,7 +269,7 @@ class _Meta:
 
 
 class _Reader:
-    """Numbers of so many bytes, one after the other."""
+    """Numbers of any count of bytes, one after the other."""
 
     def __init__(self, data: bytes, place: int) -> None:
         self.data, self.place = data, place
