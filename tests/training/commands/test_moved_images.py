@@ -40,8 +40,9 @@ def moved(begun: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_run_goes_on_where_its_images_are_now_and_remembers_the_place(moved: Path, begun: Path) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as caught:
         resume(moved / "run", epochs=2)
+    assert "--source NEW" in caught.value.hint
     listener = Listener()
     resume(moved / "run", epochs=2, source=moved / "elsewhere", reporter=listener)
     assert listener.heard("24 of 24 images found by their content")

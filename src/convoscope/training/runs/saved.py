@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ... import data
 from ...data import Dataset, Found, told_apart
-from ...errors import ConvoscopeError, ModelFileError, UsageError, printable
+from ...errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
 from ...parsing import read_bytes, read_toml
 from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow
 from .settings import Relearned, Settings, impossible, read_settings, recorded
@@ -109,6 +109,10 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
             dataset = data.joined(dataset, more)
     except UsageError as error:
         raise impossible(folder, f"its images cannot be read: {error}") from None
+    except DataError as error:
+        if error.code == "data-missing":
+            error.hint = "if the run's images were moved, say where they are now: the same command with --source NEW"
+        raise
     if settings.added:
         dataset = data.with_manifest(dataset, manifest)
     if (dataset.task, dataset.classes) != (settings.task, settings.classes):
