@@ -652,11 +652,11 @@ def test_csv_lines_that_name_no_picture(tmp_path: Path) -> None:
     dataset = load(path)
     assert len(dataset) == 20
     assert [(bad.path, bad.reason) for bad in dataset.skipped] == [
-        ("../outside.png", "is outside of the table's root folder"),
-        (str(outside), "is outside of the table's root folder"),
-        ("img/gone.png", "is not there"),
+        ("../outside.png", "is outside of the table's root folder (line 22)"),
+        (str(outside), "is outside of the table's root folder (line 23)"),
+        ("img/gone.png", "is not there (line 24)"),
         ("line 26", "is not a path"),
-        ("img/link.png", "is a link that leads out of the data folder"),
+        ("img/link.png", "is a link that leads out of the data folder (line 27)"),
     ]
 
 

@@ -85,7 +85,13 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
     chosen = [columns[position] for position in choice.labels]
     targets = Reader(path, chosen, read_as, names, lines, asked.task is not None).read()
     given = None if choice.split is None else splits_of(path, columns[choice.split], names, lines, targets.rows)
-    left_out = sorted([*table.rows.left_out, *targets.left_out, *((line, bad.reason) for line, bad in skipped)])
+    left_out = sorted(
+        [
+            *table.rows.left_out,
+            *targets.left_out,
+            *((line, bad.reason.removesuffix(f" (line {line})")) for line, bad in skipped),
+        ]
+    )
     counts = TableRows(table.total, len(targets.names), targets.repeated, tuple(left_out))
     settled = TableOptions(
         path_column=table.columns[table.position].name,
@@ -234,7 +240,9 @@ class _Table:
             if reason == "is not there":
                 near = self.pictures.nearest(cells[row])
                 reason += f"; the nearest is {printable(near)}" if near else ""
-            skipped.append((self.rows.lines[row], Skipped(cells[row] or f"line {self.rows.lines[row]}", reason)))
+            line = self.rows.lines[row]
+            named = Skipped(cells[row], f"{reason} (line {line})") if cells[row] else Skipped(f"line {line}", reason)
+            skipped.append((line, named))
         skipped.sort(key=lambda item: item[0])
         if 2 * len(skipped) > len(found) + len(self.ragged):
             raise self._too_many(skipped, found, len(found) + len(self.ragged))

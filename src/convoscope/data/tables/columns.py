@@ -125,6 +125,11 @@ class Column:
         return bool(shown) and sum(_has_ending(value) for value in shown) > len(shown) / 2
 
     @cached_property
+    def recurs(self) -> bool:
+        """Whether it is text of which a value comes twice: it may hold classes."""
+        return self.kind == "text" and not self.files and 1 < len(self.values) < sum(1 for cell in self.cells if cell)
+
+    @cached_property
     def names_things(self) -> bool:
         """Whether classes or labels can be in it: text whose values recur."""
         return (
@@ -291,7 +296,7 @@ class _Search:
         if len(alike) > 1:
             return alike, self.task, ()
         if len(hinted) == 1:
-            return self._named(hinted[0], texts), self.task, ()
+            return self._named(hinted[0], [one for one in candidates if self.columns[one].recurs]), self.task, ()
         if len(hinted) > 1:
             raise self._question(hinted)
         if texts:
@@ -301,6 +306,9 @@ class _Search:
             return (best[0],), self.task, ()
         if len(binary) > 1:
             return tuple(binary), self.task, ()
+        recurring = [one for one in candidates if self.columns[one].recurs]
+        if numbers and recurring and self.task is None:
+            raise self._question([*recurring, *numbers])
         if len(numbers) > 1:
             classes = self._by_words([one for one in numbers if self._class_numbers(one)], _ID_WORDS | _CLASS_WORDS)
             if len(classes) == 1:
