@@ -85,13 +85,8 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
     chosen = [columns[position] for position in choice.labels]
     targets = Reader(path, chosen, read_as, names, lines, asked.task is not None).read()
     given = None if choice.split is None else splits_of(path, columns[choice.split], names, lines, targets.rows)
-    left_out = sorted(
-        [
-            *table.rows.left_out,
-            *targets.left_out,
-            *((line, bad.reason.removesuffix(f" (line {line})")) for line, bad in skipped),
-        ]
-    )
+    unread = ((line, bad.reason) for line, bad in skipped)
+    left_out = sorted([*table.rows.left_out, *targets.left_out, *unread])
     counts = TableRows(table.total, len(targets.names), targets.repeated, tuple(left_out))
     settled = TableOptions(
         path_column=table.columns[table.position].name,
@@ -111,10 +106,15 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
         targets.task,
         given,
         _notes(table, columns, choice, targets, counts, [found[row] for row in rows]),
-        [bad for _, bad in skipped],
+        [_with_line(line, bad) for line, bad in skipped],
         table=settled if table.root is None else replace(settled, root=table.root),
         rows=counts,
     )
+
+
+def _with_line(line: int, bad: Skipped) -> Skipped:
+    """What is said of a row that was left out, with its line unless that is its name."""
+    return bad if bad.path == f"line {line}" else Skipped(bad.path, f"{bad.reason} (line {line})")
 
 
 def _with_variant(options: ReadOptions) -> TableOptions:
@@ -241,8 +241,7 @@ class _Table:
                 near = self.pictures.nearest(cells[row])
                 reason += f"; the nearest is {printable(near)}" if near else ""
             line = self.rows.lines[row]
-            named = Skipped(cells[row], f"{reason} (line {line})") if cells[row] else Skipped(f"line {line}", reason)
-            skipped.append((line, named))
+            skipped.append((line, Skipped(cells[row] or f"line {line}", reason)))
         skipped.sort(key=lambda item: item[0])
         if 2 * len(skipped) > len(found) + len(self.ragged):
             raise self._too_many(skipped, found, len(found) + len(self.ragged))
