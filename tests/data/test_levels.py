@@ -26,7 +26,7 @@ from tests.support.pictures import colourful, encoded
 
 def deep(top: int, seed: int = 0) -> np.ndarray:
     """A grey picture (20, 24) whose numbers reach from 0 to `top`."""
-    return np.rint(colourful(20, 24, seed)[:, :, 0] * (top / 255)).astype(np.uint16)
+    return np.asarray(np.rint(colourful(20, 24, seed)[:, :, 0] * (top / 255)), np.uint16)
 
 
 def folder(root: Path, top: int, ending: str = "png") -> Path:

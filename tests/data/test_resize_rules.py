@@ -27,7 +27,7 @@ def weights(before: int, after: int) -> np.ndarray:
     reach = max(1.0, scale)
     share = np.maximum(0.0, 1 - np.abs(np.arange(before)[None] + 0.5 - centres[:, None]) / reach)
     share /= share.sum(axis=1, keepdims=True)
-    return np.floor(share * 2**22 + 0.5).astype(np.int64)
+    return np.asarray(np.floor(share * 2**22 + 0.5), np.int64)
 
 
 def along(pixels: np.ndarray, axis: int, after: int) -> np.ndarray:
@@ -105,11 +105,12 @@ def cmyk_without_marker() -> bytes:
     return data[:start] + data[start + 16 :]
 
 
+def sampled(kind: str) -> Callable[[], bytes]:
+    return lambda: encoded(noisy(), "JPEG", quality=88, subsampling=kind)
+
+
 PICTURES: dict[str, Callable[[], bytes]] = {
-    **{
-        f"JPEG {kind}": lambda kind=kind: encoded(noisy(), "JPEG", quality=88, subsampling=kind)
-        for kind in ("4:4:4", "4:2:2", "4:2:0", "4:1:1")
-    },
+    **{f"JPEG {kind}": sampled(kind) for kind in ("4:4:4", "4:2:2", "4:2:0", "4:1:1")},
     "progressive JPEG": lambda: encoded(noisy(), "JPEG", quality=80, progressive=True),
     "JPEG of odd sides": lambda: encoded(noisy(173, 131), "JPEG", quality=90),
     "tall JPEG": lambda: jpeg(700, 60),

@@ -70,9 +70,16 @@ def test_every_way_gives_the_same_scores(run: Run, photographs: Path) -> None:
         ]
         expected = scores(run, path)
         assert all(scores(run, way) == expected for way in ways)
-        assert scores(run, ways) == scores(run, [path] * len(ways))
+        assert scores(run, ways) == expected * len(ways)
         assert scores(run, np.stack([upright] * 3)) == scores(run, [path] * 3)
         assert scores(run, np.stack([upright.transpose(2, 0, 1)] * 3)) == scores(run, [path] * 3)
+
+
+def test_an_image_has_the_same_scores_alone_and_among_others(run: Run) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (33, 24, 24, 3), dtype=np.uint8)
+    together = scores(run, images)
+    assert [scores(run, image)[0] for image in images[:8]] == together[:8]
+    assert np.array_equal(run.scores(images[32:]), run.scores(images)[32:])
 
 
 def test_the_test_part_is_decoded_as_prediction_decodes(run: Run, photographs: Path) -> None:

@@ -270,21 +270,25 @@ class Run:
         normalisation = Normalisation(mean=self.settings.mean, std=self.settings.std)
         network = self.network()
         count = len(pixels if rows is None else rows)
-        together = max(1, min(self.at_once() if count > 1 else 1, batch_size or count, count))
+        room = self.at_once()
+        together = max(1, min(room, batch_size or count, count))
         needed = together * self._weighed().answering if count > 1 else None
-        answers = []
+        answers, here = [], 0
         hook = None
         if features is not None:
             assert self.settings.relearned is not None
             head = network.get_submodule(self.settings.relearned.layers[0])
-            hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0].numpy().copy()))
+            hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0][:here].numpy().copy()))
         try:
             with self._memory_for(together, needed), torch.inference_mode():
                 for begin in range(0, count, together):
-                    here = slice(begin, begin + together)
-                    images = torch.from_numpy(np.array(pixels[here if rows is None else rows[here]]))
+                    chosen = slice(begin, begin + together)
+                    images = torch.from_numpy(np.array(pixels[chosen if rows is None else rows[chosen]]))
                     images = normalisation(images.permute(0, 3, 1, 2).float())
-                    scores = network(images.contiguous(memory_format=torch.channels_last))
+                    here = len(images)
+                    if here == 1 and room > 1:  # for one image torch has other kernels, which round otherwise
+                        images = images.repeat(2, 1, 1, 1)
+                    scores = network(images.contiguous(memory_format=torch.channels_last))[:here]
                     answers.append(objective.answers(scores).numpy())
         finally:
             if hook is not None:
