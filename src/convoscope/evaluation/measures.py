@@ -193,7 +193,8 @@ def average_precision(targets: Integers, scores: Floats) -> float | None:
 
 def varied(targets: Floats) -> NDArray[np.bool_]:
     """Which columns of `(N, K)` have targets that differ: `(K,)`."""
-    return (targets != targets[:1]).any(axis=0)
+    differ: NDArray[np.bool_] = (targets != targets[:1]).any(axis=0)
+    return differ
 
 
 def r_squared(predicted: Floats, targets: Floats) -> NDArray[np.float64]:
