@@ -11,10 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from convoscope.cli import run as cli
-from convoscope.cli.prediction_writers import prediction_writer
+from convoscope.cli.prediction_writers import CsvWriter
 from convoscope.data import Skipped, escape_cell
 from convoscope.errors import MachineError
 from convoscope.posix import has_reader
@@ -117,11 +116,10 @@ def test_classes_that_are_called_like_columns(asked: Callable[..., Any], detecto
     assert told[0]["scores"] == made_up.answer("new/000.png").scores
 
 
-def test_columns_of_numbers() -> None:
+def test_columns_of_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     made_up: Any = SimpleNamespace(classes=("age", "label"), task="regression", ood_detector=lambda: None)
-    assert prediction_writer("csv", Console(), made_up, [], batch=2, header=True)._header == [
-        "path", "label", "confidence", "predicted age", "predicted label",
-    ]  # fmt: skip
+    CsvWriter(made_up, header=True).begin()
+    assert capsys.readouterr().out == "path,label,confidence,predicted age,predicted label\n"
 
 
 def test_unknown_takes_the_labels_place_where_asked_for(asked: Callable[..., Any]) -> None:
