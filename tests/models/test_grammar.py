@@ -250,7 +250,7 @@ def test_errors_say_where_what_was_expected_and_what_came(
         ("Conv(3)", "did you mean conv?"),
         ("conv(3, siez=3)", "did you mean size?"),
         ("relu\nresidual(conv(3)", "the `(` of line 2, column 9 is not closed"),
-        ("kernel(Sobel_X)", "did you mean sobel_x?"),
+        ("kernel(Sobel_XX)", "did you mean sobel_x?"),
         ("kernel(1, 2, 3)", "1x1 has 1 and 2x2 has 4 numbers"),
         ("kernel(" + "0, " * 1023 + "0)", "the largest kernel is 31x31"),
         ("kernel", "write for instance kernel(sobel_x), or kernel(1, 0, -1,"),
@@ -397,3 +397,36 @@ def test_reading_a_text_and_its_table_imports_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('conv(8, padding="valid")', "conv(8, padding=valid)"),
+        ("conv(8, padding='valid')", "conv(8, padding=valid)"),
+        ("conv(8, padding=VALID, border='Reflect')", "conv(8, padding=valid, border=reflect)"),
+        ('conv(8, 3, 1, "SAME")', "conv(8, 3, 1, same)"),
+        ("conv(8, bias=False)", "conv(8, bias=false)"),
+        ('kernel("sobel_x")', "kernel(sobel_x)"),
+        ("kernel(Sobel_X)", "kernel(sobel_x)"),
+    ],
+)
+def test_words_may_be_written_as_other_libraries_write_them(text: str, same: str) -> None:
+    assert to_text(parse(text)) == to_text(parse(same))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('conv("8")', "filters to be a whole number"),
+        ('conv(8, padding="vald")', "padding to be"),
+        ('conv(8, padding="valid)', 'got `"`'),
+        ('conv(8, padding="")', "padding to be"),
+        ('"conv"(8)', 'got `"conv"`'),
+    ],
+)
+def test_what_is_in_quotes_is_a_word_that_the_argument_takes(text: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert reason in caught.value.reason
+    assert caught.value.path.startswith("model, line 1, column ")

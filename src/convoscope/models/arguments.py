@@ -56,9 +56,11 @@ class Argument:
         return " or ".join([what, *self.words] if what else self.words)
 
     def accept(self, value: object) -> Value | None:
-        """`value` in its normal form (3x3 is 3, numbers are floats), or None where it is not accepted."""
+        """`value` in its normal form (3x3 is 3, numbers are floats, words are lower case), or None where it is not
+        accepted.
+        """
         if isinstance(value, str):
-            return value if value in self.words else None
+            return value.lower() if value.lower() in self.words else None
         if self.kind == "flag" or isinstance(value, bool):
             return value if self.kind == "flag" and isinstance(value, bool) else None
         if self.kind == "number" and isinstance(value, int | float):

@@ -33,11 +33,13 @@ branch: [entry (COMMA entry)*]
 entry: NAME EQUALS value -> keyword
      | NUMBER -> scalar
      | SIZE -> scalar
+     | WORD -> scalar
      | item+ -> chain
-value: NUMBER | SIZE | NAME
+value: NUMBER | SIZE | NAME | WORD
 
 NAME: /[^\W\d]\w*/
 SIZE.2: /\d+x\d+/
+WORD: /"[^"\n]*"|'[^'\n]*'/
 NUMBER: /-?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?/
 OPEN: "("
 CLOSE: ")"
@@ -221,7 +223,9 @@ class _Reader:
         argument = layer.arguments[0] if layer.arguments else None
         words: list[Token] = []
         if argument is not None and argument.kind == "numbers":
-            scalars = itertools.takewhile(lambda entry: entry.data == "scalar", entries)
+            scalars = itertools.takewhile(
+                lambda entry: entry.data == "scalar" and _first(entry).type != "WORD", entries
+            )
             words = [entry.children[0] for entry in scalars]  # type: ignore[misc]
         if argument is None or not words:
             return 0
@@ -238,7 +242,7 @@ class _Reader:
 
     def refuse(self, argument: Argument, word: Token, *, got: str = "", advice: str = "") -> NoReturn:
         """A value that the argument does not take."""
-        meant = did_you_mean(word, argument.words) if word.type == "NAME" else ""
+        meant = did_you_mean(word.strip("\"'"), argument.words) if word.type in ("NAME", "WORD") else ""
         self.fail(
             word.line or 0,
             word.column or 0,
@@ -312,7 +316,7 @@ class _Reader:
 
     @staticmethod
     def place(entry: Tree[Token]) -> tuple[int, int]:
-        token = next(entry.scan_values(lambda value: True))
+        token = _first(entry)
         return token.line or 0, token.column or 0
 
     @staticmethod
@@ -320,7 +324,13 @@ class _Reader:
         return printable(" ".join(str(value) for value in entry.scan_values(lambda value: True))[:40])
 
 
+def _first(entry: Tree[Token]) -> Token:
+    return next(entry.scan_values(lambda value: True))
+
+
 def _value(word: Token) -> Value:
+    if word.type == "WORD":
+        return str(word[1:-1])
     if word.type == "SIZE":
         height, width = word.split("x")
         return (int(height), int(width)) if len(word) < 40 else "too large"
@@ -328,7 +338,7 @@ def _value(word: Token) -> Value:
         if word.lstrip("-").isdigit():
             return int(word) if len(word) < 20 else float("inf")
         return float(word)
-    return {"true": True, "false": False}.get(word, str(word))
+    return {"true": True, "false": False}.get(word.lower(), str(word))
 
 
 def _form(layer: Layer) -> str:
