@@ -355,6 +355,10 @@ def test_a_run_inside_the_data_is_refused(pictures: Path, tmp_path: Path, monkey
     assert Path(run.settings.source) == pictures
 
 
+def test_words_of_a_recipe_may_be_written_in_any_case() -> None:
+    assert Recipe.read({"optimizer": "AdamW", "schedule": "Cosine", "device": "CPU"}) == Recipe(device="cpu")
+
+
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [

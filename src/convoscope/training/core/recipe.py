@@ -110,13 +110,15 @@ class Recipe(BaseModel):
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Recipe:
-        """A recipe from plain values; text is converted where it can be.
+        """A recipe from plain values; text is converted where it can be, and words may be written in any case.
 
         Raises:
             UsageError: one error that names every wrong key (`recipe-invalid`).
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(
+                {key: value.lower() if isinstance(value, str) else value for key, value in values.items()}
+            )
         except ValidationError as error:
             raise recipe_error(error) from None
 
