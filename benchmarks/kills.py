@@ -7,7 +7,7 @@ bit.
 
 A trial starts the command that a user would type and kills it up to three times, each time at a random moment after one
 of its milestones (its first output, its first decoded image, its n-th checkpoint). Then it lets the command finish:
-`train --resume` if there is a checkpoint, otherwise the same command again. The SHA-256 of every tensor of
+`train --resume` if there is a run.toml, otherwise the same command again. The SHA-256 of every tensor of
 best.safetensors and last.safetensors is compared. Training is given its precision and threads, since otherwise a timed
 probe chooses them.
 """
@@ -35,8 +35,8 @@ MOST_WAIT = 0.3
 """Seconds between an event and the kill."""
 
 
-def start(arguments: Sequence[str], cache: Path, log: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"CONVOSCOPE_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+def start(arguments: Sequence[str], cache: Path, log: Path, *, threads: str = "1") -> subprocess.Popen[bytes]:
+    environment = os.environ | {"CONVOSCOPE_CACHE": str(cache)} | ({"OMP_NUM_THREADS": threads} if threads else {})
     with open(log, "wb") as out:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "convoscope", *arguments],
@@ -45,10 +45,9 @@ def start(arguments: Sequence[str], cache: Path, log: Path) -> subprocess.Popen[
 
 
 def next_command(first: Sequence[str], folder: Path) -> list[str]:
-    """What a user would do: go on where there is a checkpoint, else begin anew."""
-    if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
+    """What a user would do: go on where something was begun."""
+    if (folder / "run.toml").exists():
         return ["train", "--resume", str(folder)]
-    shutil.rmtree(folder, ignore_errors=True)
     return [*first, "--output", str(folder)]
 
 
