@@ -19,7 +19,7 @@ from PIL import Image
 
 from convoscope.cli import run as cli
 from convoscope.cli.finish import evaluate
-from convoscope.errors import ConvoscopeError, DataError, InUseError, MachineError, ModelFileError
+from convoscope.errors import ConvoscopeError, DataError, Interrupted, InUseError, MachineError, ModelFileError
 from convoscope.training import Reporter, Run
 from tests.support.pictures import encoded, jpeg
 
@@ -317,6 +317,20 @@ def test_a_test_after_a_training_says_that_the_training_is_saved(
     if code == "untested":
         assert caught.value.exit_code == 5
         assert caught.value.reason == f"the training is done and saved, but its test or its report failed: {error}"
+
+
+def test_a_test_after_a_training_that_is_interrupted_says_that_the_training_is_saved(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convoscope.evaluation.test", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        evaluate(Run.open(trained), Reporter(), quiet=True)
+    assert (caught.value.code, caught.value.exit_code) == ("interrupted-test", 130)
+    assert caught.value.reason == "the training is done and saved; its test was interrupted"
+    assert caught.value.hint == f"test it with: convoscope test {trained}"
 
 
 def test_resume(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -665,7 +679,7 @@ def test_an_interruption_says_that_nothing_was_lost(
 
     monkeypatch.setattr(models, "table", interrupted)
     code, message = refused(capsys, ["model", "tiny"])
-    assert (code, message) == (130, "error: interrupted; nothing was lost\n")
+    assert (code, message) == (130, "error: interrupted; every file that was written is whole\n")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(error)
         return error.exit_code
     except KeyboardInterrupt:
-        complain(Interrupted("", "interrupted; nothing was lost", code="interrupted"))
+        complain(Interrupted("", "interrupted; every file that was written is whole", code="interrupted"))
         return 130
     except SystemExit as stop:
         return int(stop.code or 0)

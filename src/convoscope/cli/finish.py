@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import DataError, MachineError, ModelFileError, printable, shell_word
+from ..errors import DataError, Interrupted, MachineError, ModelFileError, printable, shell_word
 from .options import Afterwards
 from .output import console, print_json, print_plain
 
@@ -35,9 +35,15 @@ def evaluate(run: Run, reporter: Reporter, *, quiet: bool, quick: bool = False) 
 
     Raises:
         MachineError: that failed, while the training is saved (`untested`).
+        Interrupted: Ctrl-C came, while the training is saved (`interrupted-test`).
     """
+    hint = f"test it with: convoscope test {shell_word(run.folder)}"
     try:
         _evaluate(run, reporter, quiet=quiet, quick=quick)
+    except KeyboardInterrupt:
+        reporter.end()
+        reason = "the training is done and saved; its test was interrupted"
+        raise Interrupted(run.folder, reason, hint=hint, code="interrupted-test") from None
     except (DataError, ModelFileError, MachineError) as error:
         if error.code == "scores-not-finite":
             raise
@@ -45,7 +51,7 @@ def evaluate(run: Run, reporter: Reporter, *, quiet: bool, quick: bool = False) 
         raise MachineError(
             run.folder,
             f"the training is done and saved, but its test or its report failed: {error}",
-            hint=f"fix that, then test it with: convoscope test {shell_word(run.folder)}",
+            hint=f"fix that, then {hint}",
             code="untested",
         ) from error
 

@@ -82,9 +82,9 @@ def choose_recipe(prepared: Prepared, network: nn.Module, asked: Recipe, named: 
             if side <= SMALL_SIDE:
                 chosen.setdefault("shift", 0.07)
     recipe = Recipe.read(chosen | {name: getattr(asked, name) for name in named})
+    epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     notes.append(
-        f"recipe: {recipe.epochs} epochs, batches of {recipe.batch_size}, {recipe.optimizer}; "
-        "--set key=value changes any of it"
+        f"recipe: {epochs}, batches of {recipe.batch_size}, {recipe.optimizer}; --set key=value changes any of it"
     )
     return recipe, notes
 
