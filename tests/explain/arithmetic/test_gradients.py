@@ -239,7 +239,7 @@ def test_channels_last_dropout_and_an_input_changed_in_place(training: bool) -> 
     net = nn.Sequential(
         nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5),
         nn.Flatten(), nn.Linear(64, 3),
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+    ).to(memory_format=torch.channels_last)  # fmt: skip
     images = torch.randn(4, 3, 6, 6).contiguous(memory_format=torch.channels_last)
     before, targets = images.clone(), torch.tensor([0, 1, 2, 0])
     torch.manual_seed(3)

@@ -83,14 +83,14 @@ def unwarned() -> Iterator[None]:
 
 
 def test_a_compiled_network_opens_as_it_was_written() -> None:
-    compiled = torch.compile(plain(), backend="eager")
-    for found in (trace(compiled, IMAGE), trace(nn.Sequential(torch.compile(plain(), backend="eager")), IMAGE)):
+    compiled: Any = torch.compile(plain(), backend="eager")
+    for found in (trace(compiled, IMAGE), trace(nn.Sequential(compiled), IMAGE)):
         assert equal(found, trace(plain(), IMAGE))
     assert trace(compiled, IMAGE).names == trace(plain(), IMAGE).names
     with torch.no_grad():
         compiled(IMAGE)  # now its compiled form is used, which tells hooks nothing
-    found = explain.attribute("grad_cam", compiled, IMAGE, 1, control=False)
-    assert torch.equal(found.map, explain.attribute("grad_cam", plain(), IMAGE, 1, control=False).map)
+    cam = explain.attribute("grad_cam", compiled, IMAGE, 1, control=False)
+    assert torch.equal(cam.map, explain.attribute("grad_cam", plain(), IMAGE, 1, control=False).map)
     assert backward(compiled, IMAGE, 1).gradients.keys() == backward(plain(), IMAGE, 1).gradients.keys()
 
 
@@ -142,10 +142,11 @@ def quantised() -> nn.Module:
             return made
 
     net: nn.Module = Whole().eval()
-    net.qconfig = quantization.get_default_qconfig("x86")  # type: ignore[assignment]
+    net.qconfig = quantization.get_default_qconfig("x86")
     net = quantization.prepare(net)
     net(IMAGE)
-    return quantization.convert(net)
+    made: nn.Module = quantization.convert(net)
+    return made
 
 
 @pytest.mark.parametrize("how", ["dynamic", "static"])
@@ -169,7 +170,8 @@ def test_quantised_arithmetic_gives_its_values(how: str) -> None:
 def test_complex_numbers_are_said() -> None:
     class Spectrum(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.fft.fft2(x).abs().mean((2, 3))
+            made: Tensor = torch.fft.fft2(x).abs().mean((2, 3))
+            return made
 
     found = trace(Spectrum(), IMAGE)
     name = next(step.name for step in found.steps if step.output.is_complex())

@@ -209,7 +209,9 @@ def gradients_of(
         use.delta = torch.zeros_like(use.made) if delta is None else delta
     alone = record(model, images) if len(images) == 1 else None
     frozen = frozenset(every.keys() - names.keys())
-    return Gradients(float(value.detach()), scores.detach(), gradients, recorder.uses, names, alone, frozen, unused)
+    return Gradients(
+        float(value.detach()), scores.detach(), gradients, recorder.uses, dict(names), alone, frozen, unused
+    )
 
 
 def _one_number(value: Any) -> Tensor:

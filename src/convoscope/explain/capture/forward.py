@@ -155,7 +155,7 @@ def find(model: nn.Module, layer: str) -> nn.Module:
     Raises:
         UsageError: `layer-unknown`; the nearest paths are listed.
     """
-    found = dict(model.named_modules(remove_duplicate=False)).get(layer) if layer else None
+    found: nn.Module | None = dict(model.named_modules(remove_duplicate=False)).get(layer) if layer else None
     if found is not None:
         return found
     paths = [path for path, _ in model.named_modules() if path]
