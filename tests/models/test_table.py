@@ -174,7 +174,7 @@ def test_any_module_is_measured_and_left_as_found() -> None:
         ("conv", "conv", 38, 3),
         ("conv", "conv", 0, 5),
         ("head", "dense", 12, 9),
-        ("Odd", "odd", 14, None),
+        ("Odd", "odd", 14, 9),
     ]
     assert made.layers[3].formula == "2x1x1 + 3x3 + 3" and made.layers[3].multiply_adds == 16
     assert made.parameters == sum(row.parameters for row in made.layers) == 64 and made.trainable == 52

@@ -7,8 +7,7 @@ counts for the innermost module that is running, and receptive fields are follow
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,21 +17,12 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UsageError
 from .dispatch import OperationMode
-from .layers import CLASSES, OPERATIONS, Window, role_of
+from .layers import CLASSES
 from .modes import eval_mode
 from .multiply_adds import multiply_adds
 from .network import Parallel, Residual
-from .plan import ReceptiveField
+from .reach import Reach, after, of_image, united
 from .rows import LayerRow, formula, side
-
-# Operations whose units see what the units of their inputs in the same place see: those of the catalogue, and torch's
-# own beside them.
-_ELEMENTWISE = {
-    name for name, kind in OPERATIONS.items() if role_of(kind) in ("norm", "activation", "dropout", "padding")
-}
-_ELEMENTWISE |= {"add", "sub", "mul", "div", "clamp", "clamp_min"}
-_ELEMENTWISE |= {"clone", "detach", "alias", "lift_fresh", "_to_copy"}
-_ELEMENTWISE |= {"hardtanh", "hardswish", "hardsigmoid", "elu", "mish", "native_dropout"}
 
 
 def measure(module: nn.Module, input: tuple[int, int, int]) -> tuple[LayerRow, ...]:
@@ -62,7 +52,7 @@ def _measured(module: nn.Module, image: Tensor) -> tuple[LayerRow, ...]:
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the matrix products of attention
         watcher.attach()
-        watcher.follow(image, ReceptiveField())
+        watcher.follow(image, of_image(*image.shape[2:]))
         with (
             eval_mode(module),
             torch.no_grad(),
@@ -85,7 +75,10 @@ class _Watcher(OperationMode):
         self.work: list[int] = []
         self.counted: set[int] = set()
         # By identity; the tensors are kept so that no identity is used twice. None: cannot be followed.
-        self.fields: dict[int, tuple[ReceptiveField | None, Tensor]] = {}
+        self.reaches: dict[int, tuple[Reach | None, Tensor]] = {}
+        # Memory to the tensors in it, and to what was written into a part of it.
+        self.homes: dict[int, list[Tensor]] = {}
+        self.spilled: dict[int, list[tuple[Reach, tuple[int, ...]]]] = {}
         self.hooks: list[Any] = []
 
     def attach(self) -> None:
@@ -98,8 +91,13 @@ class _Watcher(OperationMode):
         for hook in self.hooks:
             hook.remove()
 
-    def follow(self, tensor: Tensor, field: ReceptiveField | None) -> None:
-        self.fields[id(tensor)] = (field, tensor)
+    def follow(self, tensor: Tensor, reach: Reach | None) -> None:
+        if id(tensor) not in self.reaches:
+            self.homes.setdefault(_storage(tensor), []).append(tensor)
+        self.reaches[id(tensor)] = (reach, tensor)
+
+    def reach_of(self, leaf: Any) -> Reach | None:
+        return self.reaches.get(id(leaf), (None, None))[0]
 
     def _enter(self, part: nn.Module, _: object) -> None:
         self.work.append(0)
@@ -114,7 +112,8 @@ class _Watcher(OperationMode):
         if not (layer or own or work):
             return
         tensor = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
-        field = self.fields.get(id(tensor), (None, None))[0]
+        reach = self.reach_of(tensor)
+        field = None if reach is None or tensor is None else reach.of_the_middle(tensor.shape)
         self.rows.append(
             LayerRow(
                 name=self.names[part] or type(part).__name__,
@@ -123,88 +122,55 @@ class _Watcher(OperationMode):
                 parameters=sum(parameter.numel() for parameter in own),
                 formula=formula(tuple(_product(part, parameter) for parameter in own)),
                 multiply_adds=work,
-                receptive_field=side(field.size) if field else None,
+                receptive_field=side(field) if field else None,
             )
         )
 
     def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
+        if torch.Tag.inplace_view in func.tags and self.depends(args[0]):
+            before = args[0].detach()  # in the form it has now
+            self.follow(before, self.reach_of(args[0]))
+            result = func(*args, **kwargs)
+            args = (before, *args[1:])
+        else:
+            result = func(*args, **kwargs)
         if self.work:
             self.work[-1] += multiply_adds(func._overloadpacket.__name__, args, result)
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and id(leaf) in self.fields]
-        if inputs:
-            fields = [self.fields[id(leaf)][0] for leaf in inputs]
-            known = [field for field in fields if field is not None]
-            outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-            after = None
-            if outputs and len(known) == len(fields):
-                after = _after(func._overloadpacket.__name__, args, inputs[0], outputs[0], known)
-            for output in outputs:
-                self.follow(output, after)
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = [leaf for leaf in inputs if self.depends(leaf)]
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if inputs and made:
+            found: list[Reach | None] = [None] * len(made)
+            if all(self.reach_of(leaf) is not None for leaf in inputs):
+                found = after(func._overloadpacket.__name__, func, args, self.reach_of, made)
+            for output, reach in zip(made, found, strict=True):
+                self.follow(output, reach)
+            if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
+                self._spill(made[0], found[0])
         return result
 
+    def depends(self, leaf: Tensor) -> bool:
+        """Whether a tensor depends on the image, also where it shares memory that was written to."""
+        storage = _storage(leaf)
+        if id(leaf) not in self.reaches and storage in self.spilled:
+            parts = [reach.written(shape, leaf.shape) for reach, shape in self.spilled[storage]]
+            self.follow(leaf, united(parts, parts[0].jump))
+        return id(leaf) in self.reaches
 
-def _after(
-    name: str, args: Sequence[Any], taken: Tensor, made: Tensor, fields: Sequence[ReceptiveField]
-) -> ReceptiveField | None:
-    """The receptive field after one operation, or None where this is not known.
-
-    `taken`: the first input that depends on the image; `made`: the first output.
-    """
-    field = fields[0]
-    for other in fields[1:]:
-        field = field.beside(other)
-    maps = taken.ndim == 4
-    if name.removesuffix("_") in _ELEMENTWISE:
-        return field
-    if name == "convolution" and maps and not args[6]:
-        return field.through(Window(_two(args[1].shape[2:]), _two(args[3]), _two(args[5])))
-    if name in ("max_pool2d_with_indices", "avg_pool2d", "max_pool2d") and maps:
-        size = _two(args[1])
-        stride = _two(args[2]) if len(args) > 2 and args[2] else size
-        dilation = _two(args[4]) if name != "avg_pool2d" and len(args) > 4 else (1, 1)
-        return field.through(Window(size, stride, dilation))
-    if name in ("_adaptive_avg_pool2d", "adaptive_max_pool2d") and maps:
-        return _adaptive(field, taken.shape[2:], made.shape[2:])
-    if name in ("mean", "amax") and maps and len(args) > 1 and sorted(axis % 4 for axis in args[1]) == [2, 3]:
-        return field.through(Window(_two(taken.shape[2:])))
-    if name in ("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "expand"):
-        if taken.shape == made.shape or (taken.ndim >= 4 and made.ndim >= 4 and taken.shape[-2:] == made.shape[-2:]):
-            return field
-        if maps and made.ndim == 2 and made.shape[1] == math.prod(taken.shape[1:]):
-            height, width = taken.shape[2:]
-            return field.flattened((height, width, taken.shape[1]))
-        if taken.ndim == 2 and made.ndim == 4 and made.shape[2:] == (1, 1):
-            return field.over_all() if field.extent == (0, 0) else None
-        return None
-    if name == "transpose" and taken.ndim == 5 and {args[1], args[2]} == {1, 2}:
-        return field  # the channel shuffle
-    if (
-        name in ("split", "split_with_sizes", "slice", "select", "chunk")
-        and len(args) > 2
-        and args[2 if "split" in name else 1] == 1
-    ):
-        return field
-    if name == "cat" and taken.ndim in (2, 4) and (len(args) > 1 and args[1] % taken.ndim == 1):
-        return field
-    if name in ("addmm", "mm") and taken.ndim == 2 and taken.shape[0] == 1:
-        return field.over_all()
-    return None
+    def _spill(self, written: Tensor, reach: Reach | None) -> None:
+        """Other tensors that share this memory may hold what was written."""
+        storage = _storage(written)
+        whole = written.untyped_storage().nbytes() == written.numel() * written.element_size()
+        for leaf in self.homes[storage]:
+            before = self.reach_of(leaf)
+            if leaf is not written and before is not None:
+                self.follow(leaf, reach and united([before, reach.written(written.shape, leaf.shape)], before.jump))
+        if reach is not None and not whole:
+            self.spilled.setdefault(storage, []).append((reach, tuple(written.shape)))
 
 
-def _adaptive(field: ReceptiveField, before: Iterable[int], after: Iterable[int]) -> ReceptiveField | None:
-    size, stride = [], []
-    for cells, wanted in zip(before, after, strict=True):
-        if cells % wanted:
-            return None  # its windows are not all of one size
-        size.append(cells // wanted)
-        stride.append(cells // wanted if wanted > 1 else 1)
-    return field.through(Window(_two(size), _two(stride)))
-
-
-def _two(values: Iterable[int] | int) -> tuple[int, int]:
-    listed = [values] if isinstance(values, int) else list(values)
-    return listed[0], listed[-1]
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _kind(part: nn.Module) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
 from ..errors import UsageError, printable
@@ -28,33 +28,45 @@ class ReceptiveField:
         size: the side of the square of pixels that the unit can see, borders included.
         jump: the distance between the squares of two neighbours.
         extent: by how much a unit that sees the whole flattened map sees farther than one that sees a single cell.
+        start: the first pixel of the first unit's square; below 0 beyond the border.
     """
 
     size: tuple[int, int] = (1, 1)
     jump: tuple[int, int] = (1, 1)
     extent: tuple[int, int] = (0, 0)
+    start: tuple[int, int] = (0, 0)
 
-    def through(self, window: Window) -> ReceptiveField:
-        """The field of a unit that sees this one's maps through `window`."""
+    def through(self, window: Window, before: tuple[int, int] = (0, 0)) -> ReceptiveField:
+        """The field of a unit that sees this one's maps through `window`, with so many cells added before them."""
         height, width = (
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, window.size, window.dilation, self.jump, strict=True)
         )
         down, across = (j * s for j, s in zip(self.jump, window.stride, strict=True))
-        return ReceptiveField((height, width), (down, across))
+        return ReceptiveField((height, width), (down, across), start=self.padded(before).start)
+
+    def padded(self, before: tuple[int, int]) -> ReceptiveField:
+        """The field of a unit of these maps with cells added at the top and at the left."""
+        top, left = (s - p * j for s, p, j in zip(self.start, before, self.jump, strict=True))
+        return replace(self, start=(top, left))
 
     def flattened(self, shape: Shape) -> ReceptiveField:
         """The field of one number of the flattened maps."""
-        extent = ((shape[0] - 1) * self.jump[0], (shape[1] - 1) * self.jump[1])
-        return ReceptiveField(self.size, self.jump, extent)
+        return replace(self, extent=((shape[0] - 1) * self.jump[0], (shape[1] - 1) * self.jump[1]))
 
     def over_all(self) -> ReceptiveField:
         """The field of a unit that sees the whole vector."""
-        return ReceptiveField((self.size[0] + self.extent[0], self.size[1] + self.extent[1]), self.jump)
+        height, width = (s + e for s, e in zip(self.size, self.extent, strict=True))
+        return replace(self, size=(height, width), extent=(0, 0))
 
     def beside(self, other: ReceptiveField) -> ReceptiveField:
         """The field of a unit that sees both."""
+        start = min(self.start[0], other.start[0]), min(self.start[1], other.start[1])
+        height, width = (
+            max(a + s, b + t) - first
+            for a, s, b, t, first in zip(self.start, self.size, other.start, other.size, start, strict=True)
+        )
         return ReceptiveField(
-            _larger(self.size, other.size), _larger(self.jump, other.jump), _larger(self.extent, other.extent)
+            (height, width), _larger(self.jump, other.jump), _larger(self.extent, other.extent), start
         )
 
 
@@ -305,11 +317,13 @@ class _Planner:
                     assert window is not None
                     given = {**arguments, "size": window.size, "dilation": window.dilation}
                     padded = PAD.output(given, shape)
+                    field = field.padded((top, left))
                     yield PlannedLayer(f"{path}pad{counts['pad']}", PAD, given, shape, padded, (), 0, field)
                     shape, arguments = padded, {**arguments, "padding": "valid"}
             weights = layer.weights(arguments, shape)
             if window is not None:
-                after = field.through(window)
+                top, _, left, _ = layer.padding(arguments)
+                after = field.through(window, (top, left))
             elif item.kind == "flatten" and len(shape) == 3:
                 after = field.flattened(shape)
             else:

@@ -73,7 +73,7 @@ FUNCTIONS: dict[str, Function] = {
     "adaptive_avg_pool3d": lambda x: F.adaptive_avg_pool3d(x[:, None], (2, 3, 3)),
     "adaptive_max_pool3d": lambda x: F.adaptive_max_pool3d(x[:, None], (2, 3, 3)),
     "interpolate by area": lambda x: F.interpolate(x, (3, 7), mode="area"),
-    "max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+    "max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), (2, 2)),
     "lp_pool2d": lambda x: F.lp_pool2d(x, 2, 2),
     # Products.
     "einsum": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
@@ -93,7 +93,7 @@ FUNCTIONS: dict[str, Function] = {
     "grid_sample where the image says": lambda x: F.grid_sample(
         x, torch.tanh(x[:, :2]).permute(0, 2, 3, 1), align_corners=False
     ),
-    "affine_grid": lambda x: F.affine_grid(x[:, :2, :1, :3].reshape(1, 2, 3), (1, 1, 4, 4), align_corners=False),
+    "affine_grid": lambda x: F.affine_grid(x[:, :2, :1, :3].reshape(1, 2, 3), [1, 1, 4, 4], align_corners=False),
     "unfold with a border": lambda x: F.unfold(x, 2, dilation=2, padding=1, stride=2),
     "fold": lambda x: F.fold(F.unfold(x, 2), (5, 4), 2),
     "pixel_shuffle": lambda x: F.pixel_shuffle(x[:, :4], 2),
