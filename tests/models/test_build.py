@@ -100,8 +100,9 @@ def test_two_classes_may_share_one_score() -> None:
 def test_the_front_door() -> None:
     # In one place on purpose: what is added here becomes a promise.
     assert " ".join(models.__all__) == (
-        "BUDGET KERNELS LAYERS OPERATIONS PRESETS Argument FeatureLayer Footprint Item Kernel LayerRow ModelTable "
-        "OperationMode Parallel Preset Pretrained Residual Role Scale Value backbone_text blocks build check "
+        "BUDGET KERNELS LAYERS OPERATIONS PRESETS Argument Axes AxisFollower FeatureLayer Footprint Grid Item Kernel "
+        "LayerRow ModelTable OperationMode Parallel Preset Pretrained Residual Role Scale Value axes_after "
+        "backbone_text blocks build check "
         "count_parameters eval_mode feature_layers footprint from_json head_path kernel_text kinds_of "
         "library_name model_text parse pool_first pretrained read_size replace_part role_of table to_json to_text "
         "with_head"

@@ -34,6 +34,7 @@ from .methods.attribution.control import shuffled
 from .methods.attribution.question import Attribution
 from .methods.embeddings import embeddings, pca
 from .methods.transforms import MovedScores, transform_sensitivity
+from .methods.used_weights import used_weight
 from .views import Trace, Why, trace
 
 if TYPE_CHECKING:
@@ -293,12 +294,10 @@ def filter_sheets(network: nn.Module) -> Iterator[tuple[str, Image.Image]]:
     """The filters of every convolution: file names and images."""
     number = 0
     for name, part in network.named_modules():
-        if isinstance(part, nn.Conv2d):
+        weight = used_weight(part) if isinstance(part, nn.Conv2d) else None
+        if weight is not None:
             number += 1
-            yield (
-                f"filters/{number:02}-{file_name(name or 'conv')}.png",
-                filter_sheet(part.weight, name or "conv"),
-            )
+            yield f"filters/{number:02}-{file_name(name or 'conv')}.png", filter_sheet(weight, name or "conv")
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,6 +167,10 @@ class _Cells:
         """
         changing = [axis for axis, size in enumerate(self.shape) if size > 1]
         there = self.there.flatten().nonzero()[:, 0]  # the other axes have size 1
+        if len(changing) == 2 and len(there) < self.numbers.numel():
+            padded = self._with_border(changing)
+            if padded is not None:
+                return padded
         rows, columns = self.where.reshape(-1, 2)[there].T
         (rows, row), (columns, column) = (torch.unique(each, return_inverse=True) for each in (rows, columns))
         height, width = len(rows), len(columns)
@@ -191,12 +195,26 @@ class _Cells:
         mean = (self.where * there[..., None]).sum(over, keepdim=True) / counted.clamp(min=1)[..., None]
         return _numbered(mean, counted > 0)
 
-    def backwards(self, which: int, axis: int) -> bool:
-        """Whether rows (0) or columns (1) run from the end along an axis."""
-        lines = self.numbers.movedim(axis, 0).flatten(1)
-        there = (lines > 0).any(1).nonzero()[:, 0]
-        first, last = (self.places[int(lines[at][lines[at] > 0][0]) - 1, which] for at in (there[0], there[-1]))
-        return bool(first > last)
+    def _with_border(self, changing: Sequence[int]) -> tuple[int, int, Tensor] | None:
+        """As `grid`, with the cells that were added round the image's; None where others have no place."""
+        first, second = changing
+        for row_axis, column_axis in ((first, second), (second, first)):
+            if self.spread[0] <= {row_axis} and self.spread[1] <= {column_axis}:
+                steps = [self.along(which, axis).diff() for which, axis in ((0, row_axis), (1, column_axis))]
+                if not all(bool((step > 0).all() or (step < 0).all()) for step in steps):
+                    return None
+                size = [self.shape[axis] for axis in changing]
+                cells = torch.arange(math.prod(size)).reshape(size)
+                cells = cells if row_axis == first else cells.T
+                cells = cells.flip([which for which, step in enumerate(steps) if len(step) and step[0] < 0])
+                return *cells.shape, cells.flatten()
+        return None
+
+    def along(self, which: int, axis: int) -> Tensor:
+        """Row (0) or column (1) along an axis, where there is one."""
+        lines, there = self.where[..., which].movedim(axis, 0).flatten(1), self.there.movedim(axis, 0).flatten(1)
+        placed = there.any(1)
+        return lines[placed].gather(1, there[placed].double().argmax(1, keepdim=True))[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -480,7 +498,8 @@ class _Call:
         if len(rows) > 1 or len(columns) > 1 or rows & columns:
             return _lost(self.shape, f"{self.name} slides over axes that are not the image's")
         axis_of = {which: next(iter(along)) for which, along in enumerate((rows, columns)) if along}
-        backwards = [axis for which, axis in axis_of.items() if found._cells.backwards(which, axis)]
+        lines = {axis: found._cells.along(which, axis) for which, axis in axis_of.items()}
+        backwards = [axis for axis, line in lines.items() if line[0] > line[-1]]
         left = {0, 1} - set(axis_of), {2, 3} - set(axis_of.values())
         axis_of |= dict(zip(*left, strict=True))
         return Axes(self.shape, _laid(self.shape, axis_of, backwards))
@@ -539,8 +558,11 @@ def _most_placed(axes: Sequence[Axes]) -> Axes:
 class AxisFollower:
     """Knows what the axes mean of every tensor that is computed from an image, while that is computed."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self) -> None:
         self._known: Any = WeakTensorKeyDictionary()
+
+    def begin(self, image: Tensor) -> None:
+        """From here on follow what is made from the image `(1, C, H, W)`."""
         self._known[image] = Axes.of_image(image.shape)
 
     def of(self, tensor: Tensor) -> Axes | None:

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UsageError
+from .axes import AxisFollower
 from .dispatch import OperationMode
 from .layers import CLASSES
 from .modes import eval_mode
@@ -52,6 +53,7 @@ def _measured(module: nn.Module, image: Tensor) -> tuple[LayerRow, ...]:
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it hides the matrix products of attention
         watcher.attach()
+        watcher.axes.begin(image)
         watcher.follow(image, of_image(*image.shape[2:]))
         with (
             eval_mode(module),
@@ -80,6 +82,7 @@ class _Watcher(OperationMode):
         self.homes: dict[int, list[Tensor]] = {}
         self.spilled: dict[int, list[tuple[Reach, tuple[int, ...]]]] = {}
         self.hooks: list[Any] = []
+        self.axes = AxisFollower()
 
     def attach(self) -> None:
         for part in self.names:
@@ -118,7 +121,7 @@ class _Watcher(OperationMode):
             LayerRow(
                 name=self.names[part] or type(part).__name__,
                 kind=_kind(part),
-                output=_shape(tensor),
+                output=_shape(tensor, self.axes),
                 parameters=sum(parameter.numel() for parameter in own),
                 formula=formula(tuple(_product(part, parameter) for parameter in own)),
                 multiply_adds=work,
@@ -127,6 +130,7 @@ class _Watcher(OperationMode):
         )
 
     def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        given = args
         if torch.Tag.inplace_view in func.tags and self.depends(args[0]):
             before = args[0].detach()  # in the form it has now
             self.follow(before, self.reach_of(args[0]))
@@ -147,6 +151,7 @@ class _Watcher(OperationMode):
                 self.follow(output, reach)
             if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
                 self._spill(made[0], found[0])
+        self.axes.ran(func, tuple(given), kwargs, result)
         return result
 
     def depends(self, leaf: Tensor) -> bool:
@@ -181,11 +186,14 @@ def _kind(part: nn.Module) -> str:
     return CLASSES.get(name, name.lower()) if known else name.lower()
 
 
-def _shape(tensor: Tensor | None) -> tuple[int, ...]:
+def _shape(tensor: Tensor | None, axes: AxisFollower) -> tuple[int, ...]:
     """Without the batch axis, channels of maps last."""
     if tensor is None:
         return ()
     if tensor.ndim == 4:
+        known = axes.of(tensor)
+        if known is not None and known.grid is not None and known.grid.batched:
+            return known.grid.height, known.grid.width, known.grid.channels
         return tensor.shape[2], tensor.shape[3], tensor.shape[1]
     return tuple(tensor.shape[1:])
 

@@ -100,7 +100,8 @@ def test_what_is_put_together_by_slices_of_a_constant_is_followed_while_it_runs(
             return result
 
     image = places()[None]
-    follower = AxisFollower(image)
+    follower = AxisFollower()
+    follower.begin(image)
     with torch.no_grad(), Following():
         made = written(image)
     axes = follower.of(made)
@@ -165,6 +166,15 @@ MIXES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor] | 
     "overlapping patches": (
         lambda x: F.unfold(x, 3, padding=1).transpose(1, 2) @ torch.eye(27),
         lambda x: F.unfold(x, 3, padding=1).reshape(1, 27, HEIGHT, WIDTH),
+    ),
+    "cells added at the border": (lambda x: F.pad(x, (1, 0, 2, 1)), lambda x: F.pad(x, (1, 0, 2, 1))),
+    "cells added at the border, turned": (
+        lambda x: F.pad(x.flip(2).permute(0, 3, 2, 1), (0, 0, 2, 1)),
+        lambda x: F.pad(x, (0, 0, 1, 2)),
+    ),
+    "a convolution with cells added": (
+        lambda x: F.conv2d(F.pad(x, (1, 2, 1, 1)), _KERNEL, stride=2).permute(0, 2, 3, 1),
+        lambda x: F.conv2d(F.pad(x, (1, 2, 1, 1)), _KERNEL, stride=2),
     ),
     "enlarged": (lambda x: F.interpolate(x, scale_factor=2), lambda x: F.interpolate(x, scale_factor=2)),
     "cells repeated": (

@@ -405,3 +405,27 @@ def test_hints_name_the_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         convolve(torch.zeros(1, 3, 8, 8), "blur")
     assert "a torch image (C, H, W) needs .permute(1, 2, 0)" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["weight norm", "spectral norm", "spectral norm by a hook", "standardised"])
+def test_filters_are_those_that_are_used_and_looking_changes_nothing(name: str) -> None:
+    """Against the convolution's answers to single pixels."""
+    torch.manual_seed(1)
+    conv = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    wrap: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "weight norm": nn.utils.parametrizations.weight_norm,
+        "spectral norm": nn.utils.parametrizations.spectral_norm,
+        "spectral norm by a hook": nn.utils.spectral_norm,
+        "standardised": lambda _: StdConv2d(2, 3, 3, padding=1, bias=False),
+    }
+    network = nn.Sequential(wrap[name](conv))
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = filters(network, "0")
+    assert network.training and all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    for channel in range(2):
+        pixel = torch.zeros(1, 2, 3, 3)
+        pixel[0, channel, 1, 1] = 1
+        with torch.no_grad():
+            answer = network.eval()(pixel)[0].flip(1, 2)
+        assert np.allclose(found[:, channel], answer.numpy(), atol=1e-6)
+        network.train()

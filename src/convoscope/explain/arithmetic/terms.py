@@ -52,6 +52,12 @@ class Unit:
         single = axes is None or (not axes.placed and axes.shape[-2:] == (1, 1))
         return self.index if len(self.index) == 3 and single else None  # type: ignore[return-value]
 
+    @property
+    def words(self) -> str:
+        """`channel 5, y 3, x 4`, or `unit 7`; both where the axes have another order."""
+        words = "" if self.place is None else "channel {}, y {}, x {}".format(*self.place)
+        return words if self.place == self.index else f"unit {', '.join(map(str, self.index))}{words and f': {words}'}"
+
     def place_json(self) -> dict[str, Any]:
         """`channel`, `y`, `x`; of a vector y and x are 0; `index` too where the axes have another order."""
         place = (self.index[0], 0, 0) if len(self.index) == 1 else self.place

@@ -87,7 +87,8 @@ class _Following(OperationMode):
         super().__init__()
         self.runs: list[LayerRun] = []
         self.attending: set[str] = set()
-        self._follower = AxisFollower(image)
+        self._follower = AxisFollower()
+        self._follower.begin(image)
         self._paths = {part: path for path, part in model.named_modules()}
         self._running: list[str] = []
         self._made: Any = WeakTensorKeyDictionary()
@@ -116,8 +117,8 @@ class _Following(OperationMode):
         result = func(*args, **kwargs)
         self._follower.ran(func, tuple(args), kwargs, result)
         if func._overloadpacket.__name__ in ("bmm", "matmul") and self._running:
-            # Keys: a product of which every column is a place.
-            keys = self._follower.of(args[1])
-            if keys is not None and keys.names[-1] in ("token", "height", "width"):
+            # Attention multiplies what has places by what has places, or by the network's own queries.
+            first, second = self._follower.of(args[0]), self._follower.of(args[1])
+            if second is not None and second.placed and (first is not None or second.names[-1] != "channel"):
                 self.attending.add(self._running[-1])
         return result

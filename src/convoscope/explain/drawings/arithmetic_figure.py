@@ -89,15 +89,10 @@ def _lines(why: Arithmetic) -> list[_Line]:
 
 
 def _title(why: Arithmetic) -> str:
-    index = why.unit.index
-    place = ", ".join(map(str, index))
-    if len(index) == 3:
-        place = f"channel {index[0]}, y {index[1]}, x {index[2]}"
-    elif len(index) == 1:
-        place = f"unit {index[0]}"
-        classes = why.recording.classes
-        if why.unit.layer == why.recording.steps[-1].name and len(classes) == why.recording.output.numel():
-            place += f" ({classes[index[0]]})"
+    place = why.unit.words
+    classes, last = why.recording.classes, why.recording.steps[-1]
+    if why.unit.layer == last.name and len(why.unit.index) == 1 and len(classes) == last.output.numel():
+        place += f" ({classes[why.unit.index[0]]})"
     return f"{shorten(why.unit.layer, 60)}, {place}"
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...errors import printable
 from ..arithmetic.gradients import Descent
-from ..arithmetic.terms import Arithmetic, GradientSum, Unit
+from ..arithmetic.terms import Arithmetic, GradientSum
 
 _CHANNELS = 4
 """Input channels in a short answer: those that count most."""
@@ -21,19 +21,13 @@ _BESIDE = 7
 
 def why_text(why: Arithmetic, *, all: bool = False) -> str:
     """The arithmetic of one unit: the channels or terms that count most, or `all` products in full precision."""
-    head = f"{printable(why.layer)}  {_where(why.unit)}"
+    head = f"{printable(why.layer)}  {why.unit.words}"
     lines = [head, f"  {why.words}"]
     if len(why):
         lines.append("")
         lines += _windows(why, all) if len(why.shape) == 3 else _list(why, all)
     lines += ["", *_totals(why)]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _where(unit: Unit) -> str:
-    place = unit.place
-    words = "" if place is None else "channel {}, y {}, x {}".format(*place)
-    return words if place == unit.index else f"unit {', '.join(map(str, unit.index))}{words and f': {words}'}"
 
 
 def number(value: float, all: bool = False) -> str:
@@ -171,7 +165,7 @@ def why_snippet(why: Arithmetic) -> str:
     def listed(values: NDArray[np.float64]) -> str:
         return "[" + ", ".join(repr(float(value)) for value in values) + "]"
 
-    lines = [f"# {why.layer}, {_where(why.unit)}: {why.words}", "import torch", ""]
+    lines = [f"# {why.layer}, {why.unit.words}: {why.words}", "import torch", ""]
     if why.form == "convolution" and why.weights is not None:
         shape = ", ".join(map(str, why.shape))
         lines += [

@@ -173,14 +173,17 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
         layer: the convolution's path in it: `conv1`, `residual1.body.conv2`, `layer1.0.conv1`.
 
     Returns:
-        `(filters, channels, height, width)`; channels are those of one group. One filter as `convolve` takes it:
+        `(filters, channels, height, width)`, as they are used where they are computed from others (weight norm);
+        channels are those of one group. One filter as `convolve` takes it:
         `filters(network, layer)[n].transpose(1, 2, 0)`.
 
     Raises:
         UsageError: `layer-unknown`: there is no such layer; the nearest names are listed; `layer-without-filters`: it
             is not a 2-D convolution.
     """
-    known = {name: part for name, part in network.named_modules() if _weight(part) is not None}
+    from .used_weights import used_weight
+
+    known = [name for name, part in network.named_modules() if used_weight(part) is not None]
     part = dict(network.named_modules()).get(layer)
     if part is None:
         raise UsageError(
@@ -189,7 +192,7 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
             code="layer-unknown",
             hint=the_nearest(layer, known) or _some(known),
         )
-    weight = _weight(part)
+    weight = used_weight(part)
     if weight is None:
         raise UsageError(
             "layer",
@@ -198,16 +201,6 @@ def filters(network: nn.Module, layer: str) -> NDArray[np.float32]:
             hint=_some(known),
         )
     return weight.detach().cpu().float().numpy().copy()
-
-
-def _weight(part: nn.Module) -> Tensor | None:
-    """The weights of a 2-D convolution of any class; None for other modules."""
-    import torch
-
-    weight = getattr(part, "weight", None)
-    if not isinstance(weight, torch.Tensor) or weight.ndim != 4 or isinstance(part, torch.nn.ConvTranspose2d):
-        return None
-    return weight
 
 
 def _some(names: Iterable[str]) -> str:
