@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
+from timm.layers import StdConv2d
+from torch import nn
 
 from convoscope.errors import UsageError
 from convoscope.explain import border_cells, convolve, filters, output_size, output_size_text, pool

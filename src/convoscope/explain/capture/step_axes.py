@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...models import Axes, axes_after
 
-if TYPE_CHECKING:
-    from .records import Step
+
+class Recorded(Protocol):
+    """What is asked of a step."""
+
+    output: Tensor
+    operation: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    opaque: str
+    piece: int
+    function: Any
+
+    def references(self) -> list[int]: ...
 
 
-def axes_of_steps(steps: Sequence[Step]) -> list[Axes]:
+def axes_of_steps(steps: Sequence[Recorded]) -> list[Axes]:
     """The axes of each step's output, in the order of the steps."""
     found: list[Axes] = []
 
@@ -27,7 +38,7 @@ def axes_of_steps(steps: Sequence[Step]) -> list[Axes]:
     return found
 
 
-def _axes_of(step: Step, known: Any, found: Sequence[Axes], steps: Sequence[Step]) -> Axes:
+def _axes_of(step: Recorded, known: Any, found: Sequence[Axes], steps: Sequence[Recorded]) -> Axes:
     shape = tuple(step.output.shape)
     sources = step.references()
     if not sources:
