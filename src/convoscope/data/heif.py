@@ -101,7 +101,7 @@ def read_container(data: bytes, format_: str) -> Container:
         raise Refused(f"is a HEIC picture; to read it: {HEIC_COMMAND}", "heic-not-installed", HEIC_COMMAND)
     if format_ == "AVIF" and not features.check("avif"):
         raise Refused("is an AVIF picture, which this Pillow cannot decode", "avif-not-built", "pip install -U pillow")
-    top = {}
+    top: dict[bytes, Box] = {}
     for box in _boxes(data, 0, len(data)):
         top.setdefault(box.kind, box)
     if b"meta" not in top:
@@ -430,7 +430,7 @@ def open_container(data: bytes, format_: str) -> Image.Image:
         raise DataError("", "pillow-heif cannot be loaded", code="heic-not-installed", hint=HEIC_COMMAND) from error
     # Of its previews, depth maps and masks nothing is needed.
     with _LOCK, _set(options, DECODE_THREADS=0, THUMBNAILS=False, DEPTH_IMAGES=False, AUX_IMAGES=False):
-        picture: Image.Image = HeifImageFile(io.BytesIO(data))
+        picture: Image.Image = HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call] # it has none
         return picture
 
 
