@@ -100,8 +100,7 @@ def even_toned(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def told_even(even: int, count: int) -> str:
-    """A warning if more than half of the images are of one even tone; else nothing."""
-    if 2 * even <= count:
+    """A warning if more than half of several images are of one even tone; else nothing."""
+    if count < 2 or 2 * even <= count:
         return ""
-    some = "the image is" if count == 1 else f"{even:,} of {count:,} images are"
-    return f"{some} of one even tone, such as black: see that the numbers in the files fill their range"
+    return f"{even:,} of {count:,} images are of one even tone, such as black: see that the numbers in the files fill their range"

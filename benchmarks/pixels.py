@@ -1,9 +1,9 @@
 """Whether a photograph has the same pixels by every way of handing it over; and what decoding costs.
 
-    python benchmarks/decoding.py FOLDER            # photographs: path = bytes = Pillow = array, bit for bit
-    python benchmarks/decoding.py FOLDER --seconds  # processor time for one JPEG of 12 megapixels made of them
+    python benchmarks/pixels.py FOLDER            # photographs: path = bytes = Pillow = array, bit for bit
+    python benchmarks/pixels.py FOLDER --seconds  # processor time for one JPEG of 12 megapixels made of them
 
-To compare with another version, run both alternately: `PYTHONPATH=OTHER/src python benchmarks/decoding.py ...`.
+To compare with another version, run both alternately: `PYTHONPATH=OTHER/src python benchmarks/pixels.py ...`.
 """
 
 from __future__ import annotations
