@@ -103,4 +103,5 @@ def told_even(even: int, count: int) -> str:
     """A warning if more than half of several images are of one even tone; else nothing."""
     if count < 2 or 2 * even <= count:
         return ""
-    return f"{even:,} of {count:,} images are of one even tone, such as black: see that the numbers in the files fill their range"
+    some = f"{even:,} of {count:,} images are of one even tone"
+    return f"{some}, such as black: see that the numbers in the files fill their range"
