@@ -36,15 +36,15 @@ class ReceptiveField:
     extent: tuple[int, int] = (0, 0)
     start: tuple[int, int] = (0, 0)
 
-    def through(self, window: Window, before: tuple[int, int] = (0, 0)) -> ReceptiveField:
-        """The field of a unit that sees this one's maps through `window`, with so many cells added before them."""
+    def through(self, window: Window, before: Sequence[int]) -> ReceptiveField:
+        """The field of a unit that sees this one's maps through `window`, behind cells added at the top and at the left."""
         height, width = (
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, window.size, window.dilation, self.jump, strict=True)
         )
         down, across = (j * s for j, s in zip(self.jump, window.stride, strict=True))
         return ReceptiveField((height, width), (down, across), start=self.padded(before).start)
 
-    def padded(self, before: tuple[int, int]) -> ReceptiveField:
+    def padded(self, before: Sequence[int]) -> ReceptiveField:
         """The field of a unit of these maps with cells added at the top and at the left."""
         top, left = (s - p * j for s, p, j in zip(self.start, before, self.jump, strict=True))
         return replace(self, start=(top, left))
@@ -322,8 +322,7 @@ class _Planner:
                     shape, arguments = padded, {**arguments, "padding": "valid"}
             weights = layer.weights(arguments, shape)
             if window is not None:
-                top, _, left, _ = layer.padding(arguments)
-                after = field.through(window, (top, left))
+                after = field.through(window, layer.padding(arguments)[::2])
             elif item.kind == "flatten" and len(shape) == 3:
                 after = field.flattened(shape)
             else:

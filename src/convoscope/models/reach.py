@@ -361,14 +361,14 @@ def _met(name: str, args: Sequence[Any], number: int, axes: int, before: int, si
         return cells, cells < last
     if "pool" in name:
         window = _of(args[1], number)
-        stride = _of(args[2], number) if len(args) > 2 and args[2] else window
-        padding = _of(args[3], number) if len(args) > 3 else 0
+        pace = _of(args[2], number) if len(args) > 2 and args[2] else window
+        border = _of(args[3], number) if len(args) > 3 else 0
         apart = _of(args[4], number) if name.startswith("max") and len(args) > 4 else 1
-        cells = own * stride - padding + torch.arange(window)[None] * apart
+        cells = own * pace - border + torch.arange(window)[None] * apart
         return cells, torch.ones_like(cells, dtype=torch.bool)
     if "pad" in name:
-        first = args[1][2 * (axes - 1 - number)] if 2 * (axes - 1 - number) < len(args[1]) else 0
-        return own - first, torch.ones_like(own, dtype=torch.bool)
+        added = args[1][2 * (axes - 1 - number)]  # the last axis comes first
+        return own - added, torch.ones_like(own, dtype=torch.bool)
     return _resized(name, args, before, size)
 
 

@@ -6,10 +6,10 @@ A new operation gets a function with `@rule` in the module where it belongs.
 import torch
 
 from ...capture.records import Ref, Step
-from . import convolution, elementwise, moves, norms, pooling, products, resizing
+from . import convolution, elementwise, interpolation, moves, norms, pooling, products
 from .registry import RULES, Parts, Rule
 
-__all__ = ["Parts", "convolution", "elementwise", "moves", "norms", "pooling", "products", "resizing", "rule_for"]
+__all__ = ["Parts", "convolution", "elementwise", "interpolation", "moves", "norms", "pooling", "products", "rule_for"]
 
 
 def rule_for(step: Step) -> Rule | None:
