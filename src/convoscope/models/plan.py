@@ -37,7 +37,7 @@ class ReceptiveField:
     start: tuple[int, int] = (0, 0)
 
     def through(self, window: Window, before: Sequence[int]) -> ReceptiveField:
-        """The field of a unit that sees this one's maps through `window`, behind cells added at the top and at the left."""
+        """The field of a unit that sees this one's maps through `window`, behind cells added at top and left."""
         height, width = (
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, window.size, window.dilation, self.jump, strict=True)
         )
