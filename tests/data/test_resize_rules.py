@@ -34,7 +34,8 @@ def along(pixels: np.ndarray, axis: int, after: int) -> np.ndarray:
     if pixels.shape[axis] == after:
         return pixels
     sums = np.tensordot(weights(pixels.shape[axis], after), pixels.astype(np.int64), (1, axis))
-    return np.moveaxis(np.clip((sums + 2**21) >> 22, 0, 255), 0, axis).astype(np.uint8)
+    rounded: np.ndarray = np.clip((sums + 2**21) >> 22, 0, 255).astype(np.uint8)
+    return np.moveaxis(rounded, 0, axis)
 
 
 def half_up(numerator: int, denominator: int) -> int:

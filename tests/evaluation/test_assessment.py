@@ -37,6 +37,7 @@ def test_scores_of_classes(tmp_path: Path) -> None:
     assert (scores.images, scores.split, scores.notes) == (40, "test", ())
     assert scores.chance == 0.5
     assert scores.interval is not None and scores.gap is not None and scores.invariance is not None
+    assert scores.accuracy is not None
     assert scores.interval[0] < scores.accuracy < scores.interval[1]
     assert (scores.gap.turned, scores.gap.epoch, scores.gap.test_accuracy) == (2, 3, scores.accuracy)
     assert ticks[-1][0] == ticks[-1][1] and ticks == sorted(ticks)
@@ -112,7 +113,8 @@ def test_scores_of_labels(tmp_path: Path) -> None:
     assert scores.accuracy == pytest.approx(((run.scores(run.pixels) >= 0.5) == truth).mean())
     assert scores.exact_match == pytest.approx((truth[:, 2] == 0).mean())
     assert scores.per_class["b"]["f1"] == 1.0 and scores.per_class["c"]["precision"] is None
-    assert scores.interval is not None and scores.interval[0] <= scores.accuracy <= scores.interval[1]
+    assert scores.accuracy is not None and scores.interval is not None
+    assert scores.interval[0] <= scores.accuracy <= scores.interval[1]
     line = next(line for line in table(tmp_path / "test" / "predictions.csv") if line[4] == "no")
     assert line[1].endswith("c") and not line[2].endswith("c")
     assert table(tmp_path / "test" / "confusion.csv")[0][1:] == [

@@ -32,6 +32,7 @@ def test_a_tested_run(tmp_path: Path) -> None:
     path = write_report(run)
     assert path == tmp_path / "report.html"
     page = read(path)
+    assert scores.accuracy is not None
     assert (
         f"correctly classifies {100 * scores.accuracy:.1f} % of 40 images that it has not seen (95 % interval"
         in page.text

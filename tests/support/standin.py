@@ -75,13 +75,13 @@ class StandInRun(Run):
     def network(self) -> nn.Module:
         return self.module
 
-    def dataset(self) -> Dataset:
+    def dataset(self, moved_to: object = None) -> Dataset:
         return Dataset(
             source=self.settings.source, layout="class-folders", task=self.task, classes=self.classes, names=self.names,
             targets=self.targets, splits=self.splits, images=Rows(self.pixels),  # type: ignore[arg-type] # nothing is decoded
         )  # fmt: skip
 
-    def prepared(self) -> Prepared:
+    def prepared(self, moved_to: object = None) -> Prepared:
         if self.missing is not None:
             raise self.missing
         digests = [str(hash(image.tobytes())) for image in self.pixels]

@@ -1,6 +1,7 @@
 """The meaning of axes against images whose every pixel says where it is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -94,9 +95,9 @@ def test_a_unit_is_found_in_its_map() -> None:
 
 def test_what_is_put_together_by_slices_of_a_constant_is_followed_while_it_runs() -> None:
     class Following(OperationMode):
-        def operation(self, func: object, args: object, kwargs: object) -> object:
-            result = func(*args, **kwargs)  # type: ignore[operator]
-            follower.ran(func, args, kwargs, result)  # type: ignore[arg-type]
+        def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+            result = func(*args, **kwargs)
+            follower.ran(func, args, kwargs, result)
             return result
 
     image = places()[None]

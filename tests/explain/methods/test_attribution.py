@@ -364,7 +364,8 @@ class Pairs(nn.Module):
 
 class Waves(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.fft.fft(x, dim=2).real
+        waves: torch.Tensor = torch.fft.fft(x, dim=2).real
+        return waves
 
 
 @pytest.mark.parametrize(
@@ -389,8 +390,8 @@ def test_what_is_no_maps_is_refused_with_the_reason(layer: str, reason: str) -> 
 @pytest.mark.parametrize("size", [(18, 11), (24, 9), (28, 7), (11, 18), (12, 1), (1, 12)])
 def test_the_last_maps_of_images_of_any_proportions(size: tuple[int, int]) -> None:
     """Also where the number of channels looks more like a height than the height does."""
-    kernel = tuple(min(3, side) for side in size)
-    window = tuple(min(2, side) for side in size)
+    kernel = (min(3, size[0]), min(3, size[1]))
+    window = (min(2, size[0]), min(2, size[1]))
     for channels in (16, 32, 64):
         body: list[nn.Module] = []
         for last in (False, True):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
-from timm.layers import StdConv2d
+from timm.layers.std_conv import StdConv2d
 from torch import nn
 
 from convoscope.errors import UsageError

@@ -45,7 +45,7 @@ def test_a_class_is_added_and_old_features_stay(backbone: Run, tmp_path: Path, m
     new = {name for name, split in zip(dataset.names, dataset.splits, strict=True) if split == 2}
     assert old < new  # the test part stays unseen
     scores = evaluation.test(opened, invariance=False)
-    assert scores.images == 80 and scores.accuracy > 0.6
+    assert scores.images == 80 and scores.accuracy is not None and scores.accuracy > 0.6
     assert scores.source == everything
     told = words_of(evaluation.write_report(opened, inside=False))
     assert f"{OTHERS}, read as builtin, and builtin:drawings/snail, read as builtin" in told

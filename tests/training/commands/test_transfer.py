@@ -117,6 +117,7 @@ def test_a_run_is_tested_reported_and_looked_at(relearned: Run) -> None:
     _, distances = relearned.scores_and_distances(prepared.pixels, prepared.dataset.indices("test"))
     assert distances is not None
     assert scores.unknown.not_known == int((distances > scores.unknown.threshold).sum())
+    assert scores.accuracy is not None
     assert sum(scores.unknown.right) == round(scores.accuracy * scores.images)
     page = evaluation.write_report(relearned, inside=False).read_text("utf-8")
     assert "None of these" in page and "marked as <b>not known</b>" in page
@@ -193,10 +194,8 @@ def test_predict_test_and_look_agree_on_what_is_unknown(
         answer = opened.predict(prepared.pixels[row])[0]
         assert answer.distance is not None
         assert answer.known is True and line["known"] == "yes"  # so few images allow for no other
-        assert (answer.label, answer.confidence) == (
-            line["predicted"],
-            pytest.approx(float(line["confidence"]), abs=1e-5),
-        )
+        assert answer.label == line["predicted"]
+        assert answer.confidence == pytest.approx(float(line["confidence"]), abs=1e-5)
         assert abs(answer.distance - float(line["distance"])) < 1e-5
     others = data.prepare(data.load("builtin:drawings/apple,cat,fish"), prepared.form).pixels
     drawing, farthest = next((image, answer) for image in others if not (answer := opened.predict(image)[0]).known)

@@ -50,7 +50,7 @@ class Unit:
         if axes is not None and axes.grid is not None:
             return axes.grid.unit((0,) * (len(axes.shape) - len(self.index)) + self.index)
         single = axes is None or (not axes.placed and axes.shape[-2:] == (1, 1))
-        return self.index if len(self.index) == 3 and single else None  # type: ignore[return-value]
+        return self.index if len(self.index) == 3 and single else None
 
     @property
     def words(self) -> str:
