@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from convoscope.cli import run as cli
+from convoscope.cli.app import app
 from convoscope.cli.prediction_writers import CsvWriter
 from convoscope.data import Skipped, escape_cell
-from convoscope.errors import MachineError
+from convoscope.errors import ConvoscopeError, MachineError
 from convoscope.posix import has_reader
 from convoscope.training import Prediction, Run
 
@@ -88,6 +89,13 @@ def asked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return ask
 
 
+def refusal(*options: str) -> str:
+    """The code of the error with which the command ends that was asked last."""
+    with pytest.raises(ConvoscopeError) as caught:
+        app(["predict", "run", "new", *options], exit_on_error=False, print_error=False, result_action="return_value")
+    return caught.value.code
+
+
 def lines_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -133,8 +141,10 @@ def test_unknown_takes_the_labels_place_where_asked_for(asked: Callable[..., Any
 def test_unknown_is_refused_where_it_would_mean_nothing_or_two_things(asked: Callable[..., Any]) -> None:
     code, _, err = asked(MadeUpRun(detector=False), "--unknown")
     assert code == 2 and "--unknown: run has no out-of-distribution detector" in err
+    assert refusal("--unknown") == "unknown-without-detector"
     code, _, err = asked(MadeUpRun(("unknown", "cat")), "--unknown")
     assert code == 2 and "--unknown: run has a class called unknown" in err and "hint: leave it out" in err
+    assert refusal("--unknown") == "unknown-is-a-class"
 
 
 def test_the_batches_of_a_table_are_one_table(asked: Callable[..., Any]) -> None:
@@ -187,6 +197,7 @@ def test_interrupted_it_has_written_what_is_done_and_can_go_on(
 def test_after_an_image_that_is_not_there(asked: Callable[..., Any]) -> None:
     code, _, err = asked(MadeUpRun(), "--after", "new/999.png")
     assert code == 2 and "error: --after: new/999.png is not one of the 150 images" in err
+    assert refusal("--after", "new/999.png") == "after-unknown"
     assert asked(MadeUpRun(), "--after", "new/149.png", "--json")[:2] == (0, "[]\n")
 
 

@@ -98,7 +98,7 @@ def test_output_that_fails_is_an_error_of_the_machine(
 
 
 def test_nothing_to_predict() -> None:
-    assert code_of(collect, []) == "nothing-to-predict"
+    assert code_of(collect, [], print) == "nothing-to-predict"
 
 
 def test_a_relearned_runs_settings_train_nothing(tmp_path: Path) -> None:

@@ -199,6 +199,9 @@ def test_without_pillow_heif_the_reason_names_the_command_and_is_not_remembered(
     with monkeypatch.context() as lacking:
         lacking.setattr(heif, "_heic_is_read", lambda: False)
         (skipped,) = prepare(load(root), form).dataset.skipped
+        with pytest.raises(DataError) as caught:
+            open_image(root / "cat" / "a.heic", form)
+    assert caught.value.code == "heic-not-installed"
     assert skipped.reason == "is a HEIC picture; to read it: pip install 'convoscope[heic]'"
     assert len(prepare(load(root), form).dataset) == 41
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConvoscopeError, printable
 from ..files import json_bytes
@@ -12,6 +12,10 @@ from ..posix import has_reader
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+Form = Literal["table", "csv", "json"]
+"""How predictions are printed."""
 
 
 def console(*, error: bool = False) -> Console:
@@ -31,7 +35,8 @@ def reader_gone() -> bool:
 
 
 def print_plain(console: Console, text: str, **style: Any) -> None:
-    """Print a text as it is, without markup or highlighting."""
+    """Print a text as it is, without markup or highlighting, and where it is not a terminal in one line."""
+    style.setdefault("soft_wrap", not console.is_terminal)
     console.print(text, markup=False, highlight=False, **style)
 
 

@@ -11,8 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, Interrupted, UsageError, printable, shell_word
 from .options import RunPath
-from .output import console, print_plain, reader_gone
-from .prediction_writers import Form, PredictionWriter, prediction_writer
+from .output import Form, console, print_plain, reader_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..data import Skipped
     from ..training import Prediction, Run
+    from .prediction_writers import PredictionWriter
 
 _BATCH = 32
 """Images that are answered and given out together: enough for the network to be quick, and a second or two at most."""
@@ -54,6 +54,7 @@ def predict(
     if json and format not in (None, "json"):
         raise UsageError("--json", f"contradicts --format {format}", hint="leave one of them out", code="option-twice")
     from ..training import Run
+    from .prediction_writers import prediction_writer
     from .predictions import collect
 
     opened = Run.open(run)

@@ -9,9 +9,10 @@ import io
 import json
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..data import escape_cell
+from .output import Form
 from .tables import column_widths, prediction_table
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..training import Prediction, Run
-
-Form = Literal["table", "csv", "json"]
 
 
 class PredictionWriter(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -44,7 +44,7 @@ def images_in(given: Any, form: InputFormat) -> list[Any]:
         return [given]
 
 
-def opened(items: Sequence[Any], form: InputFormat) -> Iterator[Pixels | DataError | MachineError]:
+def opened(items: Sequence[Any], form: InputFormat) -> Generator[Pixels | DataError | MachineError, None, None]:
     """Each image as `open_image` gives it, or why it cannot be used, in order."""
     if len(items) == 1:
         yield _opened(items[0], form)

@@ -29,6 +29,7 @@ from .drawings.patches import patches_sheet
 from .drawings.scatter import scatter
 from .drawings.scores import scores_bars
 from .methods.activation import Example, maximise_activation, top_activating_examples
+from .methods.attribution.by_gradient import gives_maps
 from .methods.attribution.catalogue import METHODS, attribute
 from .methods.attribution.control import shuffled
 from .methods.attribution.question import Attribution
@@ -78,13 +79,16 @@ class Look:
     def _shuffled(self) -> nn.Module:
         return shuffled(self.run.network())
 
+    @cached_property
+    def _gives_maps(self) -> bool:
+        return gives_maps(self.run.network(), self._input)
+
     def methods(self) -> tuple[str, ...]:
         """The attributions that suit this image and task; none for numbers."""
         if self.run.task == "regression":
             return ()
         side = max(self.pixels.shape[:2])
-        maps = any(step.kind != "image" and step.maps is not None for step in self.trace.steps[2:])
-        return tuple(name for name, method in METHODS.items() if method.suits(side, maps=maps))
+        return tuple(name for name, method in METHODS.items() if method.suits(side, maps=self._gives_maps))
 
     def attribution(self, method: str, target: int | None = None) -> Attribution:
         """Which part decides: one of `METHODS`, and beside it the same from the network with shuffled weights."""

@@ -29,7 +29,7 @@ CASES = [
     ("softmax", (nn.Flatten(), nn.Softmax(1)), "1", (35,), "divided by the sum of them all"),
     ("log softmax", (nn.Flatten(), nn.LogSoftmax(1)), "1", (3,), "and the logarithm of that"),
     ("layer norm", (nn.LayerNorm([1, 6, 6]),), "0", (0, 1, 1), "+ shift 0"),
-    ("up", (nn.Upsample(scale_factor=2, mode="bilinear"),), "0", (0, 3, 3), "weight"),
+    ("up", (nn.Upsample(scale_factor=2, mode="bilinear"),), "0", (0, 3, 3), "weights"),
     ("normalise", (nn.ReLU(),), "image", (0, 1, 1), "÷ standard deviation 63.75"),
     ("the pixels", (nn.ReLU(),), "pixels", (0, 1, 1), "value"),
 ]  # fmt: skip

@@ -81,9 +81,10 @@ def train(
     asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options)
     reporter = reporter or Reporter()
     with session() as signals:
-        plan = _plan(asked, reporter)
-        check_output(output, plan.dataset.source)
-        with begun(asked.request(plan.dataset), output, plan.dataset.source, plan.model) as folder:
+        dataset = asked.images()
+        check_output(output, dataset.source)
+        plan = _plan(asked, dataset, reporter)
+        with begun(asked.request(dataset), output, dataset.source, plan.model) as folder:
             prepared = _train(folder, asked, plan, signals, reporter)
     run = Run.open(folder, model=None if isinstance(model, str) else model)
     if isinstance(source, Dataset):
@@ -114,7 +115,7 @@ def train_anew(
     shape = _AskedInput(request.sides, request.channels, request.resize)
     asked = _Asked.of(request.source, named, request.seed, shape, {**reading, **request.recipe})
     with session() as signals, begun_anew(folder):
-        plan = _plan(asked, reporter)
+        plan = _plan(asked, asked.images(), reporter)
         _train(folder, asked, plan, signals, reporter, accept_data_change=accept_data_change)
     return Run.open(folder, model=model)
 
@@ -162,6 +163,11 @@ class _Asked:
             named=set(named),
         )
 
+    def images(self) -> Dataset:
+        """The images, listed."""
+        reading = {name: value for name, value in self.reading.items() if name != "strict"}
+        return data.load(self.source, seed=self.seed, **reading)
+
     def request(self, dataset: Dataset) -> Request | None:
         """The same for the run's folder; None for images in memory."""
         if isinstance(self.source, Dataset):
@@ -189,10 +195,8 @@ class _Plan(NamedTuple):
     network: nn.Module
 
 
-def _plan(asked: _Asked, reporter: Reporter) -> _Plan:
-    """List the images, and build the network: it may turn out that they are too small for it."""
-    reading = {name: value for name, value in asked.reading.items() if name != "strict"}
-    dataset = data.load(asked.source, seed=asked.seed, **reading)
+def _plan(asked: _Asked, dataset: Dataset, reporter: Reporter) -> _Plan:
+    """Choose the input and build the network: it may turn out that the images are too small for it."""
     form, model = _choose_input(dataset, asked.model, asked.input, reporter)
     torch.manual_seed(asked.seed)
     return _Plan(

@@ -363,24 +363,24 @@ class Run:
             names.clear()
             batch.clear()
 
-        pixels = data.opened(items, self.settings.input)
-        for position, (item, image) in enumerate(zip(items, pixels, strict=True)):
-            name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else str(position)
-            if isinstance(image, (DataError, MachineError)):
-                error = image
-                if skipped is None:
-                    raise error
-                skipped.append(Skipped(name, error.reason))
-                in_a_row = in_a_row + 1 if isinstance(error, MachineError) or error.code == "image-missing" else 0
-                if in_a_row == data.MACHINE_ERRORS_IN_A_ROW:
+        with contextlib.closing(data.opened(items, self.settings.input)) as pixels:
+            for position, (item, image) in enumerate(zip(items, pixels, strict=True)):
+                name = os.fspath(item) if isinstance(item, (str, os.PathLike)) else str(position)
+                if isinstance(image, (DataError, MachineError)):
+                    error = image
+                    if skipped is None:
+                        raise error
+                    skipped.append(Skipped(name, error.reason))
+                    in_a_row = in_a_row + 1 if isinstance(error, MachineError) or error.code == "image-missing" else 0
+                    if in_a_row == data.MACHINE_ERRORS_IN_A_ROW:
+                        answer()
+                        raise data.unreachable("", error) from error
+                    continue
+                in_a_row = 0
+                batch.append(image)
+                names.append(name)
+                if len(batch) == together:
                     answer()
-                    raise data.unreachable("", error) from error
-                continue
-            in_a_row = 0
-            batch.append(image)
-            names.append(name)
-            if len(batch) == together:
-                answer()
         answer()
         if told := data.told_even(even, len(predictions)):
             warnings.warn(told, stacklevel=2)

@@ -98,17 +98,19 @@ def linear(recording: Recording, step: Step, full: tuple[int, ...]) -> Parts:
     position = next(i for i, value in enumerate(step.arguments) if _numbers(recording, value))
     arguments = list(doubled(recording, step.arguments))
     keywords = doubled(recording, step.keywords)
-    arguments[position] = arguments[position].requires_grad_()
+    varied = arguments[position].requires_grad_()
     with torch.enable_grad():
+        arguments[position] = varied.clone()  # some of these operations write into their first argument
         result = piece(step, step.function(*arguments, **keywords))
-        (slopes,) = torch.autograd.grad(result[full], arguments[position])
+        (slopes,) = torch.autograd.grad(result[full], varied)
     flat = slopes.reshape(-1).nonzero()[:, 0].cpu().numpy()
     weights = floats(slopes).reshape(-1)[flat]
     inputs = picked(recording, step.arguments[position], flat)
     bias = None
     if step.operation in _ADDED_TO:
-        arguments[position] = torch.zeros_like(arguments[position])
-        bias = float(step.function(*arguments, **keywords)[full])
+        fresh = list(doubled(recording, step.arguments))
+        fresh[position] = torch.zeros_like(fresh[position])
+        bias = float(step.function(*fresh, **keywords)[full].detach())
     roundings = 2 * len(flat) + 8
     return Parts(
         inputs,

@@ -54,7 +54,9 @@ def grad_cam(model: nn.Module, image: Tensor, target: int | None = None, layer: 
         if layer is not None:
             find(model, layer)
         runs = follow_layers(model, picture.clone())
-        names = _layers_of_choice(model, runs) if layer is None else [_checked_layer(runs, layer)]
+        names = _layers_of_choice(runs) if layer is None else [_checked_layer(runs, layer)]
+        if not names:
+            raise _no_layer(model, runs)
         found: _Maps | None = None
         for first in range(0, len(names), _LAYERS_AT_ONCE):
             passed = _Pass.through(model, picture, target, runs, names[first : first + _LAYERS_AT_ONCE])
@@ -213,7 +215,13 @@ def _checked_layer(runs: LayerRuns, layer: str) -> str:
     return layer
 
 
-def _layers_of_choice(model: nn.Module, runs: LayerRuns) -> list[str]:
+def gives_maps(model: nn.Module, image: Tensor) -> bool:
+    """Whether there is a layer that `grad_cam` may choose."""
+    with preserve_state(model):
+        return bool(_layers_of_choice(follow_layers(model, one_image(model, image))))
+
+
+def _layers_of_choice(runs: LayerRuns) -> list[str]:
     """The paths of the layers that `grad_cam` may choose, the best first; its docstring has the rule."""
     chosen: list[int] = []
     for number, each in enumerate(runs.runs):
@@ -226,16 +234,18 @@ def _layers_of_choice(model: nn.Module, runs: LayerRuns) -> list[str]:
         follows = bare and chosen and chosen[-1] in each.takes and each.gives == runs.runs[chosen[-1]].gives
         if (has_weights and not isinstance(part, nn.Sequential)) or follows:
             chosen.append(number)
-    if not chosen:
-        unknown = next((each.axes.unknown for each in runs.runs if each.axes is not None and each.axes.unknown), "")
-        raise UsageError(
-            "layer",
-            f"no layer with weights gives maps of more than one cell in {type(model).__name__}"
-            + (f"; the axes of some are not known: {unknown}" if unknown else ""),
-            code="layer-map",
-            hint="use saliency, which needs none",
-        )
     return list(dict.fromkeys(runs.runs[number].path for number in reversed(chosen)))
+
+
+def _no_layer(model: nn.Module, runs: LayerRuns) -> UsageError:
+    unknown = next((each.axes.unknown for each in runs.runs if each.axes is not None and each.axes.unknown), "")
+    return UsageError(
+        "layer",
+        f"no layer with weights gives maps of more than one cell in {type(model).__name__}"
+        + (f"; the axes of some are not known: {unknown}" if unknown else ""),
+        code="layer-map",
+        hint="use saliency, which needs none",
+    )
 
 
 def _within(path: str, outer: Collection[str]) -> bool:
