@@ -326,7 +326,11 @@ class Products(TorchFunctionMode):
             with self:  # it is written in Python: its own calls are counted
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) or name == "scaled_dot_product_attention":
+        if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+            # Every matrix of every layer and direction takes part once in each moment of each sequence.
+            moments = math.prod(args[0].shape[:2])
+            self.total += moments * sum(weight.numel() for weight in tree_leaves(args[2]) if weight.ndim == 2)
+        elif isinstance(result, Tensor):
             self.total += _products(name, args, kwargs, result)
         return result
 
