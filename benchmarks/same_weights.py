@@ -110,7 +110,7 @@ def main() -> None:
                 hashes.append(killed(command, run, cache, seconds))
                 print(f"{name:13} killed after {seconds:g} s: {hashes[-1][:12]}  {arithmetic(run)}", flush=True)
             other += len(set(hashes)) - 1
-            print(f"{name}: {len(hashes)} runs, {len(set(hashes))} different weights", flush=True)
+            print(f"{name}: {len(hashes)} runs, {len(set(hashes))} kinds of weights", flush=True)
     sys.exit(1 if other else 0)
 
 

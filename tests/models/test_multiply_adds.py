@@ -1,5 +1,6 @@
 """Multiply-adds against formulas, for one operation of each kind and for what torch fuses."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -180,3 +181,18 @@ def test_scripted_parts_count() -> None:
     made = table(network, (8, 8, 3), 2)
     assert made.multiply_adds == 36 * 4 * 27 + 8
     assert made.parameters == sum(row.parameters for row in made.layers) == 112 + 10
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.orthogonal,
+        nn.utils.spectral_norm,
+    ],
+    ids=["weight_norm", "spectral_norm", "orthogonal", "spectral_norm of old"],
+)
+def test_what_makes_weights_of_weights_is_no_work_for_the_image(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    network = nn.Sequential(wrap(nn.Conv2d(3, 4, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), wrap(nn.Linear(4, 2)))
+    assert table(network.eval(), (8, 8, 3), 2).multiply_adds == 36 * 4 * 27 + 8

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UsageError
@@ -83,6 +84,8 @@ class _Watcher(OperationMode):
         self.spilled: dict[int, list[tuple[Reach, tuple[int, ...]]]] = {}
         self.hooks: list[Any] = []
         self.axes = AxisFollower()
+        self.parametrizing = 0
+        """How many modules are running that make weights of weights."""
 
     def attach(self) -> None:
         for part in self.names:
@@ -104,9 +107,11 @@ class _Watcher(OperationMode):
 
     def _enter(self, part: nn.Module, _: object) -> None:
         self.work.append(0)
+        self.parametrizing += isinstance(part, ParametrizationList)
 
     def _leave(self, part: nn.Module, _: object, output: object) -> None:
         work = self.work.pop()
+        self.parametrizing -= isinstance(part, ParametrizationList)
         # Parameters of the modules inside that have run are counted there.
         own = [parameter for parameter in part.parameters() if id(parameter) not in self.counted]
         self.counted.update(map(id, own))
@@ -138,15 +143,18 @@ class _Watcher(OperationMode):
             args = (before, *args[1:])
         else:
             result = func(*args, **kwargs)
-        if self.work:
-            self.work[-1] += multiply_adds(func._overloadpacket.__name__, args, result)
+        name = func._overloadpacket.__name__
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         inputs = [leaf for leaf in inputs if self.depends(leaf)]
+        # What makes a weight of weights, as spectral_norm does, is no work for the image.
+        of_weights = not inputs and (self.parametrizing or name in ("mv", "dot"))
+        if self.work and not of_weights:
+            self.work[-1] += multiply_adds(name, args, result)
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if inputs and made:
             found: list[Reach | None] = [None] * len(made)
             if all(self.reach_of(leaf) is not None for leaf in inputs):
-                found = after(func._overloadpacket.__name__, func, args, self.reach_of, made)
+                found = after(name, func, args, self.reach_of, made)
             for output, reach in zip(made, found, strict=True):
                 self.follow(output, reach)
             if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
