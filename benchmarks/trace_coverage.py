@@ -115,7 +115,7 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(
-                "right" if row["right"] else "WRONG",
+                {True: "right", None: "large"}.get(row["right"], "WRONG"),
                 name,
                 row.get("seconds", ""),
                 *row["faults"][:3],
