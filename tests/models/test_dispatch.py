@@ -1,24 +1,14 @@
 """The operations that are seen below the modules are the same whatever mode torch is in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from convoscope.models import OperationMode, table
-
-
-class Heard(OperationMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        self.names.append(func._overloadpacket.__name__)
-        return func(*args, **kwargs)
+from convoscope.models import table
+from tests.support.operations import Heard
 
 
 def plain() -> nn.Sequential:

@@ -1,24 +1,12 @@
 """The catalogue of layers: what each entry says of itself is what torch does."""
 
-from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import torch
 
-from convoscope.models import LAYERS, OPERATIONS, OperationMode, Role, build, kinds_of, role_of, table
-
-
-class Heard(OperationMode):
-    """The names of torch's operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        self.names.append(func._overloadpacket.__name__)
-        return func(*args, **kwargs)
+from convoscope.models import LAYERS, OPERATIONS, Role, build, kinds_of, role_of, table
+from tests.support.operations import Heard
 
 
 def test_every_layer_has_a_role_and_the_roles_part_the_catalogue() -> None:
