@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from ...errors import MachineError, ModelFileError, printable, shell_word
 from ...files import machine_error, make_own_folder, open_own, write_text
 from .reporter import COLUMNS, EpochMetrics
+from .tensorboard_file import RecordFile, event_bytes, first_events, scalar
 
 
 class EventLog:
@@ -110,38 +111,27 @@ class _Board:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: BinaryIO | None = None
-        self._records: Any = None
+        self._records: RecordFile | None = None
         self._ended = False
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Append the values of a step, by their tags."""
         if self._ended:
             return
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        parts = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         try:
-            if self._records is None:
-                self._begin(step)
-            self._records.write(
-                Event(wall_time=time.time(), step=step, summary=Summary(value=parts)).SerializeToString()
-            )
+            records = self._records or self._begin(step)
+            records.write(event_bytes(time.time(), step, *(scalar(tag, value) for tag, value in values.items())))
         except (OSError, MachineError) as error:
             self._end(error)
 
-    def _begin(self, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
+    def _begin(self, step: int) -> RecordFile:
         make_own_folder(self._folder)
         name = f"events.out.tfevents.{int(time.time()):010d}.{os.getpid()}"
         self._file = open(self._folder / name, "ab", opener=open_own)  # noqa: SIM115
-        self._records = RecordWriter(self._file)
-        # The second record has TensorBoard drop what an earlier, killed process wrote beyond this step.
-        for event in (Event(file_version="brain.Event:2"), Event(step=step, session_log={"status": 1})):
-            event.wall_time = time.time()
-            self._records.write(event.SerializeToString())
+        self._records = RecordFile(self._file)
+        for event in first_events(time.time(), step):
+            self._records.write(event)
+        return self._records
 
     def flush(self) -> None:
         """Let TensorBoard see what was added."""
