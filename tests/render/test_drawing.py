@@ -1,10 +1,13 @@
 """Drawings are well-formed SVG and the same thing as PNG."""
 
+import hashlib
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import convoscope.render
 from convoscope.render import COLOURS, Drawing, fitting, font
 
 
@@ -33,3 +36,20 @@ def test_dashes_cover_their_share() -> None:
 def test_captions_fit() -> None:
     assert fitting("short", 100, 15) == "short"
     assert font(15).getlength(fitting("w" * 90, 100, 15)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("bold", "name", "digest"),
+    [
+        (False, "DejaVuSans.ttf", "3fdf69cabf06049ea70a00b5919340e2ce1e6d02b0cc3c4b44fb6801bd1e0d22"),
+        (True, "DejaVuSans-Bold.ttf", "b184b89e3c1075f22f6b71575b6fc20d4972b3cfd3b23322ca6fd596dcaef167"),
+    ],
+)
+def test_the_font_is_dejavu_sans_unchanged_with_its_licence(bold: bool, name: str, digest: str) -> None:
+    folder = Path(convoscope.render.__file__).parent / "fonts"
+    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert font(12, bold).getname() == ("DejaVu Sans", "Bold" if bold else "Book")
+    assert "Permission is hereby granted, free of charge" in (folder / "LICENSE").read_text("utf-8")
+    for letters in ("äßéøŁ", "Ωλ", "Жя", "ჰ", "←→✓≤"):  # a letter that a font lacks is drawn as one box for all
+        shapes = {bytes(font(20, bold).getmask(letter)) for letter in [*letters, "\uffff"]}
+        assert len(shapes) == len(letters) + 1

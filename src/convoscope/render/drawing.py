@@ -7,7 +7,6 @@ they are the light ones.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import itertools
 from collections.abc import Sequence
@@ -40,6 +39,8 @@ COLOURS: dict[str, tuple[str, str]] = {
 
 SERIES = ("blue", "orange", "green", "purple", "red", "brown", "muted", "ink")
 """Colours of curves laid over one another, in order; past these the dashes change."""
+
+_FONTS = Path(__file__).parent / "fonts"
 
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -183,15 +184,9 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 @functools.cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib brings with it and which knows many scripts; otherwise Pillow's own."""
-    found = importlib.util.find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / name
-        if path.is_file():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which knows many scripts."""
+    return ImageFont.truetype(_FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
 
 
 def shorten(text: str, length: int) -> str:

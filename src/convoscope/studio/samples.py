@@ -1,12 +1,11 @@
 """The sample images of the page Convolve: a photograph, drawings, images of the tiny sets, and small images with known
 numbers.
 
-The photograph is matplotlib's own sample, a portrait of Grace Hopper by the US Navy, in the public domain.
+The photograph is a portrait of Grace Hopper by the US Navy, in the public domain (`sample_data/NOTICE.md`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -37,16 +36,7 @@ def _numbers() -> Image:
 
 
 def _photograph(channels: int) -> Image:
-    photograph = Path("mpl-data", "sample_data", "grace_hopper.jpg")
-    # matplotlib is not imported, because it would read a matplotlibrc in the working folder.
-    found = importlib.util.find_spec("matplotlib")
-    assert found is not None
-    assert found.origin is not None
-    file = Path(found.origin).parent / photograph
-    if not file.is_file():  # some systems keep it elsewhere, and only matplotlib knows where
-        import matplotlib
-
-        file = Path(matplotlib.get_data_path()).parent / photograph
+    file = Path(__file__).parent / "sample_data" / "grace_hopper.jpg"
     height, width = data.picture_size(file) or (0, 0)
     return data.open_image(file, InputFormat(height=height, width=width, channels=channels))
 
