@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -134,7 +135,7 @@ class Stamp:
     newest: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Dataset:
     """Labelled images with a fixed split.
 
@@ -202,3 +203,31 @@ class Dataset:
                 numbers = np.bincount(targets, minlength=len(self.classes))
                 result[split] = {name: int(numbers[k]) for k, name in enumerate(self.classes)}
         return result
+
+    def __repr__(self) -> str:
+        from ..render import shorten
+
+        return f"<Dataset {shorten(self.source, 300)}: {self._summary(300)}>"
+
+    def _summary(self, length: int) -> str:
+        from ..render import shorten
+
+        parts = [f"{count:,} {part}" for part in SPLITS if (count := len(self.indices(part)))]
+        names = shorten(", ".join(shorten(name, 40) for name in self.classes[:50]), length)
+        images = f"{len(self):,} image{'' if len(self) == 1 else 's'}" + (f" ({', '.join(parts)})" if parts else "")
+        return f"{images}; {len(self.classes):,} {TARGET_NOUNS[self.task]}: {names}"
+
+    def _repr_html_(self) -> str:
+        from .dataset_output import dataset_html
+
+        counts = self.counts()
+        remarks = [self._summary(200), f"read as {self.layout}", *self.notes[:6]]
+        if self.skipped:
+            remarks.append(f"{len(self.skipped):,} images left out")
+        rows = np.linspace(0, len(self) - 1, min(12, len(self))).astype(np.int64)
+        if self.task == "classification":  # one of each class
+            rows = np.unique(self.targets, return_index=True)[1][:12]
+        form = InputFormat(height=80, width=80, channels=3)
+        pictures = [(self.names[row], partial(self.images.decode, row, form)) for row in rows.tolist()]
+        kind = {"regression": "", "multi-label": "label"}.get(self.task, "class")
+        return dataset_html(self.source, remarks, kind, counts, pictures)

@@ -84,6 +84,10 @@ class Prepared:
     even: int = 0
     _lease: Lease | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        height, width, channels = self.form.height, self.form.width, self.form.channels
+        return f"<Prepared {height}x{width}x{channels}: {self.dataset!r}>"
+
 
 @dataclass
 class _Findings:

@@ -13,7 +13,7 @@ from .overfitting import gap_of
 from .result_files import read_scores
 from .results import KINDS, Invariance, Kind, Ranges, Scores, plain
 from .run_facts import model_name, table_of, test_command
-from .text import finite, notebook_table, number_text, part_name, percent, seconds_text
+from .text import finite, number_text, part_name, percent, seconds_text
 
 if TYPE_CHECKING:
     from ..training import Run
@@ -99,7 +99,7 @@ class ComparedRun:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Runs side by side.
 
@@ -157,7 +157,14 @@ class Comparison:
         return any(run.not_known is not None for run in self.runs)
 
     def _repr_html_(self) -> str:
-        return notebook_table(*self.rows())
+        from ..render import grid, heading, notebook
+
+        names = f"{len(self.runs)} run{'' if len(self.runs) == 1 else 's'} compared"
+        return notebook(heading(names, *self.notes), grid(*self.rows(), texts=(0, 1)))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{shorten(run.name, 60)} {percent(run.accuracy)}" for run in self.runs[:8])
+        return f"<Comparison of {len(self.runs)} runs: {shown}{', ...' if len(self.runs) > 8 else ''}>"
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, FailFast, Field, Strict, TypeAdapter, Valid
 
 from ..data import TARGET_NOUNS, Task
 from ..parsing import faults_of
-from .text import notebook_table, number_text, percent
+from .text import number_text, part_name, percent
 
 
 def _writable(text: str) -> str:
@@ -279,7 +279,11 @@ class Mistake:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+_MOST_SHOWN = 40
+"""Classes in a notebook; `per_class` has all."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Scores:
     """What a test found; `RUN/test/scores.json` holds the same as `to_json`.
 
@@ -429,9 +433,19 @@ class Scores:
         return (*columns, "images"), rows
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from ..render import grid, heading, notebook
 
-        return f"<p><b>{escape(self.headline)}</b></p>{notebook_table(*self.rows())}"
+        header, rows = self.rows()
+        shown = rows[:_MOST_SHOWN]
+        where = f"{part_name(self.split)} of {self.source}"
+        return notebook(
+            heading(self.headline, where, *self.notes[:6]), grid(header, shown, more=len(rows) - len(shown))
+        )
+
+    def __repr__(self) -> str:
+        from ..render import shorten
+
+        return f"<Scores {shorten(self.source, 200)}, {part_name(self.split)}: {self.headline}>"
 
 
 def _suits(confusion: Sequence[Sequence[Any]], count: int, task: Task) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from html import escape
 
 
 def finite(value: float | None) -> float | None:
@@ -48,10 +46,3 @@ def counted(count: int, one: str, many: str = "") -> str:
 def part_name(split: str) -> str:
     """A part of a dataset in words."""
     return "all images" if split == "all" else f"the {split} part"
-
-
-def notebook_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as a notebook shows it."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"

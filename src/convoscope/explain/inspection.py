@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import data
 from ..errors import printable
-from ..render import paragraph, sheet
+from ..render import calls, heading, notebook, shorten, small_sheet
 from ..training import Normalisation, Prediction, Run
 from .capture.records import PASSING, Step
 from .drawings.attributions import attribution_sheet
@@ -47,7 +47,7 @@ _MOST_BYTES = 1 << 27
 """Bytes that the images of a run take at most when it is inspected by itself; some are kept as floats too."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Look:
     """One image inside one run's network.
 
@@ -216,8 +216,12 @@ class Look:
         }
 
     def _repr_html_(self) -> str:
-        notes = "".join(paragraph(sentence) for sentence in self.notes)
-        return notes + sheet(self.overview(), f"the layers of {printable(self.name)}")
+        title = f"{shorten(self.name, 80)}: {shorten(self.prediction.label, 80) or '(no label)'}"
+        drawn = small_sheet(self.overview(), f"the layers of {printable(self.name)}")
+        return notebook(heading(title, *self.notes), drawn, calls(f"look.why({self.layers()[-1].name!r}, 0)"))
+
+    def __repr__(self) -> str:
+        return f"<Look at {shorten(self.name, 200)}: {self.prediction.label!r}, {len(self.trace.steps)} steps>"
 
 
 def look(run: Run | str | os.PathLike[str], image: Any) -> Look:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor, nn
 
-from ..render import preformatted, sheet
+from ..render import columns, notebook, small_sheet
 from ..training import Normalisation
 from .arithmetic.gradients import Descent, Gradients, descend, gradients_of
 from .arithmetic.solve import follow, solve
@@ -33,11 +33,15 @@ class _Printed:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        lines = self.text().splitlines()
+        return "\n".join(line[:160] for line in lines[:5]) + ("\n..." if len(lines) > 5 else "")
+
     def _repr_html_(self) -> str:
-        return preformatted(self.text())
+        return notebook(columns(self.text()))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace(Recording):
     """All steps of one image through one network, and the arithmetic of every number in them."""
 
@@ -55,10 +59,13 @@ class Trace(Recording):
         return Why(**vars(solve(self, layer, index)))
 
     def _repr_html_(self) -> str:
-        return sheet(overview(self), "every layer of the network")
+        return notebook(small_sheet(overview(self), "every layer of the network"))
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self.steps)} steps, {self.steps[0].name} to {self.steps[-1].name}>"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Why(_Printed, Arithmetic):
     """The arithmetic of one unit, in words, as a program and as a picture."""
 
@@ -84,7 +91,7 @@ class Why(_Printed, Arithmetic):
         return why_figure(self)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class GradientWhy(_Printed, GradientSum):
     """The gradient of the loss by one weight, in words."""
 
@@ -93,9 +100,12 @@ class GradientWhy(_Printed, GradientSum):
         return texts.gradient_text(self, all=all)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backward(Gradients):
     """A loss and its gradients, each of which opens into its sum."""
+
+    def __repr__(self) -> str:
+        return f"<Backward of {len(self.gradients)} parameters, loss {float(self.loss):.6g}>"
 
     def why(self, parameter: str, *index: int) -> GradientWhy:
         """The sum that makes one gradient.
@@ -111,7 +121,7 @@ class Backward(Gradients):
         return GradientWhy(**vars(self.solve(parameter, index)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingStep(_Printed, Descent):
     """One step of plain gradient descent, opened."""
 

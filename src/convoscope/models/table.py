@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .arguments import size_text
 from .check import check
 from .grammar import parse
 from .library import sketch_from_library
@@ -19,8 +20,11 @@ from .rows import LayerRow, formula, side
 if TYPE_CHECKING:
     from torch import nn
 
+_MOST_SHOWN = 60
+"""Layers in a notebook; `layers` has all."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ModelTable:
     """Every layer in the order of execution, and the totals.
 
@@ -49,6 +53,38 @@ class ModelTable:
             for row in self.layers
         ]
         return result
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.input))
+        numbers = f"{len(self.layers):,} layers, {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds"
+        return f"<ModelTable {self.model[:200]!r} on {size}: {numbers}>"
+
+    def _repr_html_(self) -> str:
+        from ..render import grid, heading, notebook, shorten
+
+        header = ("layer", "kind", "output", "parameters", "as products", "multiply-adds", "receptive field")
+        rows = [
+            (
+                row.name,
+                row.kind,
+                size_text(row.output),
+                f"{row.parameters:,}",
+                row.formula,
+                f"{row.multiply_adds:,}",
+                "" if row.receptive_field is None else _side_text(row.receptive_field),
+            )
+            for row in self.layers[:_MOST_SHOWN]
+        ]
+        total = f"input {size_text(self.input)}; {self.parameters:,} parameters; {self.multiply_adds:,} multiply-adds"
+        learned = "" if self.trainable == self.parameters else f"{self.trainable:,} parameters are trained"
+        return notebook(
+            heading(shorten(self.model, 300), total, learned),
+            grid(header, rows, texts=(0, 1), more=len(self.layers) - len(rows)),
+        )
+
+
+def _side_text(field: int | tuple[int, int]) -> str:
+    return f"{field}x{field}" if isinstance(field, int) else size_text(field)
 
 
 def table(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> ModelTable:

@@ -169,8 +169,3 @@ def code(value: str) -> str:
     """A command or a text to be copied."""
     lines = "\n".join(_escape(printable(line)) for line in value.split("\n"))
     return f"<pre><code>{lines}</code></pre>"
-
-
-def preformatted(value: str) -> str:
-    """Text as a notebook shows it: in columns."""
-    return f"<pre>{_escape(value)}</pre>"

@@ -20,7 +20,7 @@ from ...errors import DataError, MachineError, ModelFileError, printable
 from ...free_memory import free_memory, memory_for, out_of_memory
 from ..core.reporter import EpochMetrics, best_epoch
 from .folder import go_on_hint
-from .prediction import Prediction
+from .prediction import Prediction, Predictions
 from .saved import CHECKPOINTS, blank_network, check_head, find_again, read_dataset, read_history
 from .settings import Settings, read_settings
 
@@ -348,7 +348,7 @@ class Run:
         """
         items = data.images_in(images, self.settings.input)
         together = self.at_once() if len(items) > 1 else 1
-        predictions: list[Prediction] = [] if done is None else done
+        predictions: list[Prediction] = Predictions() if done is None else done
         in_a_row = even = 0
         names: list[str] = []
         batch: list[NDArray[np.uint8]] = []
@@ -360,6 +360,8 @@ class Run:
                 scores, distances = self.scores_and_distances(np.stack(batch))
                 far: Sequence[float | None] = [None] * len(names) if distances is None else distances.tolist()
                 predictions.extend(map(self.prediction, names, scores, far))
+                if isinstance(predictions, Predictions):
+                    predictions.keep_pictures(batch)
             names.clear()
             batch.clear()
 
@@ -424,10 +426,11 @@ class Run:
         return self._prepared
 
     def __repr__(self) -> str:
-        last = self.history[-1] if self.history else None
-        figures = (
-            f", {last['epoch']} epochs, validation accuracy {last['val_accuracy']:.4f}"
-            if last and last["val_accuracy"]
-            else ""
-        )
-        return f"<Run {printable(self.folder)}: {self.settings.model.split(':')[0][:40]!r}{figures}>"
+        from .run_output import run_text
+
+        return run_text(self.folder, self.settings, self.history)
+
+    def _repr_html_(self) -> str:
+        from .run_output import run_html
+
+        return run_html(self.folder, self.settings, self.history)
