@@ -29,13 +29,14 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 # Of each folder its files and folders, the lowest floor first. A file imports from lower floors only.
 FLOORS = {
     "convoscope": (
+        "python_words",
         "errors geometry suggestions",
         "posix render",
         "files",
         "parsing children free_memory",
         "data models",
         "training",
-        "evaluation config terminal",
+        "evaluation config terminal notebook",
         "explain api",
         "studio",
         "cli",

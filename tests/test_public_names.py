@@ -6,7 +6,20 @@ import pytest
 
 import convoscope
 
-NAMES = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "look", "relearn", "resume", "test", "train"]
+NAMES = [
+    "ConvoscopeError",
+    "Recipe",
+    "Reporter",
+    "Run",
+    "build",
+    "compare",
+    "load",
+    "look",
+    "relearn",
+    "resume",
+    "test",
+    "train",
+]
 
 
 def test_the_names_are_these() -> None:

@@ -18,13 +18,27 @@ if TYPE_CHECKING:
     from .errors import ConvoscopeError
     from .explain import look
     from .models import build
-    from .training import Recipe, Run, relearn, resume, train
+    from .training import Recipe, Reporter, Run, relearn, resume, train
 
-__all__ = ["ConvoscopeError", "Recipe", "Run", "build", "compare", "load", "look", "relearn", "resume", "test", "train"]
+__all__ = [
+    "ConvoscopeError",
+    "Recipe",
+    "Reporter",
+    "Run",
+    "build",
+    "compare",
+    "load",
+    "look",
+    "relearn",
+    "resume",
+    "test",
+    "train",
+]
 
 _ROOMS = {
     "ConvoscopeError": ".errors",
     "Recipe": ".training",
+    "Reporter": ".training",
     "Run": ".training",
     "build": ".models",
     "compare": ".api",

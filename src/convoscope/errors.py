@@ -9,8 +9,15 @@ one safe `hint`, and a stable `code`. The command line prints them in one rhythm
 
 from __future__ import annotations
 
+import os
 import shlex
+import traceback
 from os import PathLike
+from pathlib import Path
+
+from .python_words import in_python
+
+_MOST_PLACES = 6
 
 
 def printable(name: object) -> str:
@@ -48,6 +55,25 @@ class ConvoscopeError(Exception):
         self.hint = hint
         self.code = code
         super().__init__(f"{self.path}: {reason}" if self.path else reason)
+        if hint:
+            self.add_note(f"hint: {in_python(hint)}")  # what Python prints under its own traceback
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the message and the hint, and where in the user's own code."""
+        inside, shell = str(Path(__file__).parent), f"{os.sep}IPython{os.sep}"
+        places = [
+            f"  {printable(place.filename)}, line {place.lineno}: {printable(place.line or '')}"
+            for place in traceback.extract_tb(self.__traceback__)
+            if not place.filename.startswith(inside) and shell not in place.filename
+        ]
+        lines = [
+            f"{type(self).__name__}: {printable(self)}",
+            *map(printable, getattr(self, "__notes__", ())),
+            *places[:_MOST_PLACES],
+        ]
+        if self.__cause__ is not None and not isinstance(self.__cause__, ConvoscopeError):
+            lines.append(f"caused by {type(self.__cause__).__name__}: {printable(self.__cause__)}")
+        return lines
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders in the decoding workers; keyword-only arguments need this.

@@ -66,7 +66,7 @@ def test_every_sheet_is_drawn(run: Run, photo: Path) -> None:
     assert {"layers/02-conv1.png", "attributions.png", "filters/01-conv1.png", "filters/02-conv2.png"} <= set(names)
     assert [name for name, _ in seen.sheets(layer="maxpool1")] == ["maxpool1.png"]
     assert "<img" in seen._repr_html_() and "<img" in seen.trace._repr_html_()
-    assert seen.why("conv1", 0, 3, 3)._repr_html_().startswith("<pre>conv1  channel 0, y 3, x 3")
+    assert seen.why("conv1", 0, 3, 3)._repr_html_().partition("<pre>")[2].startswith("conv1  channel 0, y 3, x 3")
 
 
 def test_the_attributions_have_their_controls(run: Run, photo: Path) -> None:

@@ -70,6 +70,7 @@ def _evaluate(run: Run, reporter: Reporter, *, quiet: bool, quick: bool) -> None
             progress=lambda done, total: reporter.progress("testing", done, total),
         )
         reporter.end()
+        reporter.tested(run.folder, split, scores.figures())
     if quick:
         report = evaluation.write_report(run, inside=False)
     else:

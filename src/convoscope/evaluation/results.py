@@ -412,6 +412,21 @@ class Scores:
             return f"{percent(self.accuracy)} of the labels right{interval}, {whole}{chance}"
         return f"right on {percent(self.accuracy)} of {images}{interval}{chance}"
 
+    def figures(self) -> dict[str, float]:
+        """The figures that are one number each, by name: what trackers keep."""
+        found = {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "macro_f1": self.macro_f1,
+            "micro_f1": self.micro_f1,
+            "top5": self.top5,
+            "exact_match": self.exact_match,
+            "mae": self.mae,
+            "rmse": self.rmse,
+            "calibration_error": self.calibration.ece if self.calibration else None,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
     @property
     def interval_text(self) -> str:
         """The 95 % interval in words: `90.1 % to 93.4 %`."""

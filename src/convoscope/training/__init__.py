@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
+from .core.reporters import Reporters
 from .core.signals import StopSignals
 from .runs.prediction import Prediction
 from .runs.run import Run
+from .runs.run_output import curves_html, history_line
 from .runs.saved import read_summary
 from .runs.settings import Settings
 
@@ -23,10 +25,13 @@ __all__ = [
     "Prediction",
     "Recipe",
     "Reporter",
+    "Reporters",
     "Run",
     "Settings",
     "StopSignals",
     "best_epoch",
+    "curves_html",
+    "history_line",
     "read_summary",
     "relearn",
     "resume",

@@ -63,6 +63,7 @@ def go_on(
             recalibrate(job, prepared, signals, reporter)
             if signals.number:
                 raise stopped(job, signals.number, ended=True)
+        reporter.finished(place)
     run = Run.open(place, model=model)
     if at_hand:
         run.cache_features(prepared)

@@ -226,6 +226,7 @@ def _train(
     job = _new_job(folder, prepared, plan.model, plan.network, resolved, asked.seed, reporter)
     write_toml(folder, job.settings)
     fit(job, None, signals, reporter)
+    reporter.finished(folder)
     return prepared
 
 

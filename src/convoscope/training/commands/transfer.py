@@ -166,6 +166,7 @@ def _relearn(
         raise _stopped(folder, settings, signals.number)
     if wish.unfreeze:
         return go_on(folder, reporter=reporter, prepared=plan.prepared)
+    reporter.finished(folder)
     run = Run.open(folder)
     run.cache_features(plan.prepared, fitted.features, exact=fitted.exact)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self, TypedDict, cast
 
@@ -75,7 +76,14 @@ def best_epoch(history: list[EpochMetrics]) -> int:
 
 
 class Reporter:
-    """Listens to a training and says nothing. Subclass it to show what happens."""
+    """Listens to a training and says nothing. Subclass it, and write the methods you want to hear of.
+
+    The order for one run: `say`, `warn` and `progress` while it is decided what is trained; `start`; then `step` and
+    `epoch`, again and again; `end`; and, if nothing went wrong, `finished`. `relearn` calls `head` in place of the
+    first epoch. A test that follows calls `progress` and `tested`. Several runs, as of a repeated training, come one
+    after the other. All calls come from the thread that trains. What a method raises ends the training, which is saved
+    up to its last checkpoint; of several reporters only what the first raises does.
+    """
 
     def say(self, text: str) -> None:
         """One plain sentence about what was found or decided."""
@@ -99,4 +107,10 @@ class Reporter:
         """`relearn` has made the head: what it reaches, and the seconds it all took."""
 
     def end(self) -> None:
-        """Training ended, in whatever way."""
+        """Training ended, in whatever way, or another long job did."""
+
+    def finished(self, folder: Path) -> None:
+        """The run in `folder` is whole: `Run.open(folder)` opens it."""
+
+    def tested(self, folder: Path, split: str, figures: Mapping[str, float]) -> None:
+        """The run in `folder` was tested on a part of its images: `accuracy`, `loss` and others, by name."""

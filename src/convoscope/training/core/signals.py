@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -13,7 +14,8 @@ from ...posix import STOP_SIGNALS
 
 
 class StopSignals:
-    """While this context is open, the first signal is remembered in `number`; a second one ends the process at once.
+    """While this context is open, the first signal is remembered in `number`; a second one ends the process at once,
+    or, in a notebook, the training: its kernel holds everything else that somebody has made.
 
     Until `defer` is called there is nothing to save, and the first signal leaves the context at once, by `Interrupted`.
     On its way there it is a `KeyboardInterrupt`, which no library's `except Exception` catches.
@@ -37,12 +39,17 @@ class StopSignals:
     def __exit__(self, kind: object, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if kind is KeyboardInterrupt and self.number and self._deferred:
+            reason = "stopped at once; the training is saved up to its last checkpoint"
+            raise Interrupted("", reason, code="interrupted-twice", signal=self.number) from None
         if kind is KeyboardInterrupt and self.number:
             raise Interrupted(
                 "", "stopped before training began; nothing was changed", code="interrupted-early", signal=self.number
             ) from None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.number and "ipykernel" in sys.modules:
+            raise KeyboardInterrupt
         if self.number:
             os._exit(128 + number)  # every write is atomic, so nothing can be half done
         self.number = number
