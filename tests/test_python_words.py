@@ -20,6 +20,8 @@ from convoscope.python_words import in_python
         ("see convoscope data --help", "see help(convoscope.load)"),
         ("try --set batch_size=16", "try batch_size=16"),
         ("use --set sampling=all", 'use sampling="all"'),
+        ("in the same way: --set precision=float32 --set threads=1", 'in the same way: precision="float32", threads=1'),
+        ("recipe: muon; --set key=value changes any of it", "recipe: muon; key=value changes any of it"),
         ("use --device auto", 'use device="auto"'),
         ("name it: --path-column 'the file'; or the folder: --root FOLDER", 'name it: path_column="the file"; or the folder: root=folder'),
         ("leave --feature-layer or --add out", "leave feature_layer or add out"),

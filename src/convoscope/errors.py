@@ -62,7 +62,7 @@ class ConvoscopeError(Exception):
         """What IPython shows instead of a traceback: the message and the hint, and where in the user's own code."""
         inside, shell = str(Path(__file__).parent), f"{os.sep}IPython{os.sep}"
         places = [
-            f"  {printable(place.filename)}, line {place.lineno}: {printable(place.line or '')}"
+            f"  {_file(place.filename)}, line {place.lineno}: {printable(place.line or '')}"
             for place in traceback.extract_tb(self.__traceback__)
             if not place.filename.startswith(inside) and shell not in place.filename
         ]
@@ -78,6 +78,11 @@ class ConvoscopeError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders in the decoding workers; keyword-only arguments need this.
         return (_rebuild, (type(self), self.path, self.reason, self.code, self.hint))
+
+
+def _file(name: str) -> str:
+    """A file as a place in a program; a notebook's cells have names that nobody knows."""
+    return "in the cell" if f"{os.sep}ipykernel_" in name else printable(name)
 
 
 def _rebuild(kind: type[ConvoscopeError], path: str, reason: str, code: str, hint: str) -> ConvoscopeError:

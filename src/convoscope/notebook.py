@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import printable
+from .python_words import in_python
 from .render import notebook, text
 from .training import EpochMetrics, Reporter, curves_html, history_line
 
@@ -50,7 +51,7 @@ class NotebookReporter(Reporter):
         self._add("warning: " + text, "warning")
 
     def _add(self, line: str, kind: str) -> None:
-        self._lines.append((line, kind))
+        self._lines.append((in_python(line), kind))
         self._draw()
 
     def progress(self, what: str, done: int, total: int) -> None:

@@ -32,6 +32,7 @@ def in_python(hint: str) -> str:
     """
     if "--config" in hint:
         return hint
+    hint = re.sub(r"(--set \S+) (?=--set )", r"\1, ", hint)
     return _OPTION.sub(_keyword, _COMMAND.sub(_call, hint))
 
 
@@ -83,7 +84,7 @@ def _value(word: str) -> str:
         return word
     if word in ("true", "false"):
         return word.capitalize()
-    if re.fullmatch(r"[A-Z]+", word):
+    if re.fullmatch(r"[A-Z]+|value", word):
         return word.lower()  # RUN, SOURCE: whatever stands for it
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -113,10 +113,9 @@ def thumbnail(pixels: Pixels, description: str) -> str:
 
 
 def small_sheet(image: Image.Image, description: str) -> str:
-    """A drawn sheet on its own white ground, at half its size and with few colours: a page holds many of them."""
-    half = image.convert("RGB").reduce(2)
-    uri = data_uri(half.quantize(64, dither=Image.Dither.NONE), exact=True)
-    size = f'width="{half.width}" height="{half.height}"'
+    """A drawn sheet on its own white ground, with few colours, as a notebook holds many of them."""
+    few = image.convert("RGB").quantize(48, dither=Image.Dither.NONE)
+    uri, size = data_uri(few, exact=True), f'width="{few.width}" height="{few.height}"'
     return f'<div class="wide"><img class="sheet" src="{uri}" {size} alt="{text(description)}"></div>'
 
 
