@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import printable
 from ..files import machine_error, make_own_folder, write_bytes
+from ..render import percent
 from .output import print_plain
 from .tables import print_rows
 
@@ -57,7 +58,7 @@ def print_look(console: Console, errors: Console, seen: Look, folder: Path, file
     """The answer, the table of layers, and where the images are."""
     _print_notes(errors, seen)
     answer = seen.prediction
-    sure = "" if answer.confidence is None else f" ({100 * answer.confidence:.1f} %)"
+    sure = "" if answer.confidence is None else f" ({percent(answer.confidence)})"
     detector = seen.run.ood_detector()
     if answer.known is False and detector is not None:
         sure += f", not known: its distance {answer.distance:.3f} is above the threshold {detector.threshold:.3f}"

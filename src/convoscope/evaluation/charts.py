@@ -316,7 +316,7 @@ def invariance_charts(
         "scale": Axis(label="size, 1 is unchanged", ticks=(0.5, 0.75, 1.0, 1.25, 1.5), text=_times),
     }
     y = Axis(text=number_text if regression else _whole_percent, range=(min(0.0, max(lowest, -1.0)), 1.0))
-    level = "mean" if regression else f"chance {100 * chance:.0f} %"
+    level = "mean" if regression else f"chance {percent(chance, 0)}"
     return [
         line_chart(
             [

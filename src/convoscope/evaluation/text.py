@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
+from ..render import percent
+
+__all__ = ["counted", "finite", "notebook_table", "number_text", "part_name", "percent", "seconds_text"]
+
 
 def finite(value: float | None) -> float | None:
     """The value, or None where it is not finite, as in a training that diverged: charts and JSON cannot show it."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share 0..1: `93.1 %`; a dash for none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def number_text(value: float | None) -> str:

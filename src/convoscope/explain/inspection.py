@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import data
 from ..errors import printable
-from ..render import calls, heading, notebook, shorten, small_sheet
+from ..render import calls, heading, notebook, percent, shorten, small_sheet
 from ..training import Normalisation, Prediction, Run
 from .capture.records import PASSING, Step
 from .drawings.attributions import attribution_sheet
@@ -191,7 +191,7 @@ class Look:
                     f"{found['mean']:.4g}",
                     f"{found['std']:.4g}",
                     f"{found['minimum']:.4g} to {found['maximum']:.4g}",
-                    f"{100 * found['zero_share']:.0f} %",
+                    percent(found["zero_share"], 0),
                 ]
             )
         return header, lines

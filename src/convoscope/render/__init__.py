@@ -32,6 +32,7 @@ from .notebook_output import (
     thumbnail,
 )
 from .pixels import Pixels, enlarge, filter_image, signed_image, to_image
+from .shares import percent
 
 __all__ = [
     "COLOURS",
@@ -63,6 +64,7 @@ __all__ = [
     "pairs",
     "panels",
     "paragraph",
+    "percent",
     "picture",
     "png_bytes",
     "sheet",

@@ -12,7 +12,7 @@ def test_scores(written: list[str]) -> None:
         torch.tensor([[2.0, -1.0, 0.5]]), ["cat", "dog", "w" * 99], probabilities=[0.9, 0.0004, 0.0996]
     )
     assert is_sheet(sheet) and has(sheet, RED) and has(sheet, BLUE)
-    assert {"cat", "dog", "2.000", "−1.000", "90.0 %", "< 0.1 %", "10.0 %"} <= set(written)
+    assert {"cat", "dog", "2.000", "−1.000", "90.0 %", "0.04 %", "10.0 %"} <= set(written)
     written.clear()
     figures.scores_bars(np.arange(1000.0))
     assert "1,000 classes · the 20 highest shown" in written and "999" in written and "979" not in written

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
+from ...render import percent
 from ..methods.map_statistics import MapStatistics, map_statistics
 from .bars import bar_rows
 from .blocks import GROUND, SMALL, column, columns_for, flow, framed, ink, table, title_line, words
@@ -110,7 +111,7 @@ def _labelled(picture: Image.Image, channel: int, found: MapStatistics | None) -
     if found is not None:
         wide = max(picture.width, 108)
         mean, std = cell_texts(np.array([found.mean, found.std]))
-        share = "never fires" if found.silent else f"{100 * found.zero_share:.0f} % ≤ 0"
+        share = "never fires" if found.silent else f"{percent(found.zero_share, 0)} ≤ 0"
         parts += [
             _histogram(found, wide),
             words(f"{mean} ± {std}", size=SMALL, colour="muted", width=wide),

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from ...errors import UsageError
+from ...render import percent
 from .blocks import GROUND, SMALL, column, framed, ink, row, table, title_line, words
 from .numerals import Floats
 from .sheets import numbers_of, on_sheet
@@ -64,7 +65,7 @@ def scatter(
     plot = _plot(shown, of)
     if explained:
         across, up = (
-            f"{name} axis: {100 * share:.1f} % of the variance"
+            f"{name} axis: {percent(share)} of the variance"
             for name, share in zip(("first", "second"), explained, strict=False)
         )
         plot = row([_upright(words(up, size=SMALL, colour="muted")), plot], align="middle")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from ...render import percent
 from .bars import bar_rows
 from .blocks import title_line, words
-from .numerals import number
 from .sheets import numbers_of, on_sheet
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ def scores_bars(
     more: list[str] = []
     if probabilities is not None:
         chances = numbers_of(probabilities, "probabilities").reshape(-1)
-        more = [_percent(float(chances[at])) for at in order]
+        more = [percent(float(chances[at])) for at in order]
     best = order.index(ranked[0]) if count > 1 and kind == "class" else -1
     body = bar_rows([float(values[at]) for at in order], [names[at] for at in order], more, best)
     return on_sheet([title_line(title or "Scores"), words(about, colour="muted"), body])
-
-
-def _percent(share: float) -> str:
-    if not math.isfinite(share):
-        return number(share)
-    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"

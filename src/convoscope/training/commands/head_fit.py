@@ -13,6 +13,7 @@ from torch import Tensor
 from ... import data
 from ...data import Dataset, Prepared
 from ...errors import DataError, ModelFileError, printable
+from ...render import percent
 from ..backbone.backbone import Backbone
 from ..backbone.feature_layer import choose_feature_layer
 from ..backbone.features import ComputeMode, Features
@@ -199,7 +200,7 @@ def _make_head(
     mean = nearest_mean(examples, objective.outputs)
     if len(validation):
         right = objective.right(mean.scores(validation), examples.validation_targets)
-        reporter.say(f"nearest class mean: {100 * right / len(validation):.1f} % of the validation images right")
+        reporter.say(f"nearest class mean: {percent(right / len(validation))} of the validation images right")
     else:
         reporter.warn(
             "there is no validation part: the head's L2 penalty is not chosen, and every image counts as known"
