@@ -72,6 +72,15 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             hint="relearn again: convoscope relearn BACKBONE SOURCE",
             code="config-relearned",
         )
+    own = values.pop("own", []) or (record.get("own", []) if isinstance(record, dict) else [])
+    kinds = {str(each.get("kind")) for each in own if isinstance(each, dict)} if isinstance(own, list) else set()
+    if kinds & {"loss", "augment", "head"}:
+        raise UsageError(
+            path,
+            f"is that of a run with code of your own ({', '.join(sorted(kinds))}), which it names but does not hold",
+            hint="train again in Python, and give it once more: convoscope.train(SOURCE, loss=...)",
+            code="config-own-code",
+        )
     faults: list[str] = []
     for key, value in values.items():
         if key not in _KEYS:

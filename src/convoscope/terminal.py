@@ -142,6 +142,8 @@ def _figures(row: EpochMetrics) -> str:
     text = f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
     if row["val_loss"] is not None:
         text += f"   validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}"
+    for name, value in row.get("metrics", {}).items():
+        text += f" {name} –" if value is None else f" {name} {value:.4f}"
     return text + f"   {row['seconds']:.1f} s"
 
 

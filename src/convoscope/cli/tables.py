@@ -142,6 +142,8 @@ def print_scores(console: Console, scores: Scores) -> None:
     """What a test found."""
     part = "all images" if scores.split == "all" else f"{scores.split} part"
     print_plain(console, f"{part}: {scores.headline}", style="bold")
+    if scores.metrics:
+        print_plain(console, scores.metrics_text)
     headers, rows = scores.rows()
     table = _table(*headers, right=range(1, len(headers)))
     for row in rows[:_MANY]:

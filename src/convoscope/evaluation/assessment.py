@@ -16,6 +16,7 @@ from .. import geometry
 from ..data import Dataset, TableKeywords
 from ..errors import printable
 from ..files import check_plain
+from ..training import own_metrics
 from . import invariance as curves
 from .answers import Answers
 from .measures import FEWEST_CALIBRATED, THRESHOLD, classification, labelling, r_squared, regression, varied
@@ -106,7 +107,8 @@ def test(
         gap=gap,
         worst=[answers.mistake(row, rank) for rank, row in enumerate(worst, 1)],
         pairs=_pairs(answers),
-        notes=(*images.notes, *_left_out(answers)),
+        metrics=own_metrics(run.metrics, answers.scores, answers.truth),
+        notes=(*images.notes, *_left_out(answers), *_not_given(run)),
         folder=folder,
         **values,
     )
@@ -135,6 +137,20 @@ def _left_out(answers: Answers) -> list[str]:
     if answers.task == "classification" and len(np.unique(answers.truth)) == 1:
         notes.append("chance is left out: all of these images are of one class")
     return notes
+
+
+def _not_given(run: Run) -> list[str]:
+    """Which of the user's own metrics cannot be computed, because they are not stored and were not given again."""
+    names = [own.label for own in run.settings.own if own.kind == "metric" and own.label not in run.metrics]
+    if not names:
+        return []
+    given = ", ".join(f'"{name}": ...' for name in names)
+    which = (
+        f"the metric {names[0]} is code of your own and is"
+        if len(names) == 1
+        else "some metrics are code of your own and are"
+    )
+    return [f"{which} not measured here; in Python: Run.open(folder, metrics={{{given}}})"]
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:

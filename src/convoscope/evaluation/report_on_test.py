@@ -40,7 +40,8 @@ def tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]
     each = {"classification": "Class by class", "multi-label": "Label by label", "regression": "Number by number"}[
         scores.task
     ]
-    sections.append(Section("classes", each, _per_class(scores)))
+    own = paragraph(f"Metrics of your own: {scores.metrics_text}.") if scores.metrics else ""
+    sections.append(Section("classes", each, own + _per_class(scores)))
     if scores.calibration is not None:
         sections.append(Section("calibration", "Can its confidence be trusted?", _calibration(scores)))
     if scores.unknown is not None:

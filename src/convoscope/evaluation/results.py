@@ -315,6 +315,7 @@ class Scores:
         unknown: of a run with an out-of-distribution detector, how many of these images are marked as not known.
         worst: the most confident mistakes, worst first.
         pairs: for numbers, up to 400 of the images for each column: name to list of `[true, predicted]`; else None.
+        metrics: the user's own by name; None where one has no finite value.
         notes: what was decided on the way, one plain sentence each.
         seconds: how long the test took.
     """
@@ -347,6 +348,7 @@ class Scores:
         dict[Text, Annotated[list[Annotated[list[Number], Field(min_length=2, max_length=2)]], Field(min_length=1)]]
         | None
     ) = None
+    metrics: Annotated[dict[Text, Number | None], Field(max_length=100)] = field(default_factory=dict)
     notes: Annotated[tuple[Text, ...], FailFast()] = ()
     seconds: Annotated[float, Field(strict=True, ge=0, le=1e10, allow_inf_nan=False)] = 0.0
     folder: Path | None = field(default=None, compare=False)
@@ -426,6 +428,11 @@ class Scores:
             "calibration_error": self.calibration.ece if self.calibration else None,
         }
         return {name: float(value) for name, value in found.items() if value is not None}
+
+    @property
+    def metrics_text(self) -> str:
+        """The user's own metrics in one line: `f1 0.871, top_3 0.98`; empty if there are none."""
+        return ", ".join(f"{name} {'–' if value is None else f'{value:.4g}'}" for name, value in self.metrics.items())
 
     @property
     def interval_text(self) -> str:

@@ -18,6 +18,8 @@ from .kernels import KERNELS, Kernel
 from .layers import LAYERS, OPERATIONS, Role, kinds_of, role_of
 from .modes import eval_mode
 from .names import library_name, model_text
+from .own_head import with_own_head
+from .own_module import ModuleMaker
 from .plan import read_size
 from .presets import PRESETS, Preset
 from .pretrained import Pretrained, pretrained
@@ -47,6 +49,7 @@ __all__ = [
     "Kernel",
     "LayerRow",
     "ModelTable",
+    "ModuleMaker",
     "OnFeatures",
     "OperationMode",
     "Parallel",
@@ -81,6 +84,7 @@ __all__ = [
     "to_json",
     "to_text",
     "with_head",
+    "with_own_head",
 ]
 
 _NEED_TORCH = {

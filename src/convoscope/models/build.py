@@ -9,18 +9,20 @@ from .from_text import network_from_plan
 from .grammar import parse
 from .library import build_from_library, sketch_from_library
 from .names import library_name, model_text
+from .own_module import ModuleMaker, made
 from .plan import check_input, make_plan
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> nn.Module:
+def build(model: str | nn.Module | ModuleMaker, input: tuple[int, int, int], outputs: int) -> nn.Module:
     """The network for a text, a preset's name, `torchvision:NAME` or `timm:NAME`, with random weights.
 
     It takes float32 `(N, C, H, W)`, already normalised, and returns raw scores `(N, outputs)`; `.outputs` on networks
     from a text says how many, which is 1 where the text ends with `dense(1)` for two classes. A ready module is tried
-    on one image of zeros and returned unchanged. Weights are drawn from torch's global generator: call
+    on one image of zeros and returned unchanged; a class or function of your own is called with the numbers of channels
+    and outputs, `make(channels, outputs)`, and gives one. Weights are drawn from torch's global generator: call
     `torch.manual_seed` first.
 
     Weights start normal with mean 0 and variance 2 / inputs of a unit (He et al. 2015,
@@ -39,8 +41,12 @@ def build(model: str | nn.Module, input: tuple[int, int, int], outputs: int) -> 
     """
     check_input(input, outputs)
     if not isinstance(model, str):
-        check(model, input, outputs)
-        return model
+        from torch import nn
+
+        makes = callable(model) and not isinstance(model, nn.Module)
+        network: nn.Module = made(model, input[2], outputs) if makes else model  # type: ignore[assignment]
+        check(network, input, outputs)
+        return network
     named = library_name(model)
     if named is not None:
         return build_from_library(named, input, outputs)

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .core.hooks import own_metrics
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
 from .core.reporters import Reporters
@@ -32,6 +33,7 @@ __all__ = [
     "best_epoch",
     "curves_html",
     "history_line",
+    "own_metrics",
     "read_summary",
     "relearn",
     "resume",

@@ -12,6 +12,7 @@ from torch import nn
 from convoscope.data import Task
 from convoscope.training import Recipe
 from convoscope.training.core.engine import Engine
+from convoscope.training.core.hooks import NO_HOOKS
 from convoscope.training.core.normalisation import Normalisation
 from convoscope.training.core.objective import Objective
 from convoscope.training.core.optimizer import Optimizer
@@ -69,7 +70,13 @@ def test_a_blended_step_is_the_blend_of_two_losses(task: Task, monkeypatch: pyte
     part = Split(pixels=pixels, rows=np.arange(4), targets=targets)
     normalisation = Normalisation(mean=(0.5,), std=(0.25,))
     job: Any = SimpleNamespace(
-        recipe=recipe, seed=0, engine=Engine(), objective=objective, normalisation=normalisation, train=part
+        recipe=recipe,
+        seed=0,
+        engine=Engine(),
+        objective=objective,
+        normalisation=normalisation,
+        train=part,
+        hooks=NO_HOOKS,
     )
     monkeypatch.setattr(loop, "blend_share", lambda job, epoch, step: 0.7)
     loss, _ = train_step(job, network, Optimizer(network, recipe), np.array([2, 0, 3, 1]), 0, 0, 1.0)

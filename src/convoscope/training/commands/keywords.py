@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from ...data import TableKeywords
+from ...models import ModuleMaker
+from ..core.hooks import Augmentation, Loss, Metric
 
 
 class ReadingKeywords(TableKeywords, total=False):
@@ -57,7 +59,16 @@ class RecipeKeywords(TypedDict, total=False):
     threads: int
 
 
-class TrainKeywords(ReadingKeywords, RecipeKeywords, total=False):
+class HookKeywords(TypedDict, total=False):
+    """Functions of the user's own, see `core/hooks.py`."""
+
+    loss: Loss | None
+    metrics: Mapping[str, Metric] | None
+    augment: Augmentation | None
+    head: ModuleMaker | None
+
+
+class TrainKeywords(ReadingKeywords, RecipeKeywords, HookKeywords, total=False):
     """The further options of `train`."""
 
 

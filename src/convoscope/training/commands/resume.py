@@ -13,9 +13,11 @@ from ... import data
 from ...data import Prepared
 from ...errors import ModelFileError, UsageError, shell_word
 from ...files import FolderLock, clear_leftovers
+from ...models import ModuleMaker
 from ..backbone.recalibrate import recalibrate
 from ..core import checkpoint
 from ..core.engine import pick_device
+from ..core.hooks import NO_HOOKS, Hooks
 from ..core.recipe import Recipe
 from ..core.reporter import Reporter
 from ..fit.errors import stopped
@@ -23,6 +25,7 @@ from ..fit.job import Job, check_trainable
 from ..fit.learner import section
 from ..fit.loop import fit
 from ..fit.state import Progress, read_progress
+from ..fit.trial import try_hooks
 from ..runs.folder import check_own, ended_early, go_on_hint, write_toml
 from ..runs.run import Run
 from ..runs.saved import blank_network, check_head, find_again, read_dataset, read_described, record_place
@@ -38,7 +41,8 @@ def go_on(
     epochs: int | None = None,
     accept_data_change: bool = False,
     source: str | os.PathLike[str] | None = None,
-    model: nn.Module | None = None,
+    model: nn.Module | ModuleMaker | None = None,
+    hooks: Hooks = NO_HOOKS,
     prepared: Prepared | None = None,
 ) -> Run:
     """See `resumption.resume`. `prepared`: the run's images, if they are in memory; otherwise they are read again."""
@@ -53,9 +57,11 @@ def go_on(
         checkpoint.finish_first(place)
         saved = _Saved.read(place, reporter)
         recipe = saved.recipe_for(epochs, reporter)
+        for changed in hooks.check_same(saved.settings.own, place):
+            reporter.warn(changed)
         if prepared is None:
             prepared = _images(place, saved.settings, source, accept_data_change, reporter)
-        job = _continued_job(place, saved, prepared, recipe, model, reporter)
+        job = _continued_job(place, saved, prepared, recipe, (model, hooks), reporter)
         _check_finite(saved.tensors or {}, saved.path)
         write_toml(place, job.settings)
         fit(job, None if saved.tensors is None else (saved.tensors, saved.progress), signals, reporter)
@@ -64,7 +70,7 @@ def go_on(
             if signals.number:
                 raise stopped(job, signals.number, ended=True)
         reporter.finished(place)
-    run = Run.open(place, model=model)
+    run = Run.open(place, model=model, head=hooks.head, metrics=hooks.metrics)
     if at_hand:
         run.cache_features(prepared)
     return run
@@ -147,13 +153,18 @@ class _Saved:
 
 
 def _continued_job(
-    place: Path, saved: _Saved, prepared: Prepared, recipe: Recipe, model: nn.Module | None, reporter: Reporter
+    place: Path,
+    saved: _Saved,
+    prepared: Prepared,
+    recipe: Recipe,
+    own: tuple[nn.Module | ModuleMaker | None, Hooks],
+    reporter: Reporter,
 ) -> Job:
-    """The run's training once more. What was decided at its start stays decided."""
-    settings = saved.settings
+    """The run's training once more. What was decided at its start stays decided. `own`: the user's own code."""
+    settings, (model, hooks) = saved.settings, own
     weights = None if saved.tensors is None else section(saved.tensors, "model.")
     torch.manual_seed(settings.seed)  # of the first weights, as in a new run
-    network = blank_network(settings, weights, saved.path, model)
+    network = blank_network(settings, weights, saved.path, model, hooks.head)
     try:
         memory, outputs = check_trainable(network, prepared, recipe, reporter)
         pick_device(str(settings.engine["device"]))
@@ -164,14 +175,16 @@ def _continued_job(
         raise ModelFileError(place, str(error), hint=error.hint, code=error.code) from None
     for change in settings.version_changes():
         reporter.warn(f"{change}: the result may differ in the last digits")
-    named = model_name(settings.model if model is None else model)
+    named = model_name(settings.model if model is None else model, hooks)
     job = Job.of(
         settings.continued(prepared.dataset, model=named, outputs=outputs, recipe=recipe),
         place,
         network,
         prepared,
         memory,
+        hooks,
     )
+    try_hooks(job)
     job.say_limits(reporter)
     return job
 

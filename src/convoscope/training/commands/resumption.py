@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 from torch import nn
 
+from ...models import ModuleMaker
+from ..core.hooks import Hooks
 from ..core.reporter import Reporter
 from ..runs.folder import check_own, ended_early
 from ..runs.request import Request
 from ..runs.run import Run
+from .keywords import HookKeywords
 from .resume import go_on
 from .train import train_anew
 from .transfer import relearn_anew
@@ -22,8 +26,9 @@ def resume(
     epochs: int | None = None,
     accept_data_change: bool = False,
     source: str | os.PathLike[str] | None = None,
-    model: nn.Module | None = None,
+    model: nn.Module | ModuleMaker | None = None,
     reporter: Reporter | None = None,
+    **own: Unpack[HookKeywords],
 ) -> Run:
     """Go on with a training that was stopped, killed, or is to be made longer, from its last checkpoint.
 
@@ -36,12 +41,13 @@ def resume(
         epochs: a new total number of epochs, not smaller than those done.
         accept_data_change: go on although images have come, gone or changed since.
         source: where the run's images are now, if they were moved; they are found by their content.
-        model: the module of your own that the run trains, if it does.
+        model: the module of your own that the run trains, if it does, or what makes it.
         reporter: listens to what happens.
+        **own: `loss`, `metrics`, `augment` and `head`, as they were given to `train`.
 
     Raises:
-        ModelFileError: there is no valid checkpoint, nothing was begun (`run-empty`), or the images differ
-            (`data-changed`).
+        ModelFileError: there is no valid checkpoint, nothing was begun (`run-empty`), code of your own is not given
+            (`run-needs-module`, `run-needs-own-code`), or the images differ (`data-changed`).
         DataError: none of the images is in `source` (`moved-not-found`).
         InUseError: another process trains there.
     """
@@ -53,6 +59,7 @@ def resume(
             accept_data_change=accept_data_change,
             source=source,
             model=model,
+            hooks=Hooks.of(own),
             reporter=reporter,
         )
     check_own(place)
@@ -63,4 +70,4 @@ def resume(
         request = request.model_copy(update={"source": str(Path(source).absolute())})
     if request.relearn is not None:
         return relearn_anew(place, request, reporter)
-    return train_anew(place, request, model=model, accept_data_change=accept_data_change, reporter=reporter)
+    return train_anew(place, request, model=model, hooks=own, accept_data_change=accept_data_change, reporter=reporter)

@@ -19,6 +19,7 @@ from ... import data, models
 from ...data import Dataset, InputFormat, Prepared
 from ...errors import UsageError, printable
 from ..core.engine import pick_device
+from ..core.hooks import Hooks
 from ..core.normalisation import Normalisation
 from ..core.objective import target_scale
 from ..core.recipe import EngineSettings, Recipe
@@ -27,22 +28,24 @@ from ..core.signals import StopSignals
 from ..fit.defaults import choose_model, choose_recipe
 from ..fit.job import Job, check_trainable
 from ..fit.loop import fit
+from ..fit.trial import try_hooks
 from ..runs.folder import check_output, check_room, write_images, write_toml
 from ..runs.request import Request, begun, begun_anew
 from ..runs.run import Run
 from ..runs.saved import needs_module
-from ..runs.settings import Settings, model_name, recorded
+from ..runs.settings import Settings, model_name, own_code, recorded
 from .images import check_unchanged, prepare_images, warn_of_concerns
-from .keywords import ReadingKeywords, TrainKeywords, take, take_recipe
+from .keywords import HookKeywords, ReadingKeywords, TrainKeywords, take, take_recipe
 from .session import session
 
 if TYPE_CHECKING:
     from ...data import Resize
+    from ...models import ModuleMaker
 
 
 def train(
     source: str | os.PathLike[str] | Dataset,
-    model: str | nn.Module = "auto",
+    model: str | nn.Module | ModuleMaker = "auto",
     *,
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -56,7 +59,8 @@ def train(
 
     Args:
         source: a folder, a file, a built-in name or a dataset; see `load`.
-        model: a model text, a preset's name, `torchvision:NAME`, `timm:NAME`, a module of your own, or `auto`.
+        model: a model text, a preset's name, `torchvision:NAME`, `timm:NAME`, `auto`, a module of your own, or a class
+            or function that makes one of the numbers of channels and classes.
         output: the run's folder, which must not exist or be empty; by default a new one under `runs/`.
         seed: decides the split, the first weights, the order and the augmentation.
         size: height and width of the network's input, or the side of a square; by default as suits the images and the
@@ -68,7 +72,12 @@ def train(
         validation: share of the images for validation where the source has no such part.
         test: share of the images for the test where the source has no such part.
         strict: an image that cannot be read is an error.
-        **options: these last four, how a table is read (see `load`), and any field of `Recipe`; the other fields are
+        loss: a function of the scores `(N, K)` and the targets of a batch; it gives one number to be made small.
+        metrics: functions of answers and true targets, by name; they are measured on the validation part and in tests.
+        augment: a function that changes a batch of images after all other augmentation: it gets them, float32
+            `(N, C, H, W)` in 0..255, and a seed for each, and gives such images.
+        head: a function of the numbers of features and classes that makes the module behind the model's features.
+        **options: these last eight, how a table is read (see `load`), and any field of `Recipe`; the other fields are
             chosen to suit.
 
     Returns:
@@ -86,14 +95,21 @@ def train(
         plan = _plan(asked, dataset, reporter)
         with begun(asked.request(dataset), output, dataset.source, plan.model) as folder:
             prepared = _train(folder, asked, plan, signals, reporter)
-    run = Run.open(folder, model=None if isinstance(model, str) else model)
+    own = None if isinstance(model, str) else model
+    run = Run.open(folder, model=own, head=asked.hooks.head, metrics=asked.hooks.metrics)
     if isinstance(source, Dataset):
         run.cache_features(prepared)
     return run
 
 
 def train_anew(
-    folder: Path, request: Request, *, model: nn.Module | None, accept_data_change: bool, reporter: Reporter
+    folder: Path,
+    request: Request,
+    *,
+    model: nn.Module | ModuleMaker | None,
+    hooks: HookKeywords,
+    accept_data_change: bool,
+    reporter: Reporter,
 ) -> Run:
     """Train a run that was ended before its training began, as it was asked for then.
 
@@ -101,23 +117,26 @@ def train_anew(
         folder: the run's.
         request: what it was asked for.
         model: the module of the user's own that it trains, if it does.
+        hooks: the user's own functions that it was asked to use, if it was.
         accept_data_change: train although images have changed since they were first decoded.
         reporter: listens to what happens.
 
     Raises:
-        ModelFileError: it trains a module that is not given (`run-needs-module`), or the images differ
-            (`data-changed`).
+        ModelFileError: it trains a module that is not given (`run-needs-module`), was asked to use own functions that
+            are not given (`run-needs-own-code`), or the images differ (`data-changed`).
     """
+    for changed in Hooks.of(hooks).check_same(request.own, folder):
+        reporter.warn(changed)
     named = model if model is not None else request.model or "auto"
     if isinstance(named, str) and named.startswith("custom:"):
-        raise needs_module(folder, named)
+        raise needs_module(folder, named, request.own)
     reading = take(request.reading, ReadingKeywords)
     shape = _AskedInput(request.sides, request.channels, request.resize)
-    asked = _Asked.of(request.source, named, request.seed, shape, {**reading, **request.recipe})
+    asked = _Asked.of(request.source, named, request.seed, shape, {**reading, **request.recipe, **hooks})
     with session() as signals, begun_anew(folder):
         plan = _plan(asked, asked.images(), reporter)
         _train(folder, asked, plan, signals, reporter, accept_data_change=accept_data_change)
-    return Run.open(folder, model=model)
+    return Run.open(folder, model=model, head=asked.hooks.head, metrics=asked.hooks.metrics)
 
 
 class _AskedInput(NamedTuple):
@@ -133,26 +152,28 @@ class _Asked:
     """What `train` was asked for, checked as far as that needs no images."""
 
     source: str | os.PathLike[str] | Dataset
-    model: str | nn.Module
+    model: str | nn.Module | ModuleMaker
     seed: int
     input: _AskedInput
     reading: dict[str, Any]
     recipe: Recipe
     named: set[str]
+    hooks: Hooks
 
     @classmethod
     def of(
         cls,
         source: str | os.PathLike[str] | Dataset,
-        model: str | nn.Module,
+        model: str | nn.Module | ModuleMaker,
         seed: int,
         shape: _AskedInput,
         options: Mapping[str, Any],
     ) -> _Asked:
         """Mistakes are reported before anything long begins."""
-        reading, named = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords)
-        recipe = Recipe.read(named)
+        reading, named = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords, HookKeywords)
+        recipe, hooks = Recipe.read(named), Hooks.of(options)
         pick_device(recipe.device)
+        _check_hooks(hooks, model, set(named))
         return cls(
             source=source,
             model=model,
@@ -161,6 +182,7 @@ class _Asked:
             reading=reading,
             recipe=recipe,
             named=set(named),
+            hooks=hooks,
         )
 
     def images(self) -> Dataset:
@@ -180,9 +202,33 @@ class _Asked:
             self.reading,
             {name: getattr(self.recipe, name) for name in self.named},
             model=model_name(self.model),
+            own=[own.model_dump() for own in own_code(self.model, self.hooks)],
             size=None if sides is None else "x".join(map(str, sides)),
             channels=channels,
             resize=resize,
+        )
+
+
+def _check_hooks(hooks: Hooks, model: str | nn.Module | ModuleMaker, named: set[str]) -> None:
+    """Refuse what would have no effect beside the user's own functions.
+
+    Raises:
+        UsageError: `hook-without-effect`.
+    """
+    idle = sorted(named & {"label_smoothing", "class_weights"}) if hooks.loss is not None else []
+    if idle:
+        raise UsageError(
+            idle[0],
+            "has no effect on a loss of your own",
+            hint="leave it out, and let the loss do it",
+            code="hook-without-effect",
+        )
+    if hooks.head is not None and not isinstance(model, str):
+        raise UsageError(
+            "head",
+            "goes behind the model of a text or a name; a module of your own has its own head",
+            hint="leave it out, and put it into the module",
+            code="hook-without-effect",
         )
 
 
@@ -191,7 +237,7 @@ class _Plan(NamedTuple):
 
     dataset: Dataset
     form: InputFormat
-    model: str | nn.Module
+    model: str | nn.Module | ModuleMaker
     network: nn.Module
 
 
@@ -199,9 +245,10 @@ def _plan(asked: _Asked, dataset: Dataset, reporter: Reporter) -> _Plan:
     """Choose the input and build the network: it may turn out that the images are too small for it."""
     form, model = _choose_input(dataset, asked.model, asked.input, reporter)
     torch.manual_seed(asked.seed)
-    return _Plan(
-        dataset, form, model, models.build(model, (form.height, form.width, form.channels), len(dataset.classes))
-    )
+    shape, outputs = (form.height, form.width, form.channels), len(dataset.classes)
+    if asked.hooks.head is not None and isinstance(model, str):
+        return _Plan(dataset, form, model, models.with_own_head(model, asked.hooks.head, shape, outputs))
+    return _Plan(dataset, form, model, models.build(model, shape, outputs))
 
 
 def _train(
@@ -217,13 +264,15 @@ def _train(
     prepared = prepare_images(plan.dataset, plan.form, reporter, strict=asked.reading.get("strict", False))
     warn_of_concerns(prepared, reporter)
     resolved, notes = choose_recipe(prepared, plan.network, asked.recipe, asked.named)
+    if asked.hooks.loss is not None:  # which takes the place of the loss that smooths labels
+        resolved = resolved.model_copy(update={"label_smoothing": 0.0})
     for note in notes:
         reporter.say(note)
     check_room(folder, plan.network.state_dict())
     if (folder / "split.csv").exists():
         check_unchanged(folder, prepared, accept_data_change, reporter)
     write_images(folder, prepared)
-    job = _new_job(folder, prepared, plan.model, plan.network, resolved, asked.seed, reporter)
+    job = _new_job(folder, prepared, plan, resolved, asked, reporter)
     write_toml(folder, job.settings)
     fit(job, None, signals, reporter)
     reporter.finished(folder)
@@ -231,8 +280,8 @@ def _train(
 
 
 def _choose_input(
-    dataset: Dataset, model: str | nn.Module, asked: _AskedInput, reporter: Reporter
-) -> tuple[InputFormat, str | nn.Module]:
+    dataset: Dataset, model: str | nn.Module | ModuleMaker, asked: _AskedInput, reporter: Reporter
+) -> tuple[InputFormat, str | nn.Module | ModuleMaker]:
     """The network's input, and the model, chosen where it is `auto`. Says why."""
     own, why = data.suggest_format(dataset)
     automatic = isinstance(model, str) and model == "auto"
@@ -250,21 +299,21 @@ def _choose_input(
 def _new_job(
     folder: Path,
     prepared: Prepared,
-    model: str | nn.Module,
-    network: nn.Module,
+    plan: _Plan,
     recipe: Recipe,
-    seed: int,
+    asked: _Asked,
     reporter: Reporter,
 ) -> Job:
     """A new training: checked, its images measured, and its engine chosen."""
-    dataset = prepared.dataset
+    dataset, network = prepared.dataset, plan.network
     memory, outputs = check_trainable(network, prepared, recipe, reporter)
     train_rows = dataset.indices("train")
     normalisation = Normalisation.of(prepared.pixels, train_rows)
     target_mean, target_std = target_scale(dataset.targets[train_rows]) if dataset.task == "regression" else ((), ())
     settings = Settings.fresh(
         dataset,
-        model=model_name(model),
+        model=model_name(plan.model, asked.hooks),
+        own=own_code(plan.model, asked.hooks),
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         input=prepared.form,
@@ -272,10 +321,12 @@ def _new_job(
         target_mean=target_mean,
         target_std=target_std,
         recipe=recipe,
-        seed=seed,
+        seed=asked.seed,
         engine=EngineSettings().model_dump(),
     )
-    job = Job.of(settings, folder, network, prepared, memory).on_fastest_engine()
+    job = Job.of(settings, folder, network, prepared, memory, asked.hooks)
+    try_hooks(job)
+    job = job.on_fastest_engine()
     reporter.say(f"computing on {job.engine.device} in {job.engine.reason}")
     if recipe.precision == "auto":
         reporter.say(f"to compute in the same way on any machine: {job.engine.assignments}")
@@ -283,7 +334,7 @@ def _new_job(
     return job
 
 
-def _input_format(form: InputFormat, model: str | nn.Module, asked: _AskedInput) -> InputFormat:
+def _input_format(form: InputFormat, model: str | nn.Module | ModuleMaker, asked: _AskedInput) -> InputFormat:
     """The suggested format, with what the model was made for and what the user asked for put in."""
     size, channels = asked.size, asked.channels
     preset = models.PRESETS.get(model) if isinstance(model, str) else None

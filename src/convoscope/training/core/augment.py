@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .hooks import Augmentation, own_augmentation
 from .recipe import Recipe
-from .rng import uniforms
+from .rng import image_seeds, uniforms
 
 _DRAWS = 16
 
@@ -37,6 +38,7 @@ def augment(
     epoch: int,
     recipe: Recipe,
     size: tuple[int, int] | None = None,
+    own: Augmentation | None = None,
 ) -> Tensor:
     """The batch as the network shall see it in this epoch.
 
@@ -44,10 +46,24 @@ def augment(
         pixels: uint8 or float32 `(N, H, W, C)` in 0..255.
         images: `(N,)` the images' fixed numbers in the dataset, which with seed and epoch decide every draw.
         size: height and width of the result; by default the images' own.
+        own: a function of the user's, which gets the result of all others and a seed for each image.
 
     Returns:
         float32 `(N, C, H, W)` in 0..255, channels-last in memory.
+
+    Raises:
+        UsageError: see `own_augmentation`.
     """
+    batch = _augmented(pixels, images, seed, epoch, recipe, size)
+    if own is None:
+        return batch
+    seeds = torch.from_numpy(image_seeds(seed, epoch, images)).to(pixels.device)
+    return own_augmentation(own, batch, seeds).contiguous(memory_format=torch.channels_last)
+
+
+def _augmented(
+    pixels: Tensor, images: NDArray[np.int64], seed: int, epoch: int, recipe: Recipe, size: tuple[int, int] | None
+) -> Tensor:
     batch = pixels.permute(0, 3, 1, 2)
     size = size or (batch.shape[2], batch.shape[3])
     resized = size != (batch.shape[2], batch.shape[3])

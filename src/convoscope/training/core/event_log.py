@@ -12,14 +12,14 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import MachineError, ModelFileError, printable, shell_word
 from ...files import machine_error, make_own_folder, open_own, write_text
-from .reporter import COLUMNS, EpochMetrics
+from .reporter import EpochMetrics, csv_columns, csv_values
 from .tensorboard_file import RecordFile, event_bytes, first_events, scalar
 
 
@@ -30,14 +30,16 @@ class EventLog:
         folder: the run's folder.
         history: rows of the epochs that are done.
         keep_bytes: how much of events.jsonl belongs to the checkpoint that the run goes on from.
+        metrics: the names of the user's own, of which each epoch has a figure.
 
     Raises:
         MachineError: the disk is full, the folder cannot be written to, or something there is not a plain file.
         ModelFileError: events.jsonl is something else (`events-foreign`).
     """
 
-    def __init__(self, folder: Path, history: list[EpochMetrics], keep_bytes: int) -> None:
+    def __init__(self, folder: Path, history: list[EpochMetrics], keep_bytes: int, metrics: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._columns = csv_columns(history, metrics)
         self._board = _Board(folder / "tensorboard")
         path = folder / "events.jsonl"
         with contextlib.ExitStack() as undo:
@@ -48,7 +50,8 @@ class EventLog:
                     _length_to_keep(path, self._events, keep_bytes, history[-1]["epoch"] if history else 0)
                 )
                 self._events.seek(0, os.SEEK_END)
-                write_text(folder / "metrics.csv", ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, history)))
+                table = [",".join(self._columns) + "\n", *(_csv_line(row, self._columns) for row in history)]
+                write_text(folder / "metrics.csv", "".join(table))
                 self._metrics = undo.enter_context(open(folder / "metrics.csv", "ab", buffering=0, opener=open_own))
             except OSError as error:
                 raise machine_error(path, error) from error
@@ -72,12 +75,13 @@ class EventLog:
     def epoch(self, row: EpochMetrics) -> None:
         """One epoch's figures."""
         self.event("epoch", **row)
-        self._append(self._metrics, _csv_line(row))
+        self._append(self._metrics, _csv_line(row, self._columns))
         scalars: dict[str, float | None] = {
             "loss/train": row["train_loss"],
             "loss/validation": row["val_loss"],
             "accuracy/train": row["train_accuracy"],
             "accuracy/validation": row["val_accuracy"],
+            **{f"{name}/validation": value for name, value in row.get("metrics", {}).items()},
         }
         self._board.add({tag: value for tag, value in scalars.items() if value is not None}, row["epoch"])
         self._board.flush()
@@ -159,9 +163,8 @@ class _Board:
         self.close()
 
 
-def _csv_line(row: EpochMetrics) -> str:
-    values = (row.get(column) for column in COLUMNS)
-    return ",".join("" if value is None else repr(value) for value in values) + "\n"
+def _csv_line(row: EpochMetrics, columns: Sequence[str]) -> str:
+    return ",".join("" if value is None else repr(value) for value in csv_values(row, columns)) + "\n"
 
 
 _BEGINNING = b'{"event": '

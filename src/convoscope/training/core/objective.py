@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...data import Task
+from .hooks import Loss, own_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Objective:
     Attributes:
         class_weights: `(K,)` factors of the loss for each class, or None.
         target_mean, target_std: `(K,)`, the numbers' scale, measured on the training part; empty but for `numbers`.
+        own_loss: a function of the user's that takes the loss's place.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Objective:
     class_weights: tuple[float, ...] | None = None
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    own_loss: Loss | None = None
 
     def targets(self, targets: NDArray[np.generic]) -> Tensor:
         """A dataset's targets as the loss wants them: int64 `(N,)` or float32 `(N, K)`; numbers are scaled."""
@@ -53,6 +56,8 @@ class Objective:
         """The mean loss of a batch, a scalar. Label smoothing belongs to training only."""
         smooth = self.label_smoothing if smoothing else 0.0
         scores = scores.float()
+        if self.own_loss is not None:
+            return own_loss(self.own_loss, scores, targets)
         if self.task == "regression":
             return F.mse_loss(scores, targets)
         weights = None if self.class_weights is None else scores.new_tensor(self.class_weights)
@@ -71,19 +76,17 @@ class Objective:
         return float(torch.tensor(self.class_weights)[targets.cpu()].sum())
 
     def right(self, scores: Tensor, targets: Tensor) -> float:
-        """How many images of the batch are right. Labels: the share of right labels; numbers: 0, see `accuracy`."""
+        """How many images of the batch are right. Labels: the share of right labels; numbers: 1 - squared error."""
         if self.task == "regression":
-            return 0.0
+            return float((1 - (scores.float() - targets).square().mean(1)).sum())
         if self.task == "multi-label":
             return float(((scores > 0) == (targets > 0.5)).float().mean(1).sum())
         predicted = (scores[:, 0] > 0).long() if self.outputs == 1 else scores.argmax(1)
         return float((predicted == targets).sum())
 
-    def accuracy(self, right: float, loss: float, images: int) -> float:
-        """The share that is right. For numbers R2 = 1 - loss, because the variance of the training part's scaled
-        targets is 1.
-        """
-        return 1 - loss if self.task == "regression" else right / max(images, 1)
+    def accuracy(self, right: float, images: int) -> float:
+        """The share that is right. For numbers R2, because the variance of the training part's scaled targets is 1."""
+        return right / max(images, 1)
 
     def answers(self, scores: Tensor) -> Tensor:
         """What a person gets to see: float32 `(N, K)` probabilities, or numbers in their own unit."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self, TypedDict, cast
+from typing import Annotated, Any, NotRequired, Self, TypedDict, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 
 class EpochMetrics(TypedDict):
@@ -15,6 +15,7 @@ class EpochMetrics(TypedDict):
     `train_` losses and accuracies are means over the epoch while the weights change, on augmented images; `val_`
     ones are measured after it on the validation part, and None where there is none. For regression the accuracy is
     R2. `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
+    `metrics` are the user's own by name, of the validation part; in `metrics.csv` each has a column `val_NAME`.
     """
 
     epoch: int
@@ -25,6 +26,7 @@ class EpochMetrics(TypedDict):
     seconds: float
     learning_rate: float
     size: int
+    metrics: NotRequired[dict[str, float | None]]
 
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size")
@@ -47,6 +49,7 @@ class HistoryRow(BaseModel):
     seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
     learning_rate: Finite
     size: int = Field(ge=1, le=100_000)
+    metrics: dict[str, Finite | None] | None = Field(None, max_length=100)
 
     @model_validator(mode="after")
     def _validation_is_whole(self) -> Self:
@@ -57,6 +60,25 @@ class HistoryRow(BaseModel):
     def row(self) -> EpochMetrics:
         """The same figures as `EpochMetrics`."""
         return cast(EpochMetrics, self.model_dump())
+
+    @model_serializer(mode="wrap")
+    def _without_metrics(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = written(self)
+        if values["metrics"] is None:
+            del values["metrics"]
+        return values
+
+
+def csv_columns(history: Sequence[EpochMetrics], metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of `metrics.csv` for these epochs, and for those to come with these metrics of the user's own."""
+    names = dict.fromkeys([*(name for row in history for name in row.get("metrics", {})), *metrics])
+    return (*COLUMNS, *(f"val_{name}" for name in names))
+
+
+def csv_values(row: EpochMetrics, columns: Sequence[str]) -> list[float | None]:
+    """One epoch's figures in these columns."""
+    own = {f"val_{name}": value for name, value in row.get("metrics", {}).items()}
+    return [cast(float | None, row.get(column, own.get(column))) for column in columns]
 
 
 def value_of_row(row: EpochMetrics) -> list[float]:

@@ -28,10 +28,20 @@ def _mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def uniforms(seed: int, epoch: int, images: NDArray[np.int64], count: int) -> NDArray[np.float32]:
     """`count` numbers in [0, 1) for each image: float32 `(len(images), count)`, a function of (seed, epoch, image)."""
     with np.errstate(over="ignore"):
-        key = _mixed(np.array([seed % 2**64], np.uint64) * _STEP + np.uint64(epoch + 1))
-        each = _mixed(key + (images.astype(np.uint64) + np.uint64(1)) * _STEP)
+        each = _image_keys(seed, epoch, images)
         draws = _mixed(each[:, None] + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _STEP)
     return (draws >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+
+
+def image_seeds(seed: int, epoch: int, images: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A seed for each image, 0 <= seed < 2**63, a function of (seed, epoch, image)."""
+    with np.errstate(over="ignore"):
+        return (_mixed(_image_keys(seed, epoch, images) + _MIX_1) >> np.uint64(1)).astype(np.int64)
+
+
+def _image_keys(seed: int, epoch: int, images: NDArray[np.int64]) -> NDArray[np.uint64]:
+    key = _mixed(np.array([seed % 2**64], np.uint64) * _STEP + np.uint64(epoch + 1))
+    return _mixed(key + (images.astype(np.uint64) + np.uint64(1)) * _STEP)
 
 
 def image_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

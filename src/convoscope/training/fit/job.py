@@ -21,6 +21,7 @@ from ...free_memory import memory_for
 from ..core.augment import augment
 from ..core.engine import Engine, pick_device
 from ..core.engine_choice import choose_engine
+from ..core.hooks import NO_HOOKS, Hooks
 from ..core.normalisation import Normalisation
 from ..core.objective import Objective, balanced_weights
 from ..core.optimizer import freeze, has_batch_norm
@@ -42,6 +43,7 @@ class Job:
         objective: the loss.
         train, validation: the images.
         memory: what a step takes.
+        hooks: the user's own functions.
     """
 
     folder: Path
@@ -51,9 +53,18 @@ class Job:
     train: Split
     validation: Split
     memory: StepMemory
+    hooks: Hooks = NO_HOOKS
 
     @classmethod
-    def of(cls, settings: Settings, folder: Path, network: nn.Module, prepared: Prepared, memory: StepMemory) -> Job:
+    def of(
+        cls,
+        settings: Settings,
+        folder: Path,
+        network: nn.Module,
+        prepared: Prepared,
+        memory: StepMemory,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Job:
         """Put a run's settings, images and network together. Freezes the blocks that do not learn."""
         dataset, recipe = prepared.dataset, settings.recipe
         rows = {split: dataset.indices(split) for split in ("train", "validation")}
@@ -67,6 +78,7 @@ class Job:
             class_weights=weights,
             target_mean=settings.target_mean,
             target_std=settings.target_std,
+            own_loss=hooks.loss,
         )
         train, validation = (
             Split(pixels=prepared.pixels, rows=part, targets=objective.targets(dataset.targets[part]))
@@ -82,6 +94,7 @@ class Job:
             train=train,
             validation=validation,
             memory=memory,
+            hooks=hooks,
         )
 
     @property
@@ -116,7 +129,9 @@ class Job:
             device = pick_device(self.recipe.device)
             batch = np.arange(min(self.recipe.batch_size, len(self.train)))
             pixels, targets = load_batch(self.train, batch, device)
-            images = augment(pixels, self.train.rows[batch], seed=self.seed, epoch=0, recipe=self.recipe)
+            images = augment(
+                pixels, self.train.rows[batch], seed=self.seed, epoch=0, recipe=self.recipe, own=self.hooks.augment
+            )
             engine = choose_engine(
                 self.network.to(device),
                 self.normalisation(images),

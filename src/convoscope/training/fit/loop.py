@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from ...free_memory import memory_for
 from ...models import eval_mode, footprint
 from ..core.augment import augment, resize
 from ..core.event_log import EventLog
+from ..core.hooks import own_metrics
 from ..core.optimizer import Optimizer, training_mode
 from ..core.reporter import EpochMetrics, Reporter, best_epoch, value_of_row
 from ..core.rng import reseed, step_seed
@@ -33,8 +36,13 @@ from .schedule import blend_share, epoch_order, exhausted, lr_factor_at, train_s
 from .split import Split, load_batch
 from .state import Progress
 
-Figures = tuple[float | None, float | None]
-"""Loss and accuracy of a part; None of an empty one."""
+
+class Figures(NamedTuple):
+    """Loss and accuracy of a part, None of an empty one, and the user's own metrics of it."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    metrics: Mapping[str, float | None] = MappingProxyType({})
 
 
 def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: StopSignals, reporter: Reporter) -> None:
@@ -67,7 +75,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
     with (
         job.engine.thread_count(),
         memory_for(too_large, job.memory.free),
-        EventLog(job.folder, progress.history, progress.events_bytes) as log,
+        EventLog(job.folder, progress.history, progress.events_bytes, list(job.hooks.metrics)) as log,
     ):
         reporter.start(job.folder, job.recipe.epochs)
         log.event("start" if resumed is None else "resume", epoch=progress.epoch + 1, step=progress.step)
@@ -140,7 +148,8 @@ def train_step(
     reseed(step_seed(job.seed, step), engine.device)
     images, targets = load_batch(job.train, batch, engine.device)
     size = train_size(job, epoch)
-    images = augment(images, job.train.rows[batch], seed=job.seed, epoch=epoch, recipe=job.recipe, size=size)
+    rows, changed = job.train.rows[batch], job.hooks.augment
+    images = augment(images, rows, seed=job.seed, epoch=epoch, recipe=job.recipe, size=size, own=changed)
     own = blend_share(job, epoch, step)
     if own < 1:
         images = torch.lerp(images.roll(1, 0), images, own)
@@ -165,9 +174,9 @@ def report_step(job: Job, progress: Progress, loss: float, log: EventLog, report
 
 
 def evaluate(job: Job, network: nn.Module, part: Split, size: tuple[int, int], signals: StopSignals) -> Figures:
-    """Loss and accuracy on a part, without augmentation; (None, None) for an empty part. Leaves early on a signal."""
+    """Loss, accuracy and own metrics on a part, without augmentation; empty for an empty part. Leaves on a signal."""
     if not len(part):
-        return None, None
+        return Figures()
     # What the batches of training took, these take too: nothing is kept for a way back.
     count = job.recipe.batch_size
     most = max(32, min(256, 2 * count))
@@ -175,6 +184,7 @@ def evaluate(job: Job, network: nn.Module, part: Split, size: tuple[int, int], s
         count = max(count, footprint(network, (job.train.pixels.shape[3], *size)).at_once(most=most))
     count = min(count, most)
     loss_sum = right_sum = weight_sum = 0.0
+    answers: list[NDArray[np.float32]] = []
     with eval_mode(network), torch.inference_mode():
         for begin in range(0, len(part), count):
             images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
@@ -184,13 +194,24 @@ def evaluate(job: Job, network: nn.Module, part: Split, size: tuple[int, int], s
             loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * weight
             weight_sum += weight
             right_sum += job.objective.right(scores, targets)
+            if job.hooks.metrics:
+                answers.append(job.objective.answers(scores.cpu()).numpy())
             if signals.number:
                 break
-    loss = loss_sum / weight_sum
+    metrics = {} if signals.number else own_metrics_of(job, answers, part)
+    loss, accuracy = loss_sum / weight_sum, job.objective.accuracy(right_sum, len(part))
     if job.objective.task == "regression":
         variance = float(part.targets.var(0, correction=0).mean())
-        return loss, 1 - loss / variance if variance > 0 else 0.0
-    return loss, job.objective.accuracy(right_sum, loss, len(part))
+        accuracy = 1 - (1 - accuracy) / variance if variance > 0 else 0.0
+    return Figures(loss, accuracy, metrics)
+
+
+def own_metrics_of(job: Job, answers: Sequence[NDArray[np.float32]], part: Split) -> dict[str, float | None]:
+    """The user's own metrics of a part; numbers in their own unit."""
+    if not job.hooks.metrics:
+        return {}
+    targets = job.objective.answers(part.targets) if job.objective.task == "regression" else part.targets
+    return own_metrics(job.hooks.metrics, np.concatenate(answers), targets.numpy())
 
 
 def finish_epoch(
@@ -214,16 +235,18 @@ def finish_epoch(
 
 def epoch_row(job: Job, progress: Progress, figures: Figures) -> EpochMetrics:
     """The figures of the epoch that just ended."""
-    val_loss, val_accuracy = figures
     last_step = progress.epoch * job.steps_in_epoch + progress.step - 1
     loss = progress.loss_sum / max(progress.images, 1)
-    return EpochMetrics(
+    row = EpochMetrics(
         epoch=progress.epoch + 1,
         train_loss=loss,
-        train_accuracy=job.objective.accuracy(progress.right_sum, loss, progress.images),
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
+        train_accuracy=job.objective.accuracy(progress.right_sum, progress.images),
+        val_loss=figures.loss,
+        val_accuracy=figures.accuracy,
         seconds=progress.seconds,
         learning_rate=lr_factor_at(job, last_step) * job.recipe.learning_rate,
         size=train_size(job, progress.epoch)[0],
     )
+    if figures.metrics:
+        row["metrics"] = dict(figures.metrics)
+    return row

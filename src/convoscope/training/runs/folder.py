@@ -20,6 +20,8 @@ from .settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ...models import ModuleMaker
+
 
 def ended_early(folder: Path) -> bool:
     """Whether it is a run that ended before its first checkpoint was whole."""
@@ -83,7 +85,7 @@ def _counts(entry: Path) -> bool:
     return entry.name != ".lock" and not (entry.name.startswith(".") and entry.suffix == ".tmp")
 
 
-def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module) -> Path:
+def new_folder(output: str | os.PathLike[str] | None, source: str, model: str | nn.Module | ModuleMaker) -> Path:
     """Make the run's folder; of many starts in one moment each gets its own."""
     try:
         check_output(output, source)
@@ -202,6 +204,8 @@ def write_toml(folder: Path, settings: Settings) -> None:
     record = {key: value for key, value in content.items() if key not in above or key == "task"}
     if "white" in form:
         record["white"] = form["white"]
+    if not record["own"]:
+        record.pop("own")
     if not any(record.get("added_tables", ())):
         record.pop("added_tables", None)
     write_text(folder / "run.toml", toml_text({**asked, "recipe": content["recipe"], "record": record}))

@@ -9,17 +9,20 @@ import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...files import write_text
 from ...parsing import faults_of, read_toml
+from ..core.hooks import OwnCode
 from .folder import claimed, drop_if_unbegun, new_folder, toml_text
 from .settings import Text, impossible
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ...models import ModuleMaker
 
 
 class Request(BaseModel):
@@ -41,6 +44,8 @@ class Request(BaseModel):
     channels: int | None = None
     resize: Literal["fit", "crop", "stretch"] | None = None
     recipe: dict[str, Any] = {}
+    own: Annotated[tuple[OwnCode, ...], Field(max_length=100)] = ()
+    """The user's own code that it was asked to use, by name."""
     relearn: dict[str, Any] | None = None
     """The backbone and the choices of `relearn`; None: this is a training."""
 
@@ -91,7 +96,8 @@ class Request(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write it as the run's `run.toml`."""
-        write_text(folder / "run.toml", toml_text(self.model_dump(mode="json", exclude_none=True)))
+        content = self.model_dump(mode="json", exclude_none=True)
+        write_text(folder / "run.toml", toml_text({key: value for key, value in content.items() if value != []}))
 
 
 @contextlib.contextmanager
@@ -99,7 +105,7 @@ def begun(
     request: Request | None,
     output: str | os.PathLike[str] | None,
     source: str,
-    named: str | nn.Module,
+    named: str | nn.Module | ModuleMaker,
     *,
     tidy: Callable[[Path], None] = drop_if_unbegun,
 ) -> Iterator[Path]:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ... import data
 from ...data import Dataset, Prepared, Skipped, Task
 from ...errors import DataError, MachineError, ModelFileError, printable
 from ...free_memory import free_memory, memory_for, out_of_memory
+from ..core.hooks import Hooks, Metric, OwnCode
 from ..core.reporter import EpochMetrics, best_epoch
 from .folder import go_on_hint
 from .prediction import Prediction, Predictions
@@ -27,7 +28,7 @@ from .settings import Settings, read_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ...models import Footprint
+    from ...models import Footprint, ModuleMaker
     from ..core.objective import Objective
     from ..heads.ood import OodDetector
 
@@ -39,6 +40,7 @@ class Run:
         folder: where it is; for a single checkpoint file the folder that it is in.
         settings: what was asked and decided.
         history: the figures of each epoch that is done.
+        metrics: functions of the user's own, which a test computes as well; see `core/hooks.py`.
     """
 
     def __init__(self, folder: Path, settings: Settings, history: list[EpochMetrics], weights: Path) -> None:
@@ -48,7 +50,9 @@ class Run:
         self._weights = weights
         self._network: nn.Module | None = None
         self._footprint: Footprint | None = None
-        self._custom: nn.Module | None = None
+        self._custom: nn.Module | ModuleMaker | None = None
+        self._head: ModuleMaker | None = None
+        self.metrics: dict[str, Metric] = {}
         self._prepared: Prepared | None = None
         self._ood_detector: OodDetector | None = None
         # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once
@@ -57,12 +61,21 @@ class Run:
         self._exact: NDArray[np.bool_] = np.zeros(0, bool)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, model: nn.Module | None = None) -> Run:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: nn.Module | ModuleMaker | None = None,
+        head: ModuleMaker | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> Run:
         """Open a run's folder, or one of its checkpoint files.
 
         Args:
             path: the folder, or a `.safetensors` file in it.
-            model: the network to put the weights into, for runs of a module of your own.
+            model: the network to put the weights into, or what makes it, for runs of a module of your own.
+            head: what makes the head, for runs with a head of your own.
+            metrics: functions of your own by name, which a test shall compute as well.
 
         Raises:
             ModelFileError: nothing there can be read; damaged files are named.
@@ -94,7 +107,11 @@ class Run:
         if settings.relearned is not None:
             check_head(settings.relearned, tensors, weights)
         run = cls(folder, settings, read_history(folder / "metrics.csv"), weights)
-        run._custom = model
+        run._custom, run._head, run.metrics = model, head, dict(Hooks.of({"metrics": metrics}).metrics)
+        for kind, code in (("model", model), ("head", head)):
+            for then in (own for own in settings.own if own.kind == kind and code is not None):
+                if changed := then.changed(OwnCode.of(then.kind, code)):
+                    warnings.warn(changed, stacklevel=2)
         return run
 
     @property
@@ -128,7 +145,7 @@ class Run:
             from ..core import checkpoint
 
             weights = self.weights()
-            network = blank_network(self.settings, weights, self._weights, self._custom)
+            network = blank_network(self.settings, weights, self._weights, self._custom, self._head)
             checkpoint.load_weights(network, weights, self._weights)
             if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
                 warnings.warn(

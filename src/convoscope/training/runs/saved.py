@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ... import data
 from ...data import Dataset, Found, told_apart
-from ...errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable
+from ...errors import ConvoscopeError, DataError, ModelFileError, UsageError, printable, shell_word
 from ...parsing import read_bytes, read_toml
+from ..core.hooks import OwnCode
 from ..core.reporter import COLUMNS, EpochMetrics, HistoryRow
 from .settings import Relearned, Settings, impossible, read_settings, recorded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ...models import ModuleMaker
 
 
 _MAX_METRICS_BYTES = 40_000_000
@@ -90,8 +93,11 @@ def read_history(path: Path) -> list[EpochMetrics]:
 
 def _history_row(cells: dict[str, str]) -> EpochMetrics:
     # Where a figure of the validation part is empty, there is no such part.
-    given = {key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)}
-    return HistoryRow.model_validate(given).row()
+    given: dict[str, Any] = {
+        key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)
+    }
+    own = {key[4:]: text or None for key, text in cells.items() if key.startswith("val_") and key not in COLUMNS}
+    return HistoryRow.model_validate(given | ({"metrics": own} if own else {})).row()
 
 
 def read_dataset(folder: Path, settings: Settings) -> Dataset:
@@ -169,7 +175,11 @@ def record_place(folder: Path, dataset: Dataset) -> None:
 
 
 def blank_network(
-    settings: Settings, weights: Mapping[str, Tensor] | None, path: Path, module: nn.Module | None = None
+    settings: Settings,
+    weights: Mapping[str, Tensor] | None,
+    path: Path,
+    module: nn.Module | ModuleMaker | None = None,
+    head: ModuleMaker | None = None,
 ) -> nn.Module:
     """The run's network with random weights, built once it is known that `weights` can be its own, so that no file can
     claim memory that its weights do not fill.
@@ -177,7 +187,8 @@ def blank_network(
     Args:
         weights: its weights and buffers; None: it has none yet.
         path: their file, for messages.
-        module: the module of the user's own that the run trains, if it does.
+        module: the module of the user's own that the run trains, if it does, or what makes it.
+        head: what makes the head of the user's own that the run trains, if it does.
 
     Raises:
         ModelFileError: the model cannot be built, is larger than its weights, or is a module that is not given.
@@ -188,8 +199,11 @@ def blank_network(
     shape = (form.height, form.width, form.channels)
     if module is not None:
         return models.build(module, shape, len(settings.classes))
+    own = {each.kind: each for each in settings.own}
+    if "head" in own and head is not None:
+        return _with_own_head(settings, own["head"].label, head, weights, path)
     if settings.model.startswith("custom:"):
-        raise needs_module(path.parent, settings.model)
+        raise needs_module(path.parent, settings.model, settings.own)
     try:
         wanted = models.count_parameters(settings.model, shape, len(settings.classes)) if weights is not None else 0
         held = sum(value.numel() for value in (weights or {}).values())
@@ -208,14 +222,39 @@ def blank_network(
     return network
 
 
-def needs_module(folder: Path, model: str) -> ModelFileError:
-    """The error of a run that cannot be opened or gone on with without the user's own module."""
-    return ModelFileError(
-        folder,
-        f"this run trained a module of your own ({printable(model)[:200]})",
-        hint="open it with Run.open(folder, model=your_module), or go on with resume(folder, model=your_module)",
-        code="run-needs-module",
-    )
+def _with_own_head(
+    settings: Settings, text: str, head: ModuleMaker, weights: Mapping[str, Tensor] | None, path: Path
+) -> nn.Module:
+    """The network of a run with a head of the user's own. Its backbone is built only if its weights can be there."""
+    from ... import models
+
+    form = settings.input
+    shape = (form.height, form.width, form.channels)
+    try:
+        if weights is not None:
+            least = models.count_parameters(models.with_head(models.backbone_text(text)), shape, 1)
+            held = sum(value.numel() for value in weights.values())
+            if least > 2 * held + 1_000_000:  # with another head than its own it may have a few more than there are
+                raise impossible(path, f"it has {held:,} numbers, the backbone of its model {least:,} parameters")
+        return models.with_own_head(text, head, shape, len(settings.classes))
+    except UsageError as error:
+        raise ModelFileError(path, str(error), hint=error.hint, code=error.code) from None
+
+
+def needs_module(folder: Path, model: str, own: Sequence[OwnCode] = ()) -> ModelFileError:
+    """The error of a run that cannot be opened or gone on with without the user's own module or head."""
+    kinds = {each.kind: each for each in own}
+    if "head" in kinds:
+        reason = f"this run trained {kinds['head'].words}"
+        hint = "open it in Python: Run.open(folder, head=your_head), or go on with resume(folder, head=your_head)"
+        return ModelFileError(folder, reason, hint=hint, code="run-needs-module")
+    hint = "open it with Run.open(folder, model=your_module), or go on with resume(folder, model=your_module)"
+    name = printable(model)[:200]
+    if "model" in kinds:
+        name = printable(kinds["model"].name)[:200]
+        if name.rpartition(":")[0].endswith(".py"):
+            hint = f"if you trust that file: the same command with --module {shell_word(name)}"
+    return ModelFileError(folder, f"this run trained a module of your own ({name})", hint=hint, code="run-needs-module")
 
 
 def check_head(relearned: Relearned, tensors: Mapping[str, Tensor], path: Path) -> None:

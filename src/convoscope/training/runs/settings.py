@@ -25,11 +25,14 @@ from ... import data
 from ...data import TARGET_NOUNS, Dataset, InputFormat, TableOptions, Task
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
+from ..core.hooks import NO_HOOKS, Hooks, OwnCode
 from ..core.machine import processor_name
 from ..core.recipe import EngineSettings, Recipe
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ...models import ModuleMaker
 
 
 def _writable(text: str) -> str:
@@ -110,6 +113,8 @@ class Settings(BaseModel):
     versions: dict[Text, Text] = Field(max_length=1000)
     started: Text
     relearned: Relearned | None = None
+    own: Annotated[tuple[OwnCode, ...], FailFast()] = ()
+    """The user's own code that the run was made with, by name; see `core/hooks.py`."""
 
     @classmethod
     def fresh(cls, dataset: Dataset, **decided: Any) -> Settings:
@@ -302,9 +307,20 @@ def recorded(dataset: Dataset) -> str:
     return str(Path(source).absolute()) if dataset.layout != data.MEMORY and Path(source).exists() else source
 
 
-def model_name(model: str | nn.Module) -> str:
+def model_name(model: str | nn.Module | ModuleMaker, hooks: Hooks = NO_HOOKS) -> str:
     """How a run's settings name its model: its text, or of a module of the user's own its class."""
-    return model if isinstance(model, str) else f"custom:{type(model).__module__}.{type(model).__qualname__}"
+    if isinstance(model, str):
+        if hooks.head is None or model.startswith("custom:"):
+            return model
+        return f"custom:{model} with {OwnCode.of('head', hooks.head).name}"
+    module, _, name = OwnCode.of("model", model).name.rpartition(":")
+    return f"custom:{module}.{name}"
+
+
+def own_code(model: str | nn.Module | ModuleMaker, hooks: Hooks) -> tuple[OwnCode, ...]:
+    """The user's own code of a run, as its settings name it."""
+    own = () if isinstance(model, str) else (OwnCode.of("model", model),)
+    return (*own, *hooks.described(model if isinstance(model, str) else ""))
 
 
 def versions() -> dict[str, str]:
