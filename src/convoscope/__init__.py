@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .thread_wait import shorten_spinning
+
 if TYPE_CHECKING:
     from .api import compare, test
     from .data import load
@@ -34,6 +36,9 @@ __all__ = [
     "test",
     "train",
 ]
+
+# Before anything imports torch.
+shorten_spinning()
 
 _ROOMS = {
     "ConvoscopeError": ".errors",

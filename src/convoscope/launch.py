@@ -33,7 +33,6 @@ def main() -> NoReturn:
     open_streams()
     warnings.showwarning = warn
     arguments = sys.argv[1:]
-    _shorten_spinning()
     if arguments[:1] in (["train"], ["relearn"]):
         _use_tcmalloc()
     tell_lost_pages()
@@ -92,17 +91,6 @@ def _stream(descriptor: int, before: TextIO | None) -> io.TextIOWrapper:
         return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
     by_line = before.line_buffering or before.write_through
     return io.TextIOWrapper(buffer, before.encoding, before.errors, line_buffering=by_line)
-
-
-def _shorten_spinning() -> None:
-    """Let torch's threads spin only briefly while they wait for one another. This has to be set before torch is
-    imported.
-
-    By default a waiting thread spins for milliseconds. Where other programs push all threads onto one core, it keeps
-    the one it waits for from running: a step of 25 ms then took 310 ms, with a short spin 45 (`benchmarks/busy.py`).
-    """
-    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def _use_tcmalloc() -> None:

@@ -6,7 +6,7 @@ import math
 
 from ..render import percent
 
-__all__ = ["counted", "finite", "notebook_table", "number_text", "part_name", "percent", "seconds_text"]
+__all__ = ["counted", "finite", "number_text", "part_name", "percent", "seconds_text"]
 
 
 def finite(value: float | None) -> float | None:
