@@ -127,8 +127,18 @@ def test_no_candidate_is_tried_more_often_than_its_time_needs(monkeypatch: pytes
     machine = Machine(LARGE_STEPS, 0.0, 0)
     machine.take_over(monkeypatch)
     chosen()
-    # Five rounds of four candidates, each one's step that is not timed, and the one that decides what is tried.
-    assert machine.steps == 5 * 4 + 4 + 1
+    # Two rounds of four candidates, three of the two that may win, and each one's step that is not timed.
+    assert machine.steps == 2 * 4 + 3 * 2 + 4
+
+
+def test_one_thread_is_tried_however_long_a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {
+        ("channels_last", 2): 2.0, ("channels_last", 1): 2.1, ("contiguous", 2): 2.6, ("contiguous", 1): 2.7,
+    }  # fmt: skip
+    machine = Machine(seconds, 0.0, 0)
+    machine.take_over(monkeypatch)
+    assert chosen().threads == 1
+    assert machine.steps == 3 * 4 + 4
 
 
 def test_a_network_without_convolutions_is_tried_in_one_order_only() -> None:

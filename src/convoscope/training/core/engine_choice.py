@@ -23,13 +23,15 @@ from .recipe import Recipe
 
 _WORTH = 1.15
 """How many times faster an arithmetic must be before it is preferred to a plainer one."""
-_SMALL = 0.05
-"""Seconds of a step below which one thread is tried against all."""
 _ROUNDS = 5
 _MOST_ROUNDS = 30
 """How often each candidate makes a step at least and at most."""
-_LONGEST = 2.0
-"""Seconds after which two rounds are enough."""
+_LONGEST = 4.0
+"""Seconds after which `_FEWEST` rounds are enough."""
+_FEWEST = 3
+"""Fewer would let one disturbed step decide."""
+_HOPELESS = 1.5
+"""A candidate that took this many times the least of all in both of two rounds is left out of the others."""
 _SETTLED = 1.05
 """A candidate's time is known once its third-least is at most this many times its least."""
 _UNDISTURBED = 0.02
@@ -81,16 +83,12 @@ def _fastest(
     orders = (recipe.memory_format,) if recipe.memory_format != "auto" else _orders(network)
     plain = plain.model_copy(update={"memory_format": orders[0]})
     first = _Trial(network, batch, loss, plain)
-    first.step()
     # In small steps threads mostly wait for each other, and much more so when other programs want the processor.
-    few = plain.device == "cpu" and not recipe.threads and plain.threads > 1 and first.seconds < _SMALL
-    changes: list[dict[str, Any]] = [
-        {"memory_format": order, "threads": count}
-        for order in orders
-        for count in ((plain.threads, 1) if few else (plain.threads,))
-    ]
+    alone = plain.device == "cpu" and not recipe.threads and plain.threads > 1
+    counts = (plain.threads, 1) if alone else (plain.threads,)
+    changes: list[dict[str, Any]] = [{"memory_format": order, "threads": count} for order in orders for count in counts]
     if has_bfloat16(plain.device):
-        changes.append({"precision": "bfloat16"})
+        changes += [{"precision": "bfloat16", "threads": count} for count in counts]
     trials = [first, *(_Trial(network, batch, loss, plain.model_copy(update=change)) for change in changes[1:])]
     _time(trials)
     best = first
@@ -115,13 +113,18 @@ def _orders(network: nn.Module) -> tuple[str, ...]:
 
 
 def _time(trials: Sequence[_Trial]) -> None:
-    """Let the candidates make steps in turn, so that noise affects all alike, until each one's time is known."""
+    """Let the candidates make steps in turn, so that noise affects all alike, until the time of each one that may win
+    is known.
+    """
     begin = time.perf_counter()
     for done in range(1, _MOST_ROUNDS + 1):
         for trial in trials:
             trial.step()
-        enough = _ROUNDS if time.perf_counter() - begin < _LONGEST else 2
-        if done >= enough and (enough == 2 or all(trial.settled for trial in trials)):
+        if done == 2:
+            least = min(trial.seconds for trial in trials)
+            trials = [trial for trial in trials if trial.seconds <= _HOPELESS * least]
+        late = time.perf_counter() - begin >= _LONGEST
+        if done >= (_FEWEST if late else _ROUNDS) and (late or all(trial.settled for trial in trials)):
             return
 
 
