@@ -55,6 +55,7 @@ class StandInRun(Run):
             engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},
             images={name: int((splits == k).sum()) for k, name in enumerate(SPLITS)}, notes=("a note",),
             versions={"convoscope": "0.1.0", "torch": "2"}, started="2026-01-02 03:04:05", relearned=None,
+            temperature=more.get("temperature"),
         )  # fmt: skip
         super().__init__(folder, settings, more.get("history", []), folder / "best.safetensors")
         self.pixels, self.targets, self.splits = pixels, targets, splits

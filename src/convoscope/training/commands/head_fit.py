@@ -20,6 +20,7 @@ from ..backbone.features import ComputeMode, Features
 from ..backbone.source_images import own_images, whitening_of
 from ..core.objective import Objective, balanced_weights
 from ..core.reporter import EpochMetrics, Reporter
+from ..core.temperature import fit_temperature
 from ..fit.defaults import small, view_recipe
 from ..heads.head import Examples, Head, linear, mlp, nearest_mean
 from ..heads.ood import OodDetector, enough_for, fit_ood_detector
@@ -58,6 +59,7 @@ class HeadFit:
         exact: which of these are as the run's network gives them, `(N,)`.
         detector: finds images of none of the classes; None: there were too few images to fit it.
         row: the head's figures, those of the run's first epoch.
+        temperature: of its scores; None: there were too few validation images to fit it.
         mode: how the training images' features were computed.
     """
 
@@ -66,6 +68,7 @@ class HeadFit:
     exact: NDArray[np.bool_]
     detector: OodDetector | None
     row: EpochMetrics
+    temperature: float | None
     mode: ComputeMode
     notes: tuple[str, ...]
 
@@ -141,9 +144,10 @@ def fit_head(plan: FeaturePlan, prepared: Prepared, wish: TransferOptions, repor
     if len(validation):
         notes += _notes_on_few(len(validation), wish, detector, reporter)
     row = _first_row(head, objective, every, targets, (train, validation), prepared.form.height)
+    temperature = fit_temperature("classification", head.scores(every[validation]), targets[validation])
     exact = np.ones(len(dataset), bool)
     exact[train] = plan.source.mode.precision == "float32"
-    return HeadFit(head, features, exact, detector, row, plan.source.mode, notes)
+    return HeadFit(head, features, exact, detector, row, temperature, plan.source.mode, notes)
 
 
 def _check_classes(dataset: Dataset, train: NDArray[np.int64]) -> None:

@@ -73,6 +73,7 @@ def transfer_settings(
         seed=wish.seed,
         engine=engine.model_dump(),
         relearned=relearned,
+        temperature=fitted.temperature,
         **more,
     )
 

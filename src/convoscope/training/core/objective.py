@@ -33,6 +33,8 @@ class Objective:
         class_weights: `(K,)` factors of the loss for each class, or None.
         target_mean, target_std: `(K,)`, the numbers' scale, measured on the training part; empty but for `numbers`.
         own_loss: a function of the user's that takes the loss's place.
+        temperature: what raw scores are divided by before they become probabilities, see `temperature.py`. The loss
+            is that of the raw scores.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class Objective:
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
     own_loss: Loss | None = None
+    temperature: float = 1.0
 
     def targets(self, targets: NDArray[np.generic]) -> Tensor:
         """A dataset's targets as the loss wants them: int64 `(N,)` or float32 `(N, K)`; numbers are scaled."""
@@ -89,10 +92,11 @@ class Objective:
         return right / max(images, 1)
 
     def answers(self, scores: Tensor) -> Tensor:
-        """What a person gets to see: float32 `(N, K)` probabilities, or numbers in their own unit."""
+        """What a person gets to see of raw scores: float32 `(N, K)` probabilities, or numbers in their own unit."""
         scores = scores.float()
         if self.task == "regression":
             return scores * torch.tensor(self.target_std) + torch.tensor(self.target_mean)
+        scores = scores / self.temperature
         if self.task == "multi-label":
             return torch.sigmoid(scores)
         if self.outputs == 1:

@@ -27,7 +27,7 @@ class CheckpointWriter:
         self.saved = saved
         self._job = job
         self._learner = learner
-        self._best: tuple[dict[str, Tensor], EpochMetrics] | None = None
+        self._best: tuple[dict[str, Tensor], EpochMetrics, float | None] | None = None
         self._interval = job.recipe.save_every
         self._saved_at = time.monotonic()
         self._failures = 0
@@ -36,10 +36,10 @@ class CheckpointWriter:
         """Whether it is time for a checkpoint."""
         return time.monotonic() - self._saved_at >= self._interval
 
-    def remember_best(self, row: EpochMetrics) -> None:
-        """Hold the weights of the epoch that just proved best until the next save."""
+    def remember_best(self, row: EpochMetrics, temperature: float | None) -> None:
+        """Hold the weights of the epoch that just proved best, and their temperature, until the next save."""
         weights = self._learner.measured.state_dict()
-        self._best = ({name: value.detach().clone() for name, value in weights.items()}, row)
+        self._best = ({name: value.detach().clone() for name, value in weights.items()}, row, temperature)
 
     def save(self, progress: Progress, log: EventLog, reporter: Reporter, *, final: bool) -> None:
         """Write what there is to keep. One failure on the way is a warning and the next save tries again; a second, or
@@ -62,11 +62,13 @@ class CheckpointWriter:
 
     def _write(self, progress: Progress, log: EventLog) -> None:
         folder, settings = self._job.folder, self._job.settings.to_json()
+        settings.pop("temperature", None)  # that of a relearned run's head is of other weights
         best = None
         if self._best is not None:
-            weights, row = self._best
+            weights, row, temperature = self._best
             tensors = {f"model.{name}": value for name, value in weights.items()}
-            best = tensors, {"settings": settings, "epoch": row}
+            known = {} if temperature is None else {"temperature": temperature}
+            best = tensors, {"settings": settings | known, "epoch": row}
         progress.events_bytes = log.bytes_written
         state = {"settings": settings, "progress": asdict(progress)}
         checkpoint.save_both(folder, best, (self._learner.tensors(), state))

@@ -28,6 +28,7 @@ from ..core.optimizer import Optimizer, training_mode
 from ..core.reporter import EpochMetrics, Reporter, best_epoch, value_of_row
 from ..core.rng import reseed, step_seed
 from ..core.signals import StopSignals
+from ..core.temperature import fit_temperature
 from .checkpoints import CheckpointWriter
 from .errors import lost_machine, not_finite, stopped
 from .job import Job
@@ -90,12 +91,14 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
                     if signals.number:
                         raise stopped(job, signals.number)
                 # The step counter is at the epoch's end while validating: a stop here validates again on resume.
-                figures = evaluate(job, learner.measured, job.validation, validation_size(job, progress.epoch), signals)
+                scores: list[Tensor] = []
+                size = validation_size(job, progress.epoch)
+                figures = evaluate(job, learner.measured, job.validation, size, signals, scores)
                 if signals.number:
                     writer.save(progress, log, reporter, final=True)
                     raise stopped(job, signals.number)
                 progress.seconds = time.perf_counter() - begin
-                finish_epoch(job, progress, figures, writer, log, reporter)
+                finish_epoch(job, progress, figures, scores, writer, log, reporter)
             if progress.epoch < job.recipe.epochs:
                 reporter.say(
                     f"ended after {progress.epoch} of {job.recipe.epochs} epochs: none of the last {progress.stale} "
@@ -173,8 +176,12 @@ def report_step(job: Job, progress: Progress, loss: float, log: EventLog, report
     reporter.step(progress.epoch + 1, progress.step, job.steps_in_epoch, loss)
 
 
-def evaluate(job: Job, network: nn.Module, part: Split, size: tuple[int, int], signals: StopSignals) -> Figures:
-    """Loss, accuracy and own metrics on a part, without augmentation; empty for an empty part. Leaves on a signal."""
+def evaluate(
+    job: Job, network: nn.Module, part: Split, size: tuple[int, int], signals: StopSignals, raw: list[Tensor]
+) -> Figures:
+    """Loss, accuracy and own metrics on a part, without augmentation; empty for an empty part. Leaves early on a
+    signal. The raw scores of each batch are added to `raw`.
+    """
     if not len(part):
         return Figures()
     # What the batches of training took, these take too: nothing is kept for a way back.
@@ -190,6 +197,7 @@ def evaluate(job: Job, network: nn.Module, part: Split, size: tuple[int, int], s
             images, targets = load_batch(part, np.arange(begin, min(begin + count, len(part))), job.engine.device)
             with job.validation_arithmetic():
                 scores = network(job.engine.arrange(job.normalisation(resize(images.permute(0, 3, 1, 2), size))))
+            raw.append(scores.float().cpu())
             weight = job.objective.weight(targets)
             loss_sum += float(job.objective.loss(scores, targets, smoothing=False)) * weight
             weight_sum += weight
@@ -215,14 +223,25 @@ def own_metrics_of(job: Job, answers: Sequence[NDArray[np.float32]], part: Split
 
 
 def finish_epoch(
-    job: Job, progress: Progress, figures: Figures, writer: CheckpointWriter, log: EventLog, reporter: Reporter
+    job: Job,
+    progress: Progress,
+    figures: Figures,
+    scores: list[Tensor],
+    writer: CheckpointWriter,
+    log: EventLog,
+    reporter: Reporter,
 ) -> None:
-    """Note the epoch's figures, keep its weights if they are the best so far, and set the counters for the next one."""
+    """Note the epoch's figures, keep its weights if they are the best so far, and set the counters for the next one.
+    `scores`: raw ones of the validation part, to which the temperature is fitted.
+    """
     row = epoch_row(job, progress, figures)
     best = not progress.best_value or value_of_row(row) > progress.best_value
     if best:
         progress.best_value, progress.stale = value_of_row(row), 0
-        writer.remember_best(row)
+        temperature = None
+        if scores:
+            temperature = fit_temperature(job.objective.task, torch.cat(scores), job.validation.targets)
+        writer.remember_best(row, temperature)
     else:
         progress.stale += 1
     progress.history.append(row)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.optimizer import plain_step
+from ..core.temperature import best_temperature
 from .whitening import Whitening
 
 HIDDEN = 64
@@ -145,9 +146,7 @@ def nearest_mean(examples: Examples, classes: int) -> Head:
     scale = 1 / examples.train.shape[1]
     if len(examples.validation):
         scores = examples.validation @ weight.T + bias
-        scales = [2.0**exponent for exponent in range(-16, 3)]
-        losses = [float(F.cross_entropy(scale * scores, examples.validation_targets)) for scale in scales]
-        scale = scales[losses.index(min(losses))]
+        scale /= best_temperature("classification", scale * scores, examples.validation_targets)
     return examples.unscaled([(scale * weight, scale * bias)])
 
 

@@ -344,6 +344,7 @@ class Run:
             outputs=self.settings.outputs,
             target_mean=self.settings.target_mean,
             target_std=self.settings.target_std,
+            temperature=self.settings.temperature or 1.0,
         )
 
     def predict(

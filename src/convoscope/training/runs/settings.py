@@ -115,6 +115,10 @@ class Settings(BaseModel):
     relearned: Relearned | None = None
     own: Annotated[tuple[OwnCode, ...], FailFast()] = ()
     """The user's own code that the run was made with, by name; see `core/hooks.py`."""
+    temperature: float | None = Field(None, gt=0, le=1000)
+    """Of the weights beside these settings: what raw scores are divided by before they become probabilities, see
+    `fit_temperature`. None: it was not fitted.
+    """
 
     @classmethod
     def fresh(cls, dataset: Dataset, **decided: Any) -> Settings:
