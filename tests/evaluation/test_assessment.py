@@ -46,7 +46,14 @@ def test_scores_of_classes(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert {"accuracy", "loss", "classes", "per_class", "confusion", "invariance"} <= stored.keys()
     assert set(stored["invariance"]) >= {"shift", "turn", "scale", "chance", "images"}
-    assert stored["per_class"]["dark"].keys() == {"precision", "recall", "f1", "support"}
+    assert stored["per_class"]["dark"].keys() == {
+        "precision",
+        "recall",
+        "f1",
+        "support",
+        "average_precision",
+        "roc_auc",
+    }
     assert read_scores(tmp_path) == scores
 
 

@@ -45,6 +45,8 @@ def test_classification_agrees_with_scikit_learn(seed: int, images: int, count: 
     # A float32 probability near 1 is off by up to 6e-8, and so is its logarithm.
     wanted_loss = oracle.log_loss(targets, wide / wide.sum(1, keepdims=True), labels=labels)
     assert found["loss"] == pytest.approx(wanted_loss, rel=1e-5, abs=1e-6)
+    members = np.eye(count)[targets]
+    assert found["brier"] == pytest.approx(np.mean([((p - t) ** 2).sum() for p, t in zip(wide, members, strict=True)]))
     if count > 5:
         assert found["top5"] == pytest.approx(oracle.top_k_accuracy_score(targets, probabilities, k=5, labels=labels))
     else:
@@ -83,6 +85,7 @@ def test_a_label_without_images_has_no_average_precision() -> None:
         "f1": 0.0,
         "support": 0,
         "average_precision": None,
+        "roc_auc": None,
     }
 
 

@@ -89,7 +89,7 @@ def test(
     sample = _sample(run, images) if invariance and not constant else None
     count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
     answers = Answers.of(run, images, count)
-    values = _MEASURES[run.task](answers.scores, answers.truth, run.classes)
+    values = _MEASURES[run.task](answers.scores, answers.truth, run.classes, run.settings.temperature)
     if sample is not None:
         values["invariance"] = _invariance(run, images, *sample, float(values["chance"]), count)
     if run.settings.relearned is not None:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .results import Calibration, CalibrationBin
+from .results import Calibration, CalibrationBin, ClassCurves, Uncalibrated
+from .thresholds import average_precision, class_curves, coverage_table, roc_auc, threshold_table
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -29,14 +30,26 @@ SMALLEST_PROBABILITY = 1e-12
 """
 
 
-def classification(probabilities: Floats, targets: Integers, classes: Sequence[str]) -> dict[str, Any]:
-    """The measures of one class for each image, as arguments of `Scores`."""
+MOST_CURVES = 12
+"""Curves are kept of this many classes, those that are hardest to find."""
+
+
+def classification(
+    probabilities: Floats, targets: Integers, classes: Sequence[str], temperature: float | None = None
+) -> dict[str, Any]:
+    """The measures of one class for each image, as arguments of `Scores`. `temperature`: what is in the probabilities;
+    None: none.
+    """
     count = len(classes)
     predicted = probabilities.argmax(axis=1)
     correct = predicted == targets
     confusion = confusion_matrix(targets, predicted, count)
     per_class, macro_f1 = precision_recall_f1(confusion)
     support = np.bincount(targets, minlength=count)
+    confidence, enough = probabilities.max(axis=1), len(targets) >= FEWEST_CALIBRATED
+    members = np.eye(count, dtype=bool)[targets]
+    per_class = [row | _areas(members[:, k], probabilities[:, k]) for k, row in enumerate(per_class)]
+    raw = undo_temperature(probabilities, temperature) if temperature else None
     return {
         "accuracy": float(correct.mean()),
         "interval": wilson(int(correct.sum()), len(targets)),
@@ -46,12 +59,56 @@ def classification(probabilities: Floats, targets: Integers, classes: Sequence[s
         "macro_f1": macro_f1,
         "per_class": dict(zip(classes, per_class, strict=True)),
         "confusion": confusion.tolist(),
-        "calibration": calibration(probabilities.max(axis=1), correct) if len(targets) >= FEWEST_CALIBRATED else None,
+        "brier": float(np.square(probabilities.astype(np.float64) - members).sum(axis=1).mean()),
+        "calibration": calibration(confidence, correct) if enough else None,
+        "uncalibrated": None
+        if raw is None or temperature is None
+        else Uncalibrated(
+            temperature=temperature,
+            loss=cross_entropy(raw, targets),
+            ece=calibration(raw.max(axis=1), correct).ece if enough else None,
+        ),
+        "curves": _curves(members, probabilities, classes),
+        "thresholds": threshold_table(targets == 1, probabilities[:, 1]) if count == 2 and (support > 0).all() else [],
+        "coverage": coverage_table(confidence, correct),
     }
 
 
-def labelling(probabilities: Floats, targets: Integers, classes: Sequence[str]) -> dict[str, Any]:
-    """The measures of any number of labels for each image, as arguments of `Scores`."""
+def _areas(truth: NDArray[np.bool_], scores: Floats) -> dict[str, float | None]:
+    """The areas under the two curves of a class or label."""
+    return {"average_precision": average_precision(truth, scores), "roc_auc": roc_auc(truth, scores)}
+
+
+def _curves(members: NDArray[np.bool_], probabilities: Floats, classes: Sequence[str]) -> dict[str, ClassCurves]:
+    """Of two classes the second's curves, else those of the classes or labels that are hardest to find."""
+    exclusive = len(classes) == 2 and bool((members.sum(axis=1) == 1).all())
+    areas = {k: roc_auc(members[:, k], probabilities[:, k]) for k in ([1] if exclusive else range(len(classes)))}
+    hardest = sorted((area, k) for k, area in areas.items() if area is not None)[:MOST_CURVES]
+    made = {k: class_curves(members[:, k], probabilities[:, k]) for k in sorted(k for _, k in hardest)}
+    return {classes[k]: curves for k, curves in made.items() if curves is not None}
+
+
+def undo_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """The probabilities `(N, K)` of K classes without the temperature in them: softmax(z / T)^T is softmax(z) but for
+    its sum.
+    """
+    logs = temperature * np.log(np.maximum(probabilities.astype(np.float64), 1e-45))
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    whole: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return whole
+
+
+def undo_label_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """The same of labels, each a sigmoid: its odds are raised to the temperature."""
+    yes = np.clip(probabilities.astype(np.float64), 1e-45, 1 - 1e-16)
+    whole: Floats = 1 / (1 + np.exp(temperature * (np.log1p(-yes) - np.log(yes))))
+    return whole
+
+
+def labelling(
+    probabilities: Floats, targets: Integers, classes: Sequence[str], temperature: float | None = None
+) -> dict[str, Any]:
+    """The measures of any number of labels for each image, as arguments of `Scores`; see `classification`."""
     predicted = (probabilities >= THRESHOLD).astype(np.int64)
     truth = targets.astype(np.int64)
     per_class: dict[str, dict[str, float | int | None]] = {}
@@ -60,12 +117,14 @@ def labelling(probabilities: Floats, targets: Integers, classes: Sequence[str]) 
         matrix = confusion_matrix(truth[:, column], predicted[:, column], 2)
         confusion.append(matrix.tolist())
         row, _ = precision_recall_f1(matrix)
-        per_class[name] = {**row[1], "average_precision": average_precision(truth[:, column], probabilities[:, column])}
+        per_class[name] = row[1] | _areas(truth[:, column] > 0, probabilities[:, column])
     present = [row["f1"] for row in per_class.values() if row["f1"] is not None]
     right = predicted == truth
     wrong = int((~right).sum())
     both = int((predicted & truth).sum())
     common = truth.mean(axis=0)
+    enough = len(truth) >= FEWEST_CALIBRATED
+    raw = undo_label_temperature(probabilities, temperature) if temperature else None
     return {
         "accuracy": float(right.mean()),
         "interval": mean_interval(right.mean(axis=1)),
@@ -76,14 +135,23 @@ def labelling(probabilities: Floats, targets: Integers, classes: Sequence[str]) 
         "micro_f1": 2 * both / (2 * both + wrong) if both + wrong else None,
         "per_class": per_class,
         "confusion": confusion,
-        "calibration": calibration(probabilities.ravel(), truth.ravel().astype(bool))
-        if len(truth) >= FEWEST_CALIBRATED
-        else None,
+        "brier": float(np.square(probabilities.astype(np.float64) - truth).mean()),
+        "calibration": calibration(probabilities.ravel(), truth.ravel() > 0) if enough else None,
+        "uncalibrated": None
+        if raw is None or temperature is None
+        else Uncalibrated(
+            temperature=temperature,
+            loss=binary_cross_entropy(raw, truth),
+            ece=calibration(raw.ravel(), truth.ravel() > 0).ece if enough else None,
+        ),
+        "curves": _curves(truth > 0, probabilities, classes),
     }
 
 
-def regression(predicted: Floats, targets: Floats, classes: Sequence[str]) -> dict[str, Any]:
-    """The measures of real numbers for each image, as arguments of `Scores`.
+def regression(
+    predicted: Floats, targets: Floats, classes: Sequence[str], temperature: float | None = None
+) -> dict[str, Any]:
+    """The measures of real numbers for each image, as arguments of `Scores`. Numbers have no temperature.
 
     A column whose targets are all equal, such as those of one image, has no R2: there is no variance to explain.
     """
@@ -176,19 +244,6 @@ def binary_cross_entropy(probabilities: Floats, targets: Integers) -> float:
     yes = probabilities.astype(np.float64)
     chosen = np.where(targets > 0, yes, 1 - yes)
     return float(-np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1)).mean())
-
-
-def average_precision(targets: Integers, scores: Floats) -> float | None:
-    """Area under precision over recall: the sum of (R_n - R_(n-1)) P_n over distinct scores; None without positives."""
-    positives = int(targets.sum())
-    if not positives:
-        return None
-    order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(targets[order])
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    precision = found[ends] / (ends + 1)
-    recall = found[ends] / positives
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def varied(targets: Floats) -> NDArray[np.bool_]:

@@ -46,6 +46,7 @@ class _Figures:
     recall: Share | None = None
     f1: Share | None = None
     average_precision: Share | None = None
+    roc_auc: Share | None = None
     mae: Number | None = None
     rmse: Number | None = None
     r2: Number | None = None
@@ -110,6 +111,61 @@ class Calibration:
             for entry in self.bins
             if entry.images and entry.confidence is not None and entry.accuracy is not None
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncalibrated:
+    """What the run's temperature has changed.
+
+    Attributes:
+        temperature: what raw scores were divided by, see `fit_temperature`.
+        loss, ece: as in `Scores` and `Calibration`, of the probabilities without it.
+    """
+
+    temperature: Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
+    loss: Number
+    ece: Share | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassCurves:
+    """One class against the rest, at every threshold.
+
+    Attributes:
+        roc: points of false positive rate and recall.
+        precision_recall: points of recall and precision.
+    """
+
+    roc: Annotated[list[tuple[Share, Share]], Field(min_length=1, max_length=10_000), FailFast()]
+    precision_recall: Annotated[list[tuple[Share, Share]], Field(min_length=1, max_length=10_000), FailFast()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """What comes of it if the second of two classes is answered from a `threshold` of its probability on.
+
+    Attributes:
+        chosen: how many images that answer is given for.
+        precision, recall, accuracy: of these answers.
+        false_alarms: the share of the first class's images that get it, too.
+    """
+
+    threshold: Share
+    chosen: Count
+    precision: Share | None
+    recall: Share | None
+    false_alarms: Share | None
+    accuracy: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoveragePoint:
+    """The images whose confidence is at least `confidence`: how many, which share of all, and the accuracy on them."""
+
+    confidence: Share
+    images: Images
+    coverage: Share
+    accuracy: Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +356,9 @@ class Scores:
         chance: what the best constant answer would reach: the commonest class, each label's commoner answer; 0 for
             numbers. The headline leaves it out where all images are of one class.
         loss: mean cross-entropy in nats, without label smoothing or class weights; for numbers the mean squared error.
-        per_class: class name to `precision`, `recall`, `f1`, `support` (labels: also `average_precision`);
-            for numbers `mae`, `rmse`, `r2`, `support`. None where a measure has no value.
+        per_class: class name to `precision`, `recall`, `f1`, `support`, `average_precision` and `roc_auc` (the areas
+            under the precision-recall and the ROC curve); for numbers `mae`, `rmse`, `r2`, `support`. None where a
+            measure has no value.
         confusion: `(K, K)` counts, rows the true class, columns the predicted one; for labels K times
             `[[true negative, false positive], [false negative, true positive]]`; empty for numbers.
         top5: share of images whose class is among the five most probable; None with five classes or fewer.
@@ -309,7 +366,14 @@ class Scores:
         micro_f1: F1 over all labels of all images; for classes it equals the accuracy and is left out.
         exact_match: share of images whose labels are all right; for labels only.
         mae, rmse: means over the columns of numbers, in the columns' own units.
+        brier: the Brier score, the mean squared distance of the probabilities from the truth: for classes summed over
+            them (0..2), for labels the mean over them (0..1); None for numbers.
         calibration: how far confidence agrees with accuracy; None for numbers, and with fewer than 20 images.
+        uncalibrated: the same without the run's temperature; None where it has none.
+        curves: ROC and precision-recall curves of up to 12 classes, those with the smallest area under the first; of
+            two classes the second's.
+        thresholds: of two classes, what each threshold gives.
+        coverage: of classes, accuracy against coverage when only confident answers are used.
         gap: accuracies of training and validation at the best epoch and their difference.
         invariance: curves of accuracy against shift, turn and scale; None when not asked for.
         unknown: of a run with an out-of-distribution detector, how many of these images are marked as not known.
@@ -339,7 +403,12 @@ class Scores:
     exact_match: Share | None = None
     mae: Number | None = None
     rmse: Number | None = None
+    brier: Annotated[float, Field(strict=True, ge=0, le=2 + 1e-9, allow_inf_nan=False)] | None = None
     calibration: Calibration | None = None
+    uncalibrated: Uncalibrated | None = None
+    curves: dict[Text, ClassCurves] = field(default_factory=dict)
+    thresholds: Annotated[list[Threshold], Field(max_length=1000)] = field(default_factory=list)
+    coverage: Annotated[list[CoveragePoint], Field(max_length=1000)] = field(default_factory=list)
     gap: Gap | None = None
     invariance: Invariance | None = None
     unknown: Unknown | None = None
@@ -364,6 +433,8 @@ class Scores:
         shares = [self.accuracy or 0.0, *([self.invariance.untouched] if self.invariance is not None else [])]
         if self.task != "regression" and not all(-1e-9 <= share <= 1 + 1e-9 for share in shares):
             raise ValueError("accuracy must be a share from 0 to 1")
+        if not set(self.curves) <= set(self.classes):
+            raise ValueError("there are curves of classes that there are not")
         if self.confusion and not _suits(self.confusion, len(self.classes), self.task):
             raise ValueError(f"the confusion is not one of {len(self.classes)} {TARGET_NOUNS[self.task]}")
         if self.unknown is not None and self.unknown.not_known > self.images:
@@ -496,6 +567,8 @@ def plain(value: Any) -> Any:
             for entry in fields(value)
             if (held := getattr(value, entry.name)) is not None or entry.default is not None
         }
-    if isinstance(value, tuple) or (isinstance(value, list) and value and is_dataclass(value[0])):
+    if isinstance(value, tuple) or (isinstance(value, list) and value and not isinstance(value[0], list)):
         return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
     return value
