@@ -160,7 +160,7 @@ def test_a_second_interrupt_leaves_the_kernel_alive(monkeypatch: pytest.MonkeyPa
 
 def test_what_is_no_reporter() -> None:
     with pytest.raises(convoscope.ConvoscopeError, match="expected a convoscope") as caught:
-        convoscope.train("builtin:lines", "tiny", reporter="mlflow")
+        convoscope.train("builtin:lines", "tiny", reporter="mlflow")  # type: ignore[arg-type]
     assert caught.value.code == "reporter-unknown"
 
 
@@ -196,7 +196,7 @@ def row(epoch: int) -> EpochMetrics:
 
 def test_curves_grow_in_one_output(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(notebook.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("convoscope.notebook.time.monotonic", lambda: now[0])
     reporter = notebook.NotebookReporter()
     reporter.say("model: <tiny>")
     reporter.start(Path("runs/a"), 3)

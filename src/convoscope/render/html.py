@@ -1,6 +1,7 @@
 """One self-contained HTML page: nothing is fetched, nothing runs, and every text from outside is escaped.
 
-The pieces are plain functions from texts to markup. What they take is text unless its name says `markup`.
+The pieces are plain functions from texts to markup, each a macro of `templates/parts.html`. What they take is text
+unless its name says `markup`: jinja2 escapes all that is not marked as safe there.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape as _escape
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from ..errors import printable
@@ -33,6 +39,24 @@ def text(value: object) -> str:
     return _escape(printable(value), quote=True).replace(" %", "&nbsp;%")
 
 
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        finalize=lambda value: value if hasattr(value, "__html__") else Markup(text(value)),  # noqa: S704 - text escapes
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
+def _part(macro: str, *arguments: Any) -> str:
+    """The markup of one macro of `templates/parts.html`."""
+    return str(getattr(_templates().get_template("parts.html").module, macro)(*arguments))
+
+
 def page(title: str, head_markup: str, sections: Sequence[Section], foot: str) -> str:
     """The whole page. Its security policy forbids scripts and every request."""
     styles = resources.files(__package__).joinpath("page.css").read_text("utf-8")
@@ -41,50 +65,31 @@ def page(title: str, head_markup: str, sections: Sequence[Section], foot: str) -
         f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
         f"@media print{{:root{{color-scheme:light;{light}}}}}"
     )
-    links = "".join(f'<a href="#{section.anchor}">{text(section.heading)}</a>' for section in sections)
-    body = "".join(
-        f'<section id="{section.anchor}"><h2>{text(section.heading)}</h2>{section.markup}</section>\n'
-        for section in sections
-    )
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{text(title)}</title>\n<style>\n{variables}\n{styles}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>{head_markup}<nav>{links}</nav></header>\n{body}"
-        f"<footer>{text(foot)}</footer>\n</main>\n</body>\n</html>\n"
+        _templates()
+        .get_template("page.html")
+        .render(title=title, styles=f"{variables}\n{styles}", head=head_markup, sections=sections, foot=foot)
     )
 
 
 def paragraph(value: object, kind: str = "") -> str:
     """A paragraph, with a class of the style sheet if one is named."""
-    return f'<p class="{kind}">{text(value)}</p>' if kind else f"<p>{text(value)}</p>"
+    return _part("paragraph", value, kind)
 
 
 def note(value: object, *, warn: bool = False) -> str:
     """A sentence that must not be overlooked."""
-    return f'<p class="note{" warn" if warn else ""}">{text(value)}</p>'
+    return _part("note", value, warn)
 
 
 def facts(entries: Sequence[tuple[str, str, str]]) -> str:
     """Large figures: name, value, and a small remark under it."""
-    cells = "".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}{f'<small>{text(remark)}</small>' if remark else ''}</dd></div>"
-        for name, value, remark in entries
-    )
-    return f'<dl class="facts">{cells}</dl>'
+    return _part("facts", entries)
 
 
 def pairs(entries: Sequence[tuple[str, str]]) -> str:
     """Names and values, one pair a line."""
-    return (
-        '<dl class="list">'
-        + "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in entries)
-        + "</dl>"
-    )
+    return _part("pairs", entries)
 
 
 def table(
@@ -100,38 +105,37 @@ def table(
 
     `texts` and `wrapped` are columns set as text, to the left; `total` is a last row; `best` marks cells to stand out.
     """
-
-    def kind(column: int, *, bold: bool = False) -> str:
-        names = (
-            (["text"] if column in texts else []) + (["wrap"] if column in wrapped else []) + (["best"] if bold else [])
-        )
-        return f' class="{" ".join(names)}"' if names else ""
-
-    head = "".join(f'<th scope="col"{kind(column)}>{text(cell)}</th>' for column, cell in enumerate(header))
-    lines = []
-    for position, row in enumerate(rows):
-        marks = best[position] if best is not None else [False] * len(row)
-        cells = "".join(f"<td{kind(column, bold=marks[column])}>{text(cell)}</td>" for column, cell in enumerate(row))
-        lines.append(f"<tr>{cells}</tr>")
-    if total is not None:
-        cells = "".join(f"<td{kind(column)}>{text(cell)}</td>" for column, cell in enumerate(total))
-        lines.append(f'<tr class="total">{cells}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    return _part("table", header, rows, texts, wrapped, total, best)
 
 
 def figure(drawing: Drawing, caption: str = "", *, scroll: bool = False) -> str:
     """A drawing with words under it; with `scroll` it keeps its size and scrolls on a narrow screen."""
-    under = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    inside = f'<div class="scroll" tabindex="0">{drawing.svg()}</div>' if scroll else drawing.svg()
-    return f"<figure>{inside}{under}</figure>"
+    return _part("figure", drawing.svg(), caption, scroll)
 
 
 def figures(markups: Sequence[str]) -> str:
     """Figures beside one another where there is room."""
-    return f'<div class="figures">{"".join(markups)}</div>'
+    return _part("group", "figures", markups)
+
+
+def fold(summary: object, markup: str, *, unfolded: bool = False) -> str:
+    """Content that opens with a click on its summary."""
+    return _part("fold", summary, markup, unfolded)
+
+
+def steps(entries: Sequence[tuple[str, str]]) -> str:
+    """A numbered list: what to do, in words, and the command that does it, or nothing."""
+    return _part("steps", [(words, code(command) if command else "") for words, command in entries])
+
+
+def links(entries: Sequence[tuple[str, str]]) -> str:
+    """A list of files beside the page: relative address, and what it holds."""
+    return _part("links", entries)
+
+
+def tiles(entries: Sequence[tuple[str, str, str, str]]) -> str:
+    """Small pictures with captions: markup, truth, answer, name."""
+    return _part("tiles", entries)
 
 
 def data_uri(image: Image.Image, *, exact: bool = False) -> str:
@@ -145,24 +149,21 @@ def data_uri(image: Image.Image, *, exact: bool = False) -> str:
 
 def picture(image: Image.Image, description: str, *, sharp: bool) -> str:
     """An image inside the page; `sharp` keeps its pixels square when it is enlarged."""
-    return _img(image, description, more=' class="pixels"' if sharp else "")
+    return _image(image, description, sharp=sharp)
 
 
-def _img(image: Image.Image, description: str, *, exact: bool = False, more: str = "") -> str:
-    uri, size = data_uri(image, exact=exact), f'width="{image.width}" height="{image.height}"'
-    return f'<img src="{uri}" {size} alt="{text(description)}"{more}>'
+def _image(image: Image.Image, description: str, *, exact: bool = False, sharp: bool = False) -> str:
+    return _part("image", data_uri(image, exact=exact), image.width, image.height, description, sharp)
 
 
 def sheet(image: Image.Image, description: str) -> str:
     """A drawn sheet on its own white ground, exact. It scrolls where it is very tall or the screen is narrow."""
-    shown = _img(image, description, exact=True)
-    tall = " tall" if image.height > 1600 else ""
-    return f'<div class="scroll sheet{tall}" tabindex="0">{shown}</div>'
+    return _part("sheet", _image(image, description, exact=True), image.height > 1600)
 
 
 def beside(markups: Sequence[str]) -> str:
     """Blocks of their own width beside one another where there is room."""
-    return f'<div class="beside">{"".join(f"<div>{markup}</div>" for markup in markups)}</div>'
+    return _part("beside", markups)
 
 
 def code(value: str) -> str:

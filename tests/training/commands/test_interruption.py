@@ -473,7 +473,9 @@ def test_a_disk_that_fills_up_ends_tensorboards_view_with_a_warning_and_the_run_
 
     with EventLog(tmp_path, [], 0) as journal:
         journal.step(1, 1, 0.5, 0.1)
-        journal._board._records._writer = Full()
+        records = journal._board._records
+        assert records is not None
+        records._file = Full()
         with pytest.warns(UserWarning, match="TensorBoard's curves end here: the disk is full") as warned:
             journal.step(2, 1, 0.5, 0.1)
             journal.step(3, 1, 0.5, 0.1)
