@@ -7,9 +7,10 @@ import convoscope
 
 SOURCES = sorted(Path(convoscope.__file__).parent.rglob("*.py"))
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
-CALLS = {"eval", "exec", "torch.load", "os.system", "os.popen", "torch.hub.load"}
+CALLS = {"eval", "exec", "torch.load", "os.system", "os.popen", "torch.hub.load", "spec.loader.exec_module"}
 # Reviewed: weights whose SHA-256 was compared first, weights-only, in a process that may write nothing and reach nobody.
-REVIEWED = {("training/core/unpacking.py", "torch.load")}
+# And a file that the user names on the command line for its network to be used.
+REVIEWED = {("training/core/unpacking.py", "torch.load"), ("cli/module_file.py", "spec.loader.exec_module")}
 
 
 def findings(source: str) -> set[str]:

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from ..files import check_plain
-from .options import Json, RunPath
+from .module_file import read_module
+from .options import Json, ModuleFile, RunPath
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def look(
     ] = False,
     filters: Annotated[bool, Parameter(help="The filters of every convolution.")] = False,
     out: Annotated[Path | None, Parameter(help="Where to write the images; by default looks/RUN-PICTURE/.")] = None,
+    module: ModuleFile = None,
     json: Json = False,
 ) -> None:
     """Look inside RUN at one image: every layer's feature maps as images, and any number opened into its arithmetic.
@@ -48,7 +50,7 @@ def look(
     from ..training import Run
     from .sheets import print_look, print_why, save_sheets
 
-    opened = Run.open(run)
+    opened = Run.open(run, model=read_module(module))
     folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
     if out is None:  # the working folder may have come with the images
         check_plain(folder.parent, folder=True)

@@ -6,14 +6,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Json, read_input
+from ..errors import UsageError
+from .module_file import read_module
+from .options import Json, ModuleFile, read_input
 from .output import console, print_json
 
 
 def model(
-    text: Annotated[str, Parameter(help="A model text, a preset's name, torchvision:NAME or timm:NAME.")],
+    text: Annotated[str | None, Parameter(help="A model text, a preset's name, torchvision:NAME or timm:NAME.")] = None,
     /,
     *,
+    module: ModuleFile = None,
     input: Annotated[
         str,
         Parameter(
@@ -35,13 +38,23 @@ def model(
     """
     from .. import models
 
-    preset = models.PRESETS.get(text)
+    if (text is None) == (module is None):
+        raise UsageError(
+            "TEXT",
+            "expected a model's text, or --module and none",
+            hint="convoscope model --help",
+            code="model-missing",
+        )
+    preset = None if text is None else models.PRESETS.get(text)
     shape = read_input(input) if input else (preset.input if preset and preset.input else (28, 28, 1))
     outputs = classes or (2 if text in ("tiny", "catsdogs") else 10)
-    table = models.table(text, shape, outputs)
+    own = read_module(module)
+    network = text if own is None else models.build(own, shape, outputs)
+    assert network is not None
+    table = models.table(network, shape, outputs)
     if json:
         print_json(table.to_json())
         return
     from .tables import print_model
 
-    print_model(console(), text, preset.text if preset else None, shape, outputs, table)
+    print_model(console(), module if text is None else text, preset.text if preset else None, shape, outputs, table)

@@ -26,6 +26,13 @@ MovedTo = Annotated[
         name="--source", help="Where the run's own images are now, if they were moved; they are found by their content."
     ),
 ]
+ModuleFile = Annotated[
+    str | None,
+    Parameter(
+        name="--module",
+        help="A network of your own, as FILE.py:NAME. The file is executed; NAME(channels, classes) gives the network.",
+    ),
+]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
 
 

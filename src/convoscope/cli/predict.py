@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ..errors import DataError, Interrupted, UsageError, printable, shell_word
-from .options import RunPath
+from .module_file import read_module
+from .options import ModuleFile, RunPath
 from .output import Form, console, print_plain, reader_gone
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def predict(
             name="--unknown", show_default=False, help="Print unknown as the label of images that are not known."
         ),
     ] = False,
+    module: ModuleFile = None,
     after: Annotated[
         str | None, Parameter(help="Begin after this one of the images, where an interrupted command stopped.")
     ] = None,
@@ -57,7 +59,7 @@ def predict(
     from .prediction_writers import prediction_writer
     from .predictions import collect
 
-    opened = Run.open(run)
+    opened = Run.open(run, model=read_module(module))
     if unknown:
         _check_unknown(opened, run)
     found, skipped = collect(images, lambda line: print_plain(console(error=True), line))
@@ -68,6 +70,7 @@ def predict(
 
     def go_on(last: str) -> str:
         words = ["convoscope predict", shell_word(run), *map(shell_word, images)]
+        words += [f"--module {shell_word(module)}"] if module is not None else []
         words += [f"--format {form}", *(["--unknown"] if unknown else []), f"--after {shell_word(last)}"]
         return f"go on with: {' '.join(words)}" if len(images) <= 3 else f"run it again with {words[-1]} to go on"
 

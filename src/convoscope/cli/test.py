@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import printable
-from .options import LAYOUT, Json, MovedTo, RunPath, Table
+from .module_file import read_module
+from .options import LAYOUT, Json, ModuleFile, MovedTo, RunPath, Table
 from .output import console, print_json, print_plain
 
 
@@ -22,6 +23,7 @@ def test(
     layout: Annotated[str, LAYOUT] = "auto",
     table: Table = Table(),
     moved_to: MovedTo = None,
+    module: ModuleFile = None,
     json: Json = False,
 ) -> None:
     """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
@@ -36,7 +38,7 @@ def test(
     from .tables import print_scores
 
     reporter = TerminalReporter(console(error=True))
-    opened = Run.open(run)
+    opened = Run.open(run, model=read_module(module))
     scores = evaluation.test(
         opened,
         source,

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from .finish import finish
-from .options import SOURCE, Afterwards, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
+from .module_file import read_module
+from .options import SOURCE, Afterwards, ModuleFile, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
 from .output import console
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class RunOptions:
         str | None,
         Parameter(help="A model text, a preset, torchvision:NAME or timm:NAME; by default chosen to suit the images."),
     ] = None
+    module: ModuleFile = None
     output: Output = None
     resume: Annotated[Path | None, Parameter(help="Continue this run instead of starting a new one.")] = None
     epochs: Annotated[
@@ -90,7 +92,12 @@ def train(
 
         epochs = settings.get("epochs")
         run = resume(
-            options.resume, epochs=epochs, accept_data_change=accept_data_change, source=moved_to, reporter=reporter
+            options.resume,
+            epochs=epochs,
+            accept_data_change=accept_data_change,
+            source=moved_to,
+            model=read_module(options.module),
+            reporter=reporter,
         )
     else:
         if moved_to is not None:
@@ -107,12 +114,18 @@ def train(
                 hint="leave it out, or name the run: --resume RUN",
                 code="option-without-resume",
             )
+        if options.module is not None:
+            given["model"] = read_module(options.module)
         run = _begin(given, settings, options.output, config, reporter)
     finish(run, reporter, afterwards)
 
 
 def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) -> dict[str, Any]:
     """The options of a new run by name, without those that were left out."""
+    if options.module is not None and options.model is not None:
+        raise UsageError(
+            "--module", "is a model of its own; --model was given as well", hint="leave one out", code="option-twice"
+        )
     given = {
         "source": source, "model": options.model, "seed": options.seed, "size": options.size,
         "channels": options.channels, "resize": options.resize,
@@ -128,7 +141,7 @@ def _check_resumed(typed: list[str]) -> None:
         raise UsageError(
             "--resume",
             f"a resumed run keeps its settings; received {', '.join(typed)} as well",
-            hint="only --epochs, --source, --accept-data-change, --no-test and --json go with --resume",
+            hint="only --epochs, --source, --module, --accept-data-change, --no-test and --json go with --resume",
             code="resume-with-settings",
         )
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .core.hooks import own_metrics
+from .core.hooks import FILE_MARK, own_metrics
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
 from .core.reporters import Reporters
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .core.normalisation import Normalisation
 
 __all__ = [
+    "FILE_MARK",
     "EpochMetrics",
     "Normalisation",
     "Prediction",

@@ -210,11 +210,18 @@ class _Asked:
 
 
 def _check_hooks(hooks: Hooks, model: str | nn.Module | ModuleMaker, named: set[str]) -> None:
-    """Refuse what would have no effect beside the user's own functions.
+    """Refuse what would have no effect beside the user's own functions, and a name in the place of a module.
 
     Raises:
-        UsageError: `hook-without-effect`.
+        UsageError: `hook-without-effect`, `model-own-code`.
     """
+    if isinstance(model, str) and model.startswith("custom:"):
+        raise UsageError(
+            "model",
+            f"{printable(model)[:200]} names a module of your own, which a run does not hold",
+            hint="give it once more: --module FILE.py:NAME, or in Python the module itself",
+            code="model-own-code",
+        )
     idle = sorted(named & {"label_smoothing", "class_weights"}) if hooks.loss is not None else []
     if idle:
         raise UsageError(

@@ -318,7 +318,7 @@ def model_name(model: str | nn.Module | ModuleMaker, hooks: Hooks = NO_HOOKS) ->
             return model
         return f"custom:{model} with {OwnCode.of('head', hooks.head).name}"
     module, _, name = OwnCode.of("model", model).name.rpartition(":")
-    return f"custom:{module}.{name}"
+    return f"custom:{Path(module).name}:{name}" if module.endswith(".py") else f"custom:{module}.{name}"
 
 
 def own_code(model: str | nn.Module | ModuleMaker, hooks: Hooks) -> tuple[OwnCode, ...]:
