@@ -73,8 +73,8 @@ def train(
 
     Settings for --set: epochs, batch_size, optimizer, learning_rate, muon_learning_rate, momentum, beta2, weight_decay,
     schedule, warmup, label_smoothing, class_weights, sampling, flip, rotate, shift, shear, zoom, crop, erase, colour,
-    mixup, start_size, end_size, trained_blocks, block_decay, freeze_norm, ema, patience, save_every, device, precision,
-    memory_format, threads.
+    mixup, cutmix, randaugment, start_size, end_size, trained_blocks, block_decay, freeze_norm, ema, patience,
+    save_every, device, precision, memory_format, threads.
     """
     from ..terminal import TerminalReporter
 

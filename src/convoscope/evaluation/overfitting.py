@@ -27,7 +27,7 @@ def gap_of(run: Run) -> Gap | None:
 def augments(run: Run) -> bool:
     """Whether images are augmented in training."""
     recipe = run.settings.recipe.model_dump()
-    kinds = ("flip", "rotate", "shear", "zoom", "shift", "colour", "erase", "mixup")
+    kinds = ("flip", "rotate", "shear", "zoom", "shift", "colour", "erase", "mixup", "cutmix", "randaugment")
     return any(recipe.get(key) for key in kinds) or recipe.get("crop", 1) < 1
 
 

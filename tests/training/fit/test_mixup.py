@@ -1,4 +1,4 @@
-"""Mixup: images blended with their neighbours, and their answers likewise."""
+"""Mixup and CutMix: images blended with their neighbours or in part from them, and their answers likewise."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from convoscope.training.core.objective import Objective
 from convoscope.training.core.optimizer import Optimizer
 from convoscope.training.fit import loop
 from convoscope.training.fit.loop import train_step
-from convoscope.training.fit.schedule import blend_share
+from convoscope.training.fit.schedule import blend_share, cut_box
 from convoscope.training.fit.split import Split
 
 
@@ -88,3 +88,52 @@ def test_a_blended_step_is_the_blend_of_two_losses(task: Task, monkeypatch: pyte
     own = targets[[2, 0, 3, 1]]
     wanted = 0.7 * objective.loss(scores, own) + 0.3 * objective.loss(scores, own[[3, 0, 1, 2]])
     assert loss == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+def test_the_rectangle_of_cutmix_is_a_function_of_seed_and_step() -> None:
+    job = job_of(cutmix=0.5, epochs=10)
+    boxes = [cut_box(job, 0, step, (20, 30)) for step in range(2000)]
+    assert boxes == [cut_box(job, 0, step, (20, 30)) for step in range(2000)]
+    cut = [box for box in boxes if box is not None]
+    assert 0.46 < len(cut) / 2000 < 0.54
+    for rows, columns in cut:
+        assert 0 <= rows.start <= rows.stop <= 20 and 0 <= columns.start <= columns.stop <= 30
+    # A side s keeps s - s^2 / 4 of itself inside, in the mean over all places of its middle.
+    shares = [(rows.stop - rows.start) * (columns.stop - columns.start) / 600 for rows, columns in cut]
+    side = np.sqrt(np.linspace(0, 1, 2001))
+    assert np.mean(shares) == pytest.approx(np.mean((side - side**2 / 4) ** 2), abs=0.02)
+    assert all(cut_box(job, 9, step, (20, 30)) is None for step in range(50))
+    assert cut_box(job_of(epochs=10), 0, 1, (20, 30)) is None
+
+
+def test_a_cut_step_is_the_loss_of_both_answers_by_their_area(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = torch.tensor([0, 2, 1, 1])
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 1), np.uint8)
+    seen: list[torch.Tensor] = []
+    network = nn.Sequential(nn.Flatten(), nn.Linear(30, 3))
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    recipe, objective = Recipe(cutmix=1.0, batch_size=4), Objective(task="classification", outputs=3)
+    job: Any = SimpleNamespace(
+        recipe=recipe,
+        seed=0,
+        engine=Engine(),
+        objective=objective,
+        normalisation=Normalisation(mean=(0.0,), std=(1 / 255,)),
+        train=Split(pixels=pixels, rows=np.arange(4), targets=targets),
+        hooks=NO_HOOKS,
+    )
+    monkeypatch.setattr(loop, "cut_box", lambda job, epoch, step, size: (slice(1, 3), slice(2, 5)))
+    order = [2, 0, 3, 1]
+    loss, _ = train_step(job, network, Optimizer(network, recipe), np.array(order), 0, 0, 1.0)
+    wanted = torch.from_numpy(pixels[order]).permute(0, 3, 1, 2).float()
+    for place, neighbour in enumerate([1, 2, 0, 3]):
+        for y in range(1, 3):
+            for x in range(2, 5):
+                wanted[place, 0, y, x] = float(pixels[neighbour, y, x, 0])
+    assert torch.allclose(seen[0], wanted, atol=1e-3)
+    network.load_state_dict(before)
+    scores = network(wanted)
+    own = torch.nn.functional.cross_entropy(scores, targets[order])
+    other = torch.nn.functional.cross_entropy(scores, targets[[1, 2, 0, 3]])
+    assert loss == pytest.approx(float(0.8 * own.detach() + 0.2 * other.detach()), rel=1e-4)

@@ -45,6 +45,8 @@ class RecipeKeywords(TypedDict, total=False):
     erase: float
     colour: float
     mixup: float
+    cutmix: float
+    randaugment: float
     start_size: float
     end_size: float
     trained_blocks: int

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .hooks import Augmentation, own_augmentation
+from .randaugment import randaugment
 from .recipe import Recipe
 from .rng import image_seeds, uniforms
 
@@ -23,7 +24,7 @@ _DRAWS = 16
 
 def augments(recipe: Recipe) -> bool:
     """Whether the recipe changes images at all."""
-    return recipe.flip or _moves(recipe) or recipe.erase > 0 or recipe.colour > 0
+    return recipe.flip or _moves(recipe) or max(recipe.erase, recipe.colour, recipe.randaugment) > 0
 
 
 def _moves(recipe: Recipe) -> bool:
@@ -78,6 +79,8 @@ def _augmented(
         batch = batch.float()
     if recipe.colour:
         batch = _recolour(batch, draws, recipe.colour)
+    if recipe.randaugment:
+        batch = randaugment(batch, images, seed=seed, epoch=epoch, strength=recipe.randaugment)
     if recipe.erase:
         batch = _erase(batch, draws, recipe.erase)
     return batch.contiguous(memory_format=torch.channels_last)

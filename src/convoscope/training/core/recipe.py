@@ -67,6 +67,19 @@ class Recipe(BaseModel):
         le=1,
         description="share of batches in which every image is blended with another one, and their answers too",
     )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the batches without mixup in which a rectangle of every image comes from another one, "
+        "and its share of the answer too",
+    )
+    randaugment: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how strongly each image is changed by two operations drawn from 14 (RandAugment); 0: not at all",
+    )
     start_size: float = Field(
         1.0, gt=0, le=1, description="train on images of this share of the network's input side at first"
     )

@@ -33,7 +33,7 @@ from .checkpoints import CheckpointWriter
 from .errors import lost_machine, not_finite, stopped
 from .job import Job
 from .learner import Learner
-from .schedule import blend_share, epoch_order, exhausted, lr_factor_at, train_size, validation_size
+from .schedule import blend_share, cut_box, epoch_order, exhausted, lr_factor_at, train_size, validation_size
 from .split import Split, load_batch
 from .state import Progress
 
@@ -156,6 +156,9 @@ def train_step(
     own = blend_share(job, epoch, step)
     if own < 1:
         images = torch.lerp(images.roll(1, 0), images, own)
+    elif box := cut_box(job, epoch, step, size):
+        images[:, :, *box] = images.roll(1, 0)[:, :, *box]
+        own = 1 - (box[0].stop - box[0].start) * (box[1].stop - box[1].start) / (size[0] * size[1])
     images = engine.arrange(job.normalisation(images))
     network.zero_grad(set_to_none=True)
     with engine.autocast():

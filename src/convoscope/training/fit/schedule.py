@@ -29,6 +29,25 @@ def blend_share(job: Job, epoch: int, step: int) -> float:
     return 0.5 + float(share) / 2 if chosen < recipe.mixup else 1.0
 
 
+def cut_box(job: Job, epoch: int, step: int, size: tuple[int, int]) -> tuple[slice, slice] | None:
+    """CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899): the rows and columns that each image of this step has
+    from the image before it in the batch; None: none. A function of (seed, step); its area is uniform in 0..1 before
+    it is cut off at the borders. In the last 15 % of the epochs images stay as they are.
+    """
+    recipe = job.recipe
+    if not recipe.cutmix or epoch >= 0.85 * recipe.epochs:
+        return None
+    chosen, area, *middle = uniforms(job.seed, -1, np.array([step]), 6)[0][2:]  # the first two are mixup's
+    if chosen >= recipe.cutmix:
+        return None
+    half = math.sqrt(float(area)) / 2
+    rows, columns = (
+        slice(max(0, round((float(at) - half) * side)), min(side, round((float(at) + half) * side)))
+        for at, side in zip(middle, size, strict=True)
+    )
+    return rows, columns
+
+
 def train_size(job: Job, epoch: int) -> tuple[int, int]:
     """Height and width of the training images in an epoch (from 0): small at first, larger in the last 30 % of the
     epochs, and in any case in the last one.
