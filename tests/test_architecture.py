@@ -30,7 +30,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 FLOORS = {
     "convoscope": (
         "python_words",
-        "errors geometry suggestions thread_wait",
+        "duration errors geometry suggestions thread_wait",
         "posix render",
         "files",
         "parsing children free_memory",

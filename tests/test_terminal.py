@@ -5,10 +5,12 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from convoscope import terminal
 from convoscope.terminal import TerminalReporter, default_reporter
 
 
@@ -64,3 +66,40 @@ def test_a_bar_says_how_many_are_done() -> None:
     reporter.progress("predicting", 64, 3000)
     reporter.end()
     assert "predicting" in stream.getvalue() and "64 of 3,000" in stream.getvalue()
+
+
+def told(lively: bool, width: int = 80) -> tuple[TerminalReporter, io.StringIO]:
+    stream = io.StringIO()
+    return TerminalReporter(Console(file=stream, force_terminal=lively, width=width)), stream
+
+
+def test_a_training_says_how_long_it_takes_before_it_begins() -> None:
+    reporter, stream = told(lively=False)
+    reporter.start(Path("runs/a"), 10)
+    reporter.time_left(530)
+    reporter.time_left(529)
+    assert stream.getvalue() == "training in runs/a, about 9 min; Ctrl-C saves and stops\n"
+
+
+def test_the_bar_says_how_long_it_still_takes() -> None:
+    reporter, stream = told(lively=True)
+    reporter.start(Path("runs/a"), 10)
+    reporter.time_left(530)
+    reporter.step(1, 1, 4, 0.25)
+    reporter.end()
+    assert "loss 0.250  about 9 min left" in stream.getvalue()
+
+
+def test_without_a_terminal_a_line_comes_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    reporter, stream = told(lively=False)
+    reporter.start(Path("runs/a"), 3)
+    for step in range(1, 8):
+        reporter.time_left(200 - now[0])
+        reporter.step(2, step, 7, 0.25)
+        now[0] += 12
+    assert stream.getvalue().splitlines()[1:] == [
+        "epoch 2/3, batch 4 of 7, about 65 s left",
+        "epoch 2/3, batch 7 of 7, about 30 s left",
+    ]

@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .duration import rough_duration
 from .errors import printable
 from .training import EpochMetrics, Reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+_SILENCE = 30.0
+"""Where there is no terminal, a line says how far it is once this many seconds have passed without one."""
 
 
 class TerminalReporter(Reporter):
@@ -32,8 +36,11 @@ class TerminalReporter(Reporter):
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._job = ""
+        self._folder = Path()
         self._epochs = 0
-        self._begin = 0.0
+        self._left: float | None = None
+        self._started = False
+        self._told = 0.0
         self._drawn = 0.0
         self._mute = False
 
@@ -59,33 +66,47 @@ class TerminalReporter(Reporter):
 
     def start(self, folder: Path, epochs: int) -> None:
         self._close()
-        self._epochs = epochs
-        self._print(f"training in {printable(folder)}; Ctrl-C saves and stops")
+        self._epochs, self._started = epochs, False
+        self._folder = folder
+
+    def time_left(self, seconds: float) -> None:
+        self._left = seconds
+        if not self._started:
+            self._started = True
+            self._told = time.monotonic()
+            self._print(
+                f"training in {printable(self._folder)}, about {rough_duration(seconds)}; Ctrl-C saves and stops"
+            )
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         now = time.monotonic()
-        if step == 1:
-            self._begin = now
-        if not self._lively or (now - self._drawn < 0.1 and step < steps):
+        if not self._lively:
+            if now - self._told >= _SILENCE and self._left is not None:
+                self._told = now
+                left = rough_duration(self._left)
+                self._print(f"epoch {epoch}/{self._epochs}, batch {step} of {steps}, about {left} left")
+            return
+        if now - self._drawn < 0.1 and step < steps:
             return
         self._drawn = now
-        self._draw(self._show_step, epoch, step, steps, loss, now)
+        self._draw(self._show_step, epoch, step, steps, loss)
 
-    def _show_step(self, epoch: int, step: int, steps: int, loss: float, now: float) -> None:
+    def _show_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         if self._progress is None:
             self._open("training")
         assert self._progress is not None
         assert self._task is not None
-        rate = f"{(step - 1) / (now - self._begin):.1f} batches/s" if step > 1 else ""
+        left = "" if self._left is None else f"  about {rough_duration(self._left)} left"
         self._progress.update(
             self._task,
             completed=(epoch - 1) * steps + step,
             total=self._epochs * steps,
             description=f"epoch {epoch}/{self._epochs}",
-            note=f"{rate}  loss {loss:.3f}",
+            note=f"loss {loss:.3f}{left}",
         )
 
     def epoch(self, row: EpochMetrics, best: bool) -> None:
+        self._told = time.monotonic()
         self._print(epoch_line(row, self._epochs, best))
 
     def head(self, row: EpochMetrics) -> None:
@@ -96,16 +117,17 @@ class TerminalReporter(Reporter):
         self._close()
 
     def _open(self, what: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
         self._job = what
-        columns = (
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        )
+        ]
+        if what != "training":  # which says itself how long it takes: not every step takes equally long
+            columns.append(TimeRemainingColumn(compact=True, elapsed_when_finished=True))
         self._progress = Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
         self._progress.start()
         self._task = self._progress.add_task(what, total=None, note="")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convoscope import models
 from convoscope.training import Recipe, train
-from convoscope.training.core import engine_choice, engine_store
+from convoscope.training.core import engine_choice, engine_store, step_time
 from convoscope.training.core.engine import Engine
 from tests.support.runs import Listener, fingerprint
 
@@ -86,10 +86,11 @@ class Machine:
     def take_over(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(engine_choice._Trial, "_run", lambda trial: self.step(trial))  # noqa: PLW0108 - called as a method
         patch.setattr(engine_choice, "all_threads", lambda: 2)
-        patch.setattr(engine_choice, "_waited", lambda: self.waited)
+        patch.setattr(step_time, "_waited", lambda: self.waited)
         patch.setattr(engine_choice, "has_bfloat16", lambda _: False)
         clocks = SimpleNamespace(perf_counter=lambda: self.wall, thread_time=lambda: self.processor)
-        patch.setattr(engine_choice, "time", clocks)
+        for module in (engine_choice, step_time):
+            patch.setattr(module, "time", clocks)
 
 
 SMALL_STEPS = {
@@ -250,3 +251,11 @@ def test_the_same_command_gives_the_same_weights_when_another_choice_would_be_ma
     engine = run.settings.engine
     pinned = f"--set precision=float32 --set memory_format={engine['memory_format']} --set threads={engine['threads']}"
     assert listener.heard(f"to compute in the same way on any machine: {pinned}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "fixed"), [({}, False), ({"threads": 1}, True), ({"precision": "float32"}, True)], ids=str
+)
+def test_threads_stay_where_they_or_the_precision_were_named(asked: dict[str, Any], fixed: bool) -> None:
+    for _ in range(2):  # chosen, then remembered
+        assert engine_choice.choose_engine(*step_of(), Recipe.read(asked)).threads_fixed == fixed

@@ -1,15 +1,13 @@
 """Which arithmetic suits a network on this machine: a short timed probe of the real network on a real batch, made once
 and then remembered (`engine_store.py`), so that the same command and seed computes the same numbers again.
 
-Other programs must not decide it. A step's time counts as it is only where no thread of ours waited for a core; where
-one always did, the processor time of the thread that leads the step counts, which waiting does not lengthen. And what
-usually is best stays unless something else is clearly better, so that a little noise changes nothing.
+Other programs must not decide it: what counts is a step's time on a machine that does nothing else, see `StepTimes`.
+And what usually is best stays unless something else is clearly better, so that a little noise changes nothing.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from .engine import Engine, all_threads, has_bfloat16, pick_device
 from .engine_store import find_choice, keep_choice, kind_of_step, only_once
 from .recipe import Recipe
+from .step_time import StepTimes
 
 _WORTH = 1.15
 """How many times faster an arithmetic must be before it is preferred to a plainer one."""
@@ -32,10 +31,6 @@ _FEWEST = 3
 """Fewer would let one disturbed step decide."""
 _HOPELESS = 1.5
 """A candidate that took this many times the least of all in both of two rounds is left out of the others."""
-_SETTLED = 1.05
-"""A candidate's time is known once its third-least is at most this many times its least."""
-_UNDISTURBED = 0.02
-"""The largest share of a step that threads may have waited for a core."""
 _AGREE = 0.98
 """The least cosine between the gradients of the two arithmetics."""
 
@@ -45,7 +40,8 @@ def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Te
     steps of copies of the network.
 
     If the recipe names a precision, that is used and nothing is timed: so the resolved recipe of a run, given again,
-    computes the very same numbers.
+    computes the very same numbers. Where it names precision or threads, the number of threads stays during the training
+    as well.
 
     Args:
         network: on the device.
@@ -61,7 +57,8 @@ def choose_engine(network: nn.Module, batch: Tensor, loss: Callable[[Tensor], Te
     with only_once(kind):
         engine = find_choice(kind, threads)
         if engine is None:
-            engine = _fastest(network, batch, loss, recipe, Engine(device=device, threads=threads))
+            plain = Engine(device=device, threads=threads, threads_fixed=recipe.threads > 0)
+            engine = _fastest(network, batch, loss, recipe, plain)
             keep_choice(kind, threads, engine)
     return engine
 
@@ -73,7 +70,7 @@ def _engine_asked_for(device: str, threads: int, recipe: Recipe) -> Engine:
         order = "channels_last" if device.startswith("cuda") or precision == "bfloat16" else "contiguous"
     engine = Engine(device=device, precision=precision, memory_format=order, threads=threads)
     why = f" on {device}" if recipe.precision == "auto" else ", as asked for"
-    return engine.model_copy(update={"reason": engine.words + why})
+    return engine.model_copy(update={"reason": engine.words + why, "threads_fixed": True})
 
 
 def _fastest(
@@ -140,8 +137,7 @@ class _Trial:
         self._network = engine.place(copy.deepcopy(network)).train()
         self._images = engine.arrange(batch)
         self._loss = loss
-        self._undisturbed: list[float] = []
-        self._processor: list[float] = []
+        self._times = StepTimes(engine.device)
         with engine.thread_count():
             self._run()  # the first step prepares kernels, so it is not timed
         parts = [
@@ -152,27 +148,17 @@ class _Trial:
     @property
     def seconds(self) -> float:
         """The least a step takes on a machine that does nothing else."""
-        return min(self._times)
+        return self._times.seconds
 
     @property
     def settled(self) -> bool:
         """Whether further steps would hardly change `seconds`."""
-        return len(self._times) > 2 and sorted(self._times)[2] <= _SETTLED * self.seconds
-
-    @property
-    def _times(self) -> list[float]:
-        return self._undisturbed or self._processor
+        return self._times.settled
 
     def step(self) -> None:
         """Time one more step."""
         with self.engine.thread_count():
-            waited, begin, worked = _waited(), time.perf_counter(), time.thread_time()
-            self._run()
-            worked, taken = time.thread_time() - worked, time.perf_counter() - begin
-            waited = _waited() - waited
-        self._processor.append(worked if self.engine.device == "cpu" else taken)
-        if waited <= _UNDISTURBED * taken:
-            self._undisturbed.append(taken)
+            self._times.measure(self._run)
 
     def _run(self) -> None:
         self._network.zero_grad(set_to_none=True)
@@ -182,20 +168,6 @@ class _Trial:
         self._loss(scores).backward()
         if self.engine.device.startswith("cuda"):
             torch.cuda.synchronize()
-
-
-def _waited() -> float:
-    """Seconds that the threads of this process have been ready to run but without a core, by Linux's account of each
-    (https://docs.kernel.org/scheduler/sched-stats.html); 0 on other systems.
-    """
-    total = 0
-    try:
-        for task in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{task}/schedstat", "rb") as file:
-                total += int(file.read().split()[1])
-    except (OSError, ValueError, IndexError):  # no such account, or a thread that has just ended
-        return 0.0
-    return total / 1e9
 
 
 def _milliseconds(seconds: float) -> str:

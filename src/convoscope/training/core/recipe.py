@@ -145,6 +145,8 @@ class EngineSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     threads: int = Field(1, ge=1, le=MOST_THREADS)
+    threads_fixed: bool = False
+    """Whether the user named precision or threads, so that no busy processor changes their number."""
     reason: str = ""
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, NotRequired, Self, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from .recipe import MOST_THREADS
+
 
 class EpochMetrics(TypedDict):
     """One epoch's figures, as in `metrics.csv`.
@@ -15,6 +17,8 @@ class EpochMetrics(TypedDict):
     `train_` losses and accuracies are means over the epoch while the weights change, on augmented images; `val_`
     ones are measured after it on the validation part, and None where there is none. For regression the accuracy is
     R2. `seconds` is the epoch's own duration, validation included. `size` is the height of the images trained on.
+    `threads` is the fewest that a step was computed on: fewer than the run's where another program kept the processor
+    busy, so that the last digits may differ from those of an undisturbed training.
     `metrics` are the user's own by name, of the validation part; in `metrics.csv` each has a column `val_NAME`.
     """
 
@@ -26,10 +30,13 @@ class EpochMetrics(TypedDict):
     seconds: float
     learning_rate: float
     size: int
+    threads: NotRequired[int | None]
     metrics: NotRequired[dict[str, float | None]]
 
 
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size")
+COLUMNS = (
+    "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate", "size", "threads",
+)  # fmt: skip
 
 
 Finite = Annotated[float, Field(ge=-1e39, le=1e39, allow_inf_nan=False)]
@@ -49,6 +56,7 @@ class HistoryRow(BaseModel):
     seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
     learning_rate: Finite
     size: int = Field(ge=1, le=100_000)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     metrics: dict[str, Finite | None] | None = Field(None, max_length=100)
 
     @model_validator(mode="after")
@@ -62,11 +70,11 @@ class HistoryRow(BaseModel):
         return cast(EpochMetrics, self.model_dump())
 
     @model_serializer(mode="wrap")
-    def _without_metrics(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_missing(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = written(self)
-        if values["metrics"] is None:
-            del values["metrics"]
-        return values
+        return {
+            name: value for name, value in values.items() if value is not None or name not in ("metrics", "threads")
+        }
 
 
 def csv_columns(history: Sequence[EpochMetrics], metrics: Sequence[str] = ()) -> tuple[str, ...]:
@@ -118,6 +126,9 @@ class Reporter:
 
     def start(self, folder: Path, epochs: int) -> None:
         """Training begins, or goes on, in `folder`."""
+
+    def time_left(self, seconds: float) -> None:
+        """About how long the training will still take: once before its first step, and then before each `step`."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """One batch was learned: `step` (from 1) of `steps` in `epoch` (from 1)."""

@@ -29,6 +29,7 @@ from ..core.recipe import Recipe
 from ..core.reporter import Reporter
 from ..core.step_memory import StepMemory
 from ..runs.settings import Settings
+from .pace import Pace
 from .split import Split, load_batch
 
 
@@ -44,6 +45,7 @@ class Job:
         train, validation: the images.
         memory: what a step takes.
         hooks: the user's own functions.
+        pace: how long its parts take, once that is measured.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Job:
     validation: Split
     memory: StepMemory
     hooks: Hooks = NO_HOOKS
+    pace: Pace | None = None
 
     @classmethod
     def of(

@@ -6,6 +6,7 @@ weights, the optimiser's moments and a few counters, and a resumed training ends
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +31,11 @@ from ..core.rng import reseed, step_seed
 from ..core.signals import StopSignals
 from ..core.temperature import fit_temperature
 from .checkpoints import CheckpointWriter
+from .clock import TrainingClock
 from .errors import lost_machine, not_finite, stopped
 from .job import Job
 from .learner import Learner
+from .pace import EpochPace, Pace, timed
 from .schedule import blend_share, cut_box, epoch_order, exhausted, lr_factor_at, train_size, validation_size
 from .split import Split, load_batch
 from .state import Progress
@@ -78,12 +81,14 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
         memory_for(too_large, job.memory.free),
         EventLog(job.folder, progress.history, progress.events_bytes, list(job.hooks.metrics)) as log,
     ):
+        clock = TrainingClock(job, job.pace or measure_pace(job, signals), progress, log, reporter)
         reporter.start(job.folder, job.recipe.epochs)
+        clock.tell()
         log.event("start" if resumed is None else "resume", epoch=progress.epoch + 1, step=progress.step)
         try:
             while progress.epoch < job.recipe.epochs and not exhausted(job.recipe, progress):
                 begin = time.perf_counter() - progress.seconds
-                for loss in train_epoch(job, learner, progress):
+                for loss in train_epoch(job, learner, progress, clock):
                     progress.seconds = time.perf_counter() - begin
                     report_step(job, progress, loss, log, reporter)
                     if signals.number or writer.due():
@@ -93,7 +98,8 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
                 # The step counter is at the epoch's end while validating: a stop here validates again on resume.
                 scores: list[Tensor] = []
                 size = validation_size(job, progress.epoch)
-                figures = evaluate(job, learner.measured, job.validation, size, signals, scores)
+                with clock.validation():
+                    figures = evaluate(job, learner.measured, job.validation, size, signals, scores)
                 if signals.number:
                     writer.save(progress, log, reporter, final=True)
                     raise stopped(job, signals.number)
@@ -116,12 +122,40 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
             reporter.end()
 
 
-def train_epoch(job: Job, learner: Learner, progress: Progress) -> Iterator[float]:
+def measure_pace(job: Job, signals: StopSignals) -> Pace:
+    """Time a few steps, and the validation of a few images, at each size that they will have. A copy learns by it."""
+    network = copy.deepcopy(job.engine.place(job.network))
+    optimizer = Optimizer(network, job.recipe)
+    batch = np.arange(min(job.recipe.batch_size, len(job.train)))
+    count = min(len(job.validation), max(32, job.recipe.batch_size))
+    some = replace(job.validation, rows=job.validation.rows[:count], targets=job.validation.targets[:count])
+    paces: dict[int, EpochPace] = {}
+    took = measured = 0.0
+    for epoch in (0, job.recipe.epochs - 1):
+        if epoch and train_size(job, epoch) == train_size(job, 0) and 0 in paces:
+            paces[epoch] = paces[0]
+            continue
+        training_mode(network, job.recipe)
+        parts = [
+            timed(job.engine.device, lambda at=epoch: train_step(job, network, optimizer, batch, at, at, 1.0)),
+            timed(
+                job.engine.device, lambda at=epoch: evaluate(job, network, some, validation_size(job, at), signals, [])
+            ),
+        ]
+        step, validation = (times.seconds for times in parts)
+        paces[epoch] = EpochPace(step, validation * len(job.validation) / max(count, 1))
+        took += sum(times.total for times in parts)
+        measured += sum(times.seconds * len(times) for times in parts)
+    return Pace(paces[0], paces[job.recipe.epochs - 1], job.steps_in_epoch, max(1.0, took / max(measured, 1e-9)))
+
+
+def train_epoch(job: Job, learner: Learner, progress: Progress, clock: TrainingClock) -> Iterator[float]:
     """The steps of an epoch that are still to be made. Gives each one's mean loss once it is made and counted."""
     order = epoch_order(job, progress.epoch)
     training_mode(learner.network, job.recipe)
     size = job.recipe.batch_size
     while progress.step < job.steps_in_epoch:
+        begin = time.perf_counter()
         batch = order[progress.step * size : (progress.step + 1) * size]
         step = progress.epoch * job.steps_in_epoch + progress.step
         factor = lr_factor_at(job, step)
@@ -134,6 +168,7 @@ def train_epoch(job: Job, learner: Learner, progress: Progress) -> Iterator[floa
         progress.loss_sum += loss * len(batch)
         progress.right_sum += right
         progress.images += len(batch)
+        clock.step(time.perf_counter() - begin)
         yield loss
 
 
@@ -252,7 +287,7 @@ def finish_epoch(
     reporter.epoch(row, best)
     progress.epoch, progress.step, progress.seconds = row["epoch"], 0, 0.0
     progress.loss_sum = progress.right_sum = 0.0
-    progress.images = 0
+    progress.images = progress.threads = 0
 
 
 def epoch_row(job: Job, progress: Progress, figures: Figures) -> EpochMetrics:
@@ -268,6 +303,7 @@ def epoch_row(job: Job, progress: Progress, figures: Figures) -> EpochMetrics:
         seconds=progress.seconds,
         learning_rate=lr_factor_at(job, last_step) * job.recipe.learning_rate,
         size=train_size(job, progress.epoch)[0],
+        threads=progress.threads or job.engine.threads,
     )
     if figures.metrics:
         row["metrics"] = dict(figures.metrics)

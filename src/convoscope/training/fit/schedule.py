@@ -4,8 +4,6 @@ epoch or step.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +12,7 @@ from ..core.optimizer import lr_factor
 from ..core.recipe import Recipe
 from ..core.rng import balanced_order, image_order, uniforms
 from .job import Job
+from .pace import early_epochs
 from .state import Progress
 
 
@@ -67,7 +66,7 @@ def validation_size(job: Job, epoch: int) -> tuple[int, int]:
 
 
 def _early(job: Job, epoch: int) -> bool:
-    return epoch < min(math.ceil(0.7 * job.recipe.epochs), job.recipe.epochs - 1)
+    return epoch < early_epochs(job.recipe)
 
 
 def _scaled(job: Job, share: float) -> tuple[int, int]:

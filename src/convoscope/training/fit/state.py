@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, mo
 
 from ...errors import ModelFileError
 from ...parsing import faults_of
+from ..core.recipe import MOST_THREADS
 from ..core.reporter import EpochMetrics, Finite, HistoryRow
 
 
@@ -23,6 +24,8 @@ class Progress:
     right_sum: float = 0.0
     images: int = 0
     seconds: float = 0.0
+    threads: int = 0
+    """The fewest that a step of this epoch was computed on; 0: none was made."""
     best_value: list[float] = field(default_factory=list)
     stale: int = 0
     history: list[EpochMetrics] = field(default_factory=list)
@@ -40,6 +43,7 @@ class _SavedProgress(BaseModel):
     right_sum: Finite
     images: int = Field(ge=0, le=2**40)
     seconds: float = Field(ge=0, le=1e10, allow_inf_nan=False)
+    threads: int = Field(0, ge=0, le=MOST_THREADS)
     best_value: list[float] = Field(max_length=3)
     stale: int = Field(ge=0, le=100_000)
     history: Annotated[list[HistoryRow], FailFast()]

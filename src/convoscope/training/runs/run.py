@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from ..heads.ood import OodDetector
 
 
+def _last_height(settings: Settings) -> int:
+    """The height of the training images in the last epochs."""
+    height, share = settings.input.height, settings.recipe.end_size
+    return height if share == 1 else max(8, round(height * share / 8) * 8)
+
+
 class Run:
     """A finished or unfinished training, opened from its folder.
 
@@ -133,6 +139,34 @@ class Run:
     def best_epoch(self) -> int:
         """The epoch, from 1, whose weights are kept as the best; 0 if no epoch is done."""
         return best_epoch(self.history)
+
+    @property
+    def stopped_early(self) -> str:
+        """Where a training stands that was stopped before its end: `stopped at epoch 14 of 44, while still on small
+        images`; empty where it is done, ended by its patience included.
+        """
+        done, recipe = len(self.history), self.settings.recipe
+        if not done or done >= recipe.epochs:
+            return ""
+        best = best_epoch(self.history)
+        if recipe.patience and done - best >= recipe.patience:
+            return ""
+        small = self.history[-1]["size"] < _last_height(self.settings)
+        return f"stopped at epoch {done} of {recipe.epochs}" + (", while still on small images" if small else "")
+
+    @property
+    def fewer_threads(self) -> str:
+        """Which epochs were computed on fewer threads than the others, in a sentence; empty: none."""
+        threads = int(self.settings.engine["threads"])
+        few = [row["epoch"] for row in self.history if (row.get("threads") or threads) < threads]
+        if not few:
+            return ""
+        which = f"epoch {few[0]}" if len(few) == 1 else f"{len(few)} epochs, the first being {few[0]},"
+        were = "was" if len(few) == 1 else "were"
+        return (
+            f"{which} {were} computed on fewer than {threads} threads, as another program kept the processor busy: the "
+            "same command may give weights that differ in the last digits"
+        )
 
     @property
     def seconds(self) -> float:

@@ -92,9 +92,10 @@ def read_history(path: Path) -> list[EpochMetrics]:
 
 
 def _history_row(cells: dict[str, str]) -> EpochMetrics:
-    # Where a figure of the validation part is empty, there is no such part.
+    # Where a figure of the validation part is empty, there is no such part; earlier versions noted no threads.
+    may_be_empty = ("val_loss", "val_accuracy", "threads")
     given: dict[str, Any] = {
-        key: text for key, text in cells.items() if key in COLUMNS and not (key.startswith("val_") and not text)
+        key: text for key, text in cells.items() if key in COLUMNS and (text or key not in may_be_empty)
     }
     own = {key[4:]: text or None for key, text in cells.items() if key.startswith("val_") and key not in COLUMNS}
     return HistoryRow.model_validate(given | ({"metrics": own} if own else {})).row()

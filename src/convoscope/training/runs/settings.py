@@ -7,6 +7,7 @@ import datetime
 import platform
 import re
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -140,7 +141,7 @@ class Settings(BaseModel):
             "images": _counts(dataset),
             "notes": dataset.notes,
             "versions": versions(),
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "started": started().isoformat(timespec="seconds"),
         }
         with settling(dataset.source):
             return cls(**values | decided)
@@ -179,7 +180,7 @@ class Settings(BaseModel):
     def on_engine(self, engine: EngineSettings) -> Settings:
         """The same, computed on this engine: it becomes part of the recipe, so that the recipe gives the same again."""
         chosen = engine.model_dump()
-        recipe = self.recipe.model_copy(update=engine.model_dump(exclude={"reason"}))
+        recipe = self.recipe.model_copy(update=engine.model_dump(exclude={"reason", "threads_fixed"}))
         return self.model_copy(update={"engine": chosen, "recipe": recipe})
 
     def to_json(self) -> dict[str, Any]:
@@ -262,6 +263,24 @@ class Settings(BaseModel):
         """Whether, in a relearned run, the backbone is fine-tuned."""
         blocks = self.recipe.trained_blocks
         return self.relearned is not None and not self.solved and (not blocks or blocks > len(self.relearned.layers))
+
+
+_STARTED: ContextVar[datetime.datetime | None] = ContextVar("when the command that runs was started", default=None)
+
+
+@contextlib.contextmanager
+def starting_now() -> Iterator[None]:
+    """While this is open, new runs say that they were started at this moment, however long it takes to decide all."""
+    token = _STARTED.set(datetime.datetime.now().astimezone())
+    try:
+        yield
+    finally:
+        _STARTED.reset(token)
+
+
+def started() -> datetime.datetime:
+    """When the command that runs was started, in local time with its distance from UTC."""
+    return _STARTED.get() or datetime.datetime.now().astimezone()
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:
