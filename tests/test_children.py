@@ -92,9 +92,9 @@ def test_no_command_takes_code_from_the_working_folder(planted: Path, own: Path)
         "from convoscope.cli import run\n"
         "code = max(run(line.split()) for line in sys.argv[1:])\n"
         # What `relearn imagenet` does first; the rest of it takes half a minute.
-        "from convoscope.training.core.weights import imagenet_weights\n"
+        "from convoscope.training.core.weights import PACKAGED, packaged_weights\n"
         "from convoscope.studio.samples import _photograph\n"
-        "assert len(imagenet_weights(print)) > 200 and _photograph(3).size and 'matplotlib' not in sys.modules\n"
+        "assert len(packaged_weights(PACKAGED['imagenet'], print)) > 200 and _photograph(3).size and 'matplotlib' not in sys.modules\n"
         "sys.exit(code)\n"
     )
     commands = (

