@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from convoscope import terminal
 from convoscope.terminal import TerminalReporter, default_reporter
 
 
@@ -92,7 +91,7 @@ def test_the_bar_says_how_long_it_still_takes() -> None:
 
 def test_without_a_terminal_a_line_comes_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("convoscope.terminal.time.monotonic", lambda: now[0])
     reporter, stream = told(lively=False)
     reporter.start(Path("runs/a"), 3)
     for step in range(1, 8):

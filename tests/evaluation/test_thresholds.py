@@ -82,7 +82,8 @@ def test_a_temperature_can_be_undone(seed: int, temperature: float) -> None:
 
     def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
         powers: NDArray[np.float64] = np.exp(values - values.max(1, keepdims=True))
-        return np.divide(powers, powers.sum(1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+        return shares
 
     np.testing.assert_allclose(
         measures.undo_temperature(softmax(scores / temperature), temperature), softmax(scores), atol=1e-12

@@ -57,4 +57,6 @@ def model(
         return
     from .tables import print_model
 
-    print_model(console(), module if text is None else text, preset.text if preset else None, shape, outputs, table)
+    print_model(
+        console(), str(module) if text is None else text, preset.text if preset else None, shape, outputs, table
+    )

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -137,10 +138,8 @@ def measure_pace(job: Job, signals: StopSignals) -> Pace:
             continue
         training_mode(network, job.recipe)
         parts = [
-            timed(job.engine.device, lambda at=epoch: train_step(job, network, optimizer, batch, at, at, 1.0)),
-            timed(
-                job.engine.device, lambda at=epoch: evaluate(job, network, some, validation_size(job, at), signals, [])
-            ),
+            timed(job.engine.device, partial(train_step, job, network, optimizer, batch, epoch, epoch, 1.0)),
+            timed(job.engine.device, partial(evaluate, job, network, some, validation_size(job, epoch), signals, [])),
         ]
         step, validation = (times.seconds for times in parts)
         paces[epoch] = EpochPace(step, validation * len(job.validation) / max(count, 1))

@@ -4,6 +4,8 @@ epoch or step.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
