@@ -60,6 +60,10 @@ def read(path: Path) -> Page:
         assert not name.startswith("on"), (tag, name)
         if name in ("src", "href", "xlink:href", "action", "srcset", "data"):
             assert value is not None
+            if tag == "a" and not value.startswith("#"):  # a file of the run, beside the page
+                assert re.fullmatch(r"[\w./-]+", value) and ".." not in value and not value.startswith("/"), value
+                assert (path.parent / value).is_file(), value
+                continue
             assert value.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")), value
     found = re.search(r"<style>(.*?)</style>", page.source, re.DOTALL)
     assert found is not None

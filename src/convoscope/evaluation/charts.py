@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..render import COLOURS, Drawing, shorten, text_width
+from ..render import COLOURS, Anchor, Drawing, shorten, text_width
 from .results import KINDS, Calibration, Invariance, Kind, Unknown
 from .text import number_text, percent
+
+BALANCE = ("blue", "green", "orange")
+"""Colours of the parts in the bars of classes."""
 
 LARGEST_NUMBERED = 25
 """Confusion matrices with more classes than this are shown as a picture, without numbers."""
@@ -261,6 +264,56 @@ def calibration_chart(calibration: Calibration, *, labels: bool = False) -> Draw
         sheet.dot(x, y, 2.5 + 3 * math.sqrt(entry.images / most), "blue", hint=hint)
     sheet.line([(left, floor), (right, floor)], "soft")
     sheet.words((left + right) / 2, height - 6, "probability of the label" if labels else "confidence", anchor="middle")
+    return sheet
+
+
+def confidence_chart(calibration: Calibration) -> Drawing:
+    """How sure right and wrong answers are: above the line the right ones, below it the wrong ones."""
+    width, height = 420.0, 270.0
+    sheet = Drawing(width, height, "Confidence of right and of wrong answers")
+    left, right, top, bottom, middle = 52.0, width - 18, 40.0, 230.0, 160.0
+    bins = [(entry, round(entry.images * accuracy)) for entry, _, accuracy in calibration.filled()]
+    most = max(max(good, entry.images - good) for entry, good in bins) or 1
+    sheet.words(left, 14, "Confidence", colour="ink", size=13, bold=True)
+    sheet.words(left, 32, f"{sum(good for _, good in bins):,} right", colour="blue")
+    sheet.words(left, bottom + 4, f"{sum(entry.images - good for entry, good in bins):,} wrong", colour="red")
+    for entry, good in bins:
+        x = left + entry.start * (right - left) + 1
+        wide = (right - left) * (entry.to - entry.start) - 2
+        for count, colour, down in ((good, "blue", False), (entry.images - good, "red", True)):
+            if count:
+                tall = max(2.0, (middle - top if not down else bottom - middle - 14) * math.sqrt(count / most))
+                hint = (
+                    f"{count:,} {'wrong' if down else 'right'} at {percent(entry.start, 0)} to {percent(entry.to, 0)}"
+                )
+                sheet.box(x, middle if down else middle - tall, wide, tall, colour, hint=hint)
+    sheet.line([(left, middle), (right, middle)], "soft")
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        anchor: Anchor = "middle" if tick < 1 else "end"
+        sheet.words(left + tick * (right - left), height - 18, f"{100 * tick:.0f} %", anchor=anchor)
+    sheet.words((left + right) / 2, height - 3, "confidence", anchor="middle")
+    return sheet
+
+
+def balance_chart(counts: Sequence[tuple[str, Sequence[int]]], parts: Sequence[str]) -> Drawing:
+    """How many images each class has in each part, as bars."""
+    line, width, left = 22.0, 560.0, 150.0
+    sheet = Drawing(width, 34 + line * len(counts), "Images in each class")
+    most = max((sum(numbers) for _, numbers in counts), default=1) or 1
+    start = left
+    for part, colour in zip(parts, BALANCE, strict=False):
+        sheet.box(start, 6, 12, 12, colour)
+        sheet.words(start + 17, 16, part)
+        start += 17 + text_width(part, 12) + 18
+    for row, (name, numbers) in enumerate(counts):
+        top, x = 30 + line * row, left
+        sheet.words(left - 8, top + 12, shorten(name, 20), colour="ink", anchor="end")
+        for part, colour, number in zip(parts, BALANCE, numbers, strict=False):
+            wide = (width - left - 60) * number / most
+            if number:
+                sheet.box(x, top, max(0.5, wide), line - 8, colour, hint=f"{name}, {part}: {number:,}")
+            x += wide
+        sheet.words(x + 6, top + 12, f"{sum(numbers):,}", size=11)
     return sheet
 
 

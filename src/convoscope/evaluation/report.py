@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConvoscopeError, printable
 from ..files import check_plain, write_text
-from ..render import Section, facts, note, page, text
+from ..render import Section, facts, note, page, steps, text
 from . import report_on_run, report_on_test
+from .advice import LARGE_SIDE, Facts, advice, swallowing_class
+from .charts import confused_pairs
 from .overfitting import gap_of
 from .result_files import read_scores
 from .results import Scores
@@ -19,6 +21,9 @@ from .text import number_text, percent, seconds_text
 if TYPE_CHECKING:
     from ..data import Prepared
     from ..training import Run
+
+SURE = 0.95
+"""A mistake of at least this confidence makes its label doubtful."""
 
 
 def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | None = None, inside: bool = True) -> Path:
@@ -45,12 +50,14 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
         check_plain(Path(run.folder) / folder, folder=True)
     scores = read_scores(run.folder)
     prepared, missing = _prepared(run)
-    sections = [
+    sections = report_on_test.tested(run, scores, prepared) if scores is not None else [report_on_test.untested(run)]
+    if scores is not None:
+        sections.insert(0, Section("next", "What to do next", steps(advice(facts_of(run, scores, prepared)))))
+    sections += [
+        Section("learning", "Learning", report_on_run.learning(run)),
         Section("data", "Images", report_on_run.images(run, prepared, missing)),
         Section("model", "Model", report_on_run.model(run, inside)),
-        Section("learning", "Learning", report_on_run.learning(run)),
     ]
-    sections += report_on_test.tested(run, scores, prepared) if scores is not None else [report_on_test.untested(run)]
     filters = report_on_run.first_filters(run) if inside else ""
     if filters:
         sections.append(Section("filters", "First layer", filters))
@@ -71,6 +78,48 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
     )
     write_text(path, markup)
     return path
+
+
+def facts_of(run: Run, scores: Scores, prepared: Prepared | None) -> Facts:
+    """What the advice is made from."""
+    settings, gap = run.settings, gap_of(run)
+    training: dict[str, int] = {}
+    if prepared is not None and run.task != "regression":
+        training = dict(prepared.dataset.counts()["train"])
+    confused = confused_pairs(scores.confusion, scores.classes, 1) if scores.task == "classification" else []
+    sure = [mistake for mistake in scores.worst if (mistake.confidence or 0) >= SURE]
+    done, recipe, unknown = len(run.history), settings.recipe, scores.unknown
+    tested = scores.split != "train"
+    return Facts(
+        folder=printable(run.folder),
+        source=settings.source,
+        again=not settings.in_memory and not settings.added,
+        task=run.task,
+        photographs=settings.input.channels == 3 and min(settings.input.height, settings.input.width) >= LARGE_SIDE,
+        relearned=settings.relearned is not None,
+        solved=settings.solved,
+        training=training,
+        validation=image_count(run, "validation"),
+        images=scores.images,
+        accuracy=scores.accuracy,
+        interval=scores.interval if scores.task == "classification" and tested else None,
+        chance=scores.chance,
+        gap=gap.difference if gap is not None else None,
+        turned=gap.turned if gap is not None else None,
+        epochs=done,
+        planned=recipe.epochs,
+        gave_up=recipe.patience > 0 and done - run.best_epoch >= recipe.patience,
+        leaked=next(
+            (sentence.split(":")[0] for sentence in scores.notes if "were used in training: the" in sentence), ""
+        ),
+        swallowing=swallowing_class(scores.confusion, scores.classes) if scores.task == "classification" else None,
+        confused=confused[0] if confused else None,
+        sure_mistakes=len(sure) if scores.task != "regression" else 0,
+        example=printable(Path(run.folder) / "test" / scores.worst[0].image) if scores.worst else "",
+        not_known=unknown.not_known if unknown is not None else 0,
+        not_known_right=unknown.not_known_right if unknown is not None else 0,
+        coverage=unknown.coverage if unknown is not None else None,
+    )
 
 
 def _prepared(run: Run) -> tuple[Prepared | None, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from ..render import (
     figure,
     figures,
     filter_image,
+    fold,
+    links,
     note,
     pairs,
     paragraph,
@@ -25,7 +28,7 @@ from ..render import (
     to_image,
 )
 from . import pictures
-from .charts import Axis, Curve, epoch_axis, line_chart, share_axis
+from .charts import Axis, Curve, balance_chart, epoch_axis, line_chart, share_axis
 from .overfitting import augments, gap_of
 from .run_facts import image_count, shape_of, table_of, test_command
 from .text import counted, finite, number_text, percent, seconds_text
@@ -38,7 +41,7 @@ SAMPLES = 12
 MOST_CLASSES_SHOWN = 24
 MOST_FILTERS_SHOWN = 64
 MOST_SKIPPED_SHOWN = 200
-LONG_TABLE = 30
+LONG_TABLE = 20
 """Tables of layers with more rows than this are folded."""
 
 
@@ -65,7 +68,7 @@ def images(run: Run, prepared: Prepared | None, missing: str) -> str:
     result = paragraph(f"{read}: {parts}. Each image is {resized}: {size}.")
     if prepared is None:
         return result + note(f"The images are no longer where they were, so none are shown here: {missing}")
-    result += _samples(run, prepared)
+    result += _samples(run, prepared) + _augmented(run, prepared)
     if run.task != "regression":
         result += _class_counts(run, prepared)
     return result + _left_out(prepared)
@@ -84,8 +87,42 @@ def _class_counts(run: Run, prepared: Prepared) -> str:
         total = ["all", *(f"{number:,}" for number in sums), f"{sum(sums):,}"]
     header = ["class" if run.task == "classification" else "label", *shown, "all"]
     grid = table(header, rows, wrapped=[0], total=total)
-    unfolded = " open" if len(rows) <= 12 else ""
-    return f"<details{unfolded}><summary>Images in each class and part</summary>{grid}</details>"
+    bars = [(name, [counts[split][name] for split in shown]) for name in run.classes]
+    note_on_more = ""
+    if len(bars) > MOST_CLASSES_SHOWN:
+        half = MOST_CLASSES_SHOWN // 2
+        bars = sorted(bars, key=lambda entry: -sum(entry[1]))
+        bars = [*bars[:half], *bars[-half:]]
+        note_on_more = f"The {half} largest and the {half} smallest are drawn."
+    drawing = figure(balance_chart(bars, shown), note_on_more, scroll=True)
+    return "<h3>Balance</h3>" + drawing + fold("Images in each class and part", grid)
+
+
+def _augmented(run: Run, prepared: Prepared) -> str:
+    """A few training images, and what the training made of them in some epochs."""
+    from ..training import augmented_images
+
+    train = prepared.dataset.indices("train")
+    if run.settings.solved or not augments(run) or not len(train) or not run.history:
+        return ""
+    rows = _evenly(train, 4)
+    last = len(run.history)
+    epochs = sorted({max(1, round(last * share)) for share in (0, 0.2, 0.4, 0.6, 0.8, 1)})
+    recipe, seed = run.settings.recipe, run.settings.seed
+    pixels = prepared.pixels[rows]
+    made = {
+        epoch: augmented_images(pixels, rows.astype(np.int64), recipe=recipe, seed=seed, epoch=epoch)
+        for epoch in epochs
+    }
+    lines = []
+    for place, row in enumerate(rows):
+        images = [pixels[place], *(made[epoch][place] for epoch in epochs)]
+        cells = "".join(thumbnail(image, "a training image, augmented", 112) for image in images)
+        lines.append(f'<span>{text(prepared.dataset.names[row])}</span><div class="row">{cells}</div>')
+    mixed = " Some batches were also blended with others (mixup), which is not shown." if recipe.mixup else ""
+    which = ", ".join(map(str, epochs))
+    words = f"First the image itself, then as the training made it in epochs {which}.{mixed}"
+    return "<h3>Augmented as in training</h3>" + paragraph(words) + f'<div class="classes">{"".join(lines)}</div>'
 
 
 def _left_out(prepared: Prepared) -> str:
@@ -96,7 +133,7 @@ def _left_out(prepared: Prepared) -> str:
     more = f" The first {MOST_SKIPPED_SHOWN} are listed." if len(skipped) > MOST_SKIPPED_SHOWN else ""
     title = f"{counted(len(skipped), 'file')} left out, with the reason.{more}"
     grid = table(["file", "reason"], rows, texts=[1], wrapped=[0, 1])
-    return f"<details><summary>{text(title)}</summary>{grid}</details>"
+    return fold(title, grid)
 
 
 def _samples(run: Run, prepared: Prepared) -> str:
@@ -173,7 +210,7 @@ def model(run: Run, inside: bool) -> str:
     header = ["layer", "output", "parameters", "computed as", "multiply-adds", "receptive field"]
     grid = table(header, rows, texts=[3], total=total)
     if len(rows) > LONG_TABLE:
-        return f"{result}<details><summary>{len(rows)} layers</summary>{grid}</details>"
+        return result + fold(f"{len(rows)} layers", grid)
     return result + grid
 
 
@@ -265,6 +302,13 @@ def learning_charts(run: Run) -> list[str]:
             marker=(float(run.best_epoch), "best epoch") if run.best_epoch else None,
         )
         result.append(figure(drawing))
+    if len(rows) > 1:
+        points = [(float(row["epoch"]), float(row["learning_rate"])) for row in rows]
+        rate = [Curve(name="learning rate", points=points, colour="green", dots=len(rows) <= 30)]
+        drawing = line_chart(
+            rate, title="Learning rate at the end of each epoch", x=epoch_axis(len(rows)), legend=False
+        )
+        result.append(figure(drawing))
     return result
 
 
@@ -339,10 +383,28 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+FILES = {
+    "run.toml": "what was asked for and decided",
+    "metrics.csv": "loss, accuracy and learning rate of each epoch",
+    "split.csv": "every image and its part",
+    "test/scores.json": "every number of the test",
+    "test/predictions.csv": "each tested image with its answer",
+    "test/confusion.csv": "the confusion matrix",
+    "test/worst/sheet.png": "the worst mistakes as one picture",
+}
+
+
+def files(run: Run) -> list[tuple[str, str]]:
+    """The run's files that are there, relative to the report, and what they hold."""
+    return [(name, words) for name, words in FILES.items() if (Path(run.folder) / name).is_file()]
+
+
 def use(run: Run) -> str:
-    """The commands that go on from here."""
+    """The commands that go on from here, and the run's files."""
     folder = shell_word(run.folder)
-    return (
+    found = files(run)
+    listed = "<h3>Files beside this page</h3>" + links(found) if found else ""
+    return listed + (
         paragraph("Classify other images and print a table, CSV or JSON; they are prepared as in training:")
         + code(f"convoscope predict {folder} photo.jpg more-photos/")
         + paragraph("The same in Python:")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -10,10 +11,10 @@ from PIL import Image
 from .. import geometry
 from ..errors import MachineError, printable
 from ..files import check_plain, open_plain
-from ..render import Section, beside, code, enlarge, figure, figures, paragraph, picture, table, text
-from . import charts
+from ..render import Section, beside, code, enlarge, figure, figures, fold, paragraph, picture, table, tiles
+from . import charts, report_on_thresholds
 from .measures import wilson
-from .report_on_run import thumbnail
+from .report_on_run import LONG_TABLE, thumbnail
 from .results import KINDS, Invariance, Scores
 from .run_facts import image_count, test_command
 from .text import part_name, percent
@@ -42,8 +43,11 @@ def tested(run: Run, scores: Scores, prepared: Prepared | None) -> list[Section]
     ]
     own = paragraph(f"Metrics of your own: {scores.metrics_text}.") if scores.metrics else ""
     sections.append(Section("classes", each, own + _per_class(scores)))
+    if scores.curves or scores.coverage:
+        sections.append(Section("thresholds", "Thresholds", report_on_thresholds.thresholds(scores)))
     if scores.calibration is not None:
-        sections.append(Section("calibration", "Can its confidence be trusted?", _calibration(scores)))
+        trusted = report_on_thresholds.calibration(run, scores)
+        sections.append(Section("calibration", "Can its confidence be trusted?", trusted))
     if scores.unknown is not None:
         sections.append(Section("unknown", "None of these", _unknown(run, scores)))
     sections.append(Section("mistakes", "Worst mistakes", _mistakes(scores)))
@@ -95,43 +99,48 @@ _MEASURES = {
 def _per_class(scores: Scores) -> str:
     header, rows = scores.rows()
     words = ""
+    if scores.task == "classification":
+        header = ("class", "recall", "95 % interval", "precision", "F1", "average precision", "ROC AUC", "images")
+    elif scores.task == "multi-label":
+        header = ("label", "recall", "95 % interval", "precision", "F1", "average precision", "ROC AUC", "images")
+    if scores.task != "regression":
+        rows = [_class_row(name, figures) for name, figures in scores.per_class.items()]
     if scores.task != "regression" and len(rows) > 2:
         f1 = [figures["f1"] for figures in scores.per_class.values()]
         rows = [rows[k] for k in sorted(range(len(rows)), key=lambda k: (f1[k] is None, f1[k] or 0.0))]
         words += "The weakest class comes first. "
     total = None
-    if scores.task == "classification":
-        total = ["all", "", "", percent(scores.macro_f1), f"{scores.images:,}"]
-    elif scores.task == "multi-label":
-        total = ["all", "", "", percent(scores.macro_f1), "", f"{scores.images:,}"]
+    if scores.task != "regression":
+        total = ["all", "", "", "", percent(scores.macro_f1), "", "", f"{scores.images:,}"]
+    if scores.task == "multi-label":
         words += (
             "A label counts as given if its probability is at least 0.5. "
             f"Micro F1, over all labels of all images, is {percent(scores.micro_f1)}. "
         )
     if scores.top5 is not None:
         words += f"Top-5 accuracy {percent(scores.top5)}. "
-    return paragraph(words + _MEASURES[scores.task]) + table(header, rows, wrapped=[0], total=total)
+    grid = table(header, rows, wrapped=[0], total=total)
+    if len(rows) > LONG_TABLE:
+        weakest = table(header, rows[:LONG_TABLE], wrapped=[0])
+        grid = weakest + fold(f"All {len(rows)}", grid)
+    return paragraph(words + _MEASURES[scores.task]) + grid
 
 
-def _calibration(scores: Scores) -> str:
-    assert scores.calibration is not None
-    bins = scores.calibration.filled()
-    lean = sum(entry.images * (confidence - accuracy) for entry, confidence, accuracy in bins)
-    error = scores.calibration.ece
-    off = f"off by {100 * error:.1f} percentage points on average"
-    if scores.task == "multi-label":
-        words = f"The probabilities of labels are {off}."
-    elif error < 0.02:
-        words = f"Yes: its confidence is {off}."
-    else:
-        words = f"Not quite: its confidence is {off}, and mostly too {'high' if lean > 0 else 'low'}."
-    what = "the share of images that have the label" if scores.task == "multi-label" else "how often it is right"
-    chart = figure(
-        charts.calibration_chart(scores.calibration, labels=scores.task == "multi-label"),
-        f"Across: its confidence. Up: {what} at that confidence. On the dashed line both agree. "
-        "Below: how many images have that confidence.",
+def _class_row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """One class's line, with Wilson's interval of its recall."""
+    recall, support = figures["recall"], figures["support"]
+    low, high = wilson(round(recall * support), support) if recall is not None and support else (None, None)
+    area = figures.get("roc_auc")
+    return (
+        name,
+        percent(recall),
+        "–" if low is None else f"{percent(low)} to {percent(high)}",
+        percent(figures["precision"]),
+        percent(figures["f1"]),
+        percent(figures.get("average_precision")),
+        "–" if area is None else f"{area:.3f}",
+        f"{support:,}",
     )
-    return paragraph(words) + f'<div style="max-width:480px">{chart}</div>'
 
 
 def _unknown(run: Run, scores: Scores) -> str:
@@ -173,23 +182,22 @@ def _unknown(run: Run, scores: Scores) -> str:
 def _mistakes(scores: Scores) -> str:
     if not scores.worst:
         return paragraph("It made none.")
-    tiles = []
+    shown = []
     for mistake in scores.worst:
         image = stored_image(scores, mistake.image)
         if image is None:
             continue
         truth, answer = mistake.caption(scores.task)
         small = image if max(image.size) <= 240 else enlarge(image, 240)
-        shown = picture(small, f"{truth}; {answer}", sharp=max(image.size) <= 64)
-        under = f"<figcaption>{text(truth)}<br><b>{text(answer)}</b></figcaption>"
-        tiles.append(f'<figure title="{text(mistake.path)}">{shown}{under}</figure>')
+        markup = picture(small, f"{truth}; {answer}", sharp=max(image.size) <= 64)
+        shown.append((markup, truth, answer, mistake.path))
     words = {
         "classification": "The wrong answers with the highest confidence. Some of the labels may be wrong: "
         "have a look.",
         "multi-label": "The most confident wrong answers about a label. Some of the labels may be wrong: have a look.",
         "regression": "The largest errors.",
     }[scores.task]
-    return paragraph(words) + f'<div class="tiles">{"".join(tiles)}</div>'
+    return paragraph(words) + tiles(shown)
 
 
 def stored_image(scores: Scores, name: str) -> Image.Image | None:

@@ -1,6 +1,6 @@
 """Drawings, pixels and HTML: what pictures and pages are made of. Knows nothing of networks or runs."""
 
-from .drawing import COLOURS, DASHES, SERIES, Drawing, fitting, font, png_bytes, shorten, text_width
+from .drawing import COLOURS, DASHES, SERIES, Anchor, Drawing, fitting, font, png_bytes, shorten, text_width
 from .html import (
     Section,
     beside,
@@ -43,6 +43,7 @@ __all__ = [
     "DASHES",
     "SERIES",
     "THUMBNAIL",
+    "Anchor",
     "Drawing",
     "Pixels",
     "Section",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .commands.train import train
     from .commands.transfer import relearn
     from .core.normalisation import Normalisation
+    from .fit.samples import augmented_images
 
 __all__ = [
     "FILE_MARK",
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "Settings",
     "StopSignals",
+    "augmented_images",
     "best_epoch",
     "curves_html",
     "history_line",
@@ -43,6 +45,7 @@ __all__ = [
 
 _LATER = {
     "Normalisation": ".core.normalisation",
+    "augmented_images": ".fit.samples",
     "relearn": ".commands.transfer",
     "resume": ".commands.resumption",
     "train": ".commands.train",

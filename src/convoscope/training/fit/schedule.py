@@ -57,23 +57,32 @@ def train_size(job: Job, epoch: int) -> tuple[int, int]:
     on whole ones, so that the input for testing may be the largest (Touvron et al. 2019,
     https://arxiv.org/abs/1906.06423).
     """
-    return _scaled(job, job.recipe.start_size if _early(job, epoch) else job.recipe.end_size)
+    return _scaled(job, train_share(job.recipe, epoch))
+
+
+def train_share(recipe: Recipe, epoch: int) -> float:
+    """The share of the input's side that images have in an epoch (from 0)."""
+    return recipe.start_size if _early(recipe, epoch) else recipe.end_size
 
 
 def validation_size(job: Job, epoch: int) -> tuple[int, int]:
     """Height and width for validation: the full input at the end, before that smaller in proportion to the training
     images.
     """
-    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if _early(job, epoch) else 1.0)
+    return _scaled(job, min(1.0, job.recipe.start_size / job.recipe.end_size) if _early(job.recipe, epoch) else 1.0)
 
 
-def _early(job: Job, epoch: int) -> bool:
-    return epoch < early_epochs(job.recipe)
+def _early(recipe: Recipe, epoch: int) -> bool:
+    return epoch < early_epochs(recipe)
 
 
 def _scaled(job: Job, share: float) -> tuple[int, int]:
-    """The input's height and width times `share`, in multiples of 8 where that is less."""
     height, width = job.train.pixels.shape[1:3]
+    return scaled(height, width, share)
+
+
+def scaled(height: int, width: int, share: float) -> tuple[int, int]:
+    """The input's height and width times `share`, in multiples of 8 where that is less."""
     if share == 1:
         return height, width
     return max(8, round(height * share / 8) * 8), max(8, round(width * share / 8) * 8)
