@@ -37,7 +37,7 @@ FLOORS = {
         "data models",
         "training",
         "evaluation config terminal notebook",
-        "explain api",
+        "explain api trackers",
         "studio",
         "cli",
         "launch",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .thread_wait import shorten_spinning
 
 if TYPE_CHECKING:
+    from . import trackers as trackers
     from .api import compare, test
     from .data import load
     from .errors import ConvoscopeError
@@ -58,6 +59,8 @@ _ROOMS = {
 
 def __getattr__(name: str) -> object:
     # Each name is imported when it is first used: torch alone takes seconds.
+    if name == "trackers":
+        return import_module(".trackers", __name__)
     if name in _ROOMS:
         return getattr(import_module(_ROOMS[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

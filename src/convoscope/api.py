@@ -8,13 +8,12 @@ import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 from . import evaluation, training
-from .errors import UsageError, printable
 from .notebook import NotebookReporter, in_notebook
 from .terminal import default_reporter
-from .training import Reporter, Reporters, Run
+from .training import Listening, Reporter, Run, one_reporter
 
 Arguments = ParamSpec("Arguments")
 
@@ -24,30 +23,19 @@ def _with_progress(function: Callable[Arguments, Run]) -> Callable[Arguments, Ru
 
     @wraps(function)
     def reporting(*arguments: Arguments.args, **options: Arguments.kwargs) -> Run:
-        options["reporter"] = reporter_for(options.get("reporter", ()))
+        options["reporter"] = reporter_for(cast(Listening, options.get("reporter", ())))
         return function(*arguments, **options)
 
     return reporting
 
 
-def reporter_for(given: object) -> Reporter:
-    """The display of a notebook or a terminal, with the `given` reporters beside it; None: silence.
-
-    Raises:
-        UsageError: it is something other than reporters (`reporter-unknown`).
-    """
+def reporter_for(given: Listening) -> Reporter:
+    """The display of a notebook or a terminal, with the given reporters beside it; None: silence."""
     if given is None:
         return Reporter()
-    others = [given] if isinstance(given, Reporter) else given
-    if not isinstance(others, Sequence) or not all(isinstance(other, Reporter) for other in others):
-        raise UsageError(
-            "reporter",
-            f"expected a convoscope.Reporter, or several; received {printable(repr(given))[:80]}",
-            hint="for instance reporter=convoscope.trackers.MLflow()",
-            code="reporter-unknown",
-        )
+    one_reporter(given)
     display = NotebookReporter() if in_notebook() else default_reporter()
-    return Reporters(display, others) if others else display
+    return one_reporter([display, *([given] if isinstance(given, Reporter) else given)])
 
 
 train = _with_progress(training.train)
@@ -64,7 +52,7 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> evaluation.Comparis
 def test(
     run: Run | str | os.PathLike[str],
     *arguments: Any,
-    reporter: Reporter | Sequence[Reporter] | None = (),
+    reporter: Listening = (),
     **options: Any,
 ) -> evaluation.Scores:
     listening, opened = reporter_for(reporter), _opened(run)

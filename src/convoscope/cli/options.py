@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..errors import UsageError, printable
+from .log_option import Log
 
 TABLE_KEYS = ("path_column", "label_column", "task", "separator", "label_separator", "root", "encoding")
 SOURCE = Parameter(help="A folder, a file or a name of images; `convoscope data --help` says what can be read.")
@@ -123,6 +124,7 @@ class Afterwards:
     """What happens once a run is made."""
 
     no_test: Annotated[bool, Parameter(show_default=False, help="Stop after training: no test, no report.")] = False
+    log: Log = None
     json: Json = False
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from .finish import finish
+from .log_option import tracked
 from .options import SOURCE, Afterwards, MovedTo, Output, Parts, RecipeOptions, Seed, Strict
 from .output import console
 
@@ -87,7 +88,7 @@ def relearn(
     from ..terminal import TerminalReporter
     from ..training import relearn as start
 
-    reporter = TerminalReporter(console(error=True))
+    reporter = tracked(TerminalReporter(console(error=True)), afterwards.log)
     run = start(
         backbone,
         source,

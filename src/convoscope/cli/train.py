@@ -10,13 +10,13 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from .finish import finish
+from .log_option import tracked
 from .module_file import read_module
 from .options import SOURCE, Afterwards, ModuleFile, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
 from .output import console
 
 if TYPE_CHECKING:
-    from ..terminal import TerminalReporter
-    from ..training import Run
+    from ..training import Reporter, Run
 
 
 @Parameter(name="*")
@@ -78,7 +78,7 @@ def train(
     """
     from ..terminal import TerminalReporter
 
-    reporter = TerminalReporter(console(error=True))
+    reporter = tracked(TerminalReporter(console(error=True)), afterwards.log)
     given = _given(source, options, parts, strict) | parts.table.given()
     settings = recipe.read(options.epochs)
     if options.resume is not None:
@@ -151,7 +151,7 @@ def _begin(
     settings: dict[str, Any],
     output: Path | None,
     config: Path | None,
-    reporter: TerminalReporter,
+    reporter: Reporter,
 ) -> Run:
     """Start a new run. What was typed overrides the configuration file."""
     if config is not None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from .core.hooks import FILE_MARK, own_metrics
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
-from .core.reporters import Reporters
+from .core.reporters import Listening, Reporters, one_reporter
 from .core.signals import StopSignals
 from .runs.prediction import Prediction
 from .runs.run import Run
 from .runs.run_output import curves_html, history_line
-from .runs.saved import read_summary
+from .runs.saved import read_described, read_history, read_summary
 from .runs.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE_MARK",
     "EpochMetrics",
+    "Listening",
     "Normalisation",
     "Prediction",
     "Recipe",
@@ -36,7 +37,10 @@ __all__ = [
     "best_epoch",
     "curves_html",
     "history_line",
+    "one_reporter",
     "own_metrics",
+    "read_described",
+    "read_history",
     "read_summary",
     "relearn",
     "resume",

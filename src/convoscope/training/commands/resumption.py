@@ -10,7 +10,7 @@ from torch import nn
 
 from ...models import ModuleMaker
 from ..core.hooks import Hooks
-from ..core.reporter import Reporter
+from ..core.reporters import Listening, one_reporter
 from ..runs.folder import check_own, ended_early
 from ..runs.request import Request
 from ..runs.run import Run
@@ -27,7 +27,7 @@ def resume(
     accept_data_change: bool = False,
     source: str | os.PathLike[str] | None = None,
     model: nn.Module | ModuleMaker | None = None,
-    reporter: Reporter | None = None,
+    reporter: Listening = None,
     **own: Unpack[HookKeywords],
 ) -> Run:
     """Go on with a training that was stopped, killed, or is to be made longer, from its last checkpoint.
@@ -51,7 +51,7 @@ def resume(
         DataError: none of the images is in `source` (`moved-not-found`).
         InUseError: another process trains there.
     """
-    place, reporter = Path(folder), reporter or Reporter()
+    place, told = Path(folder), one_reporter(reporter)
     if not ended_early(place) or (request := Request.read(place)) is None:
         return go_on(
             place,
@@ -60,14 +60,14 @@ def resume(
             source=source,
             model=model,
             hooks=Hooks.of(own),
-            reporter=reporter,
+            reporter=told,
         )
     check_own(place)
-    reporter.say("it was ended before its training began: it begins anew")
+    told.say("it was ended before its training began: it begins anew")
     if epochs is not None:
         request = request.model_copy(update={"recipe": request.recipe | {"epochs": epochs}})
     if source is not None:
         request = request.model_copy(update={"source": str(Path(source).absolute())})
     if request.relearn is not None:
-        return relearn_anew(place, request, reporter)
-    return train_anew(place, request, model=model, hooks=own, accept_data_change=accept_data_change, reporter=reporter)
+        return relearn_anew(place, request, told)
+    return train_anew(place, request, model=model, hooks=own, accept_data_change=accept_data_change, reporter=told)

@@ -24,6 +24,7 @@ from ..core.normalisation import Normalisation
 from ..core.objective import target_scale
 from ..core.recipe import EngineSettings, Recipe
 from ..core.reporter import Reporter
+from ..core.reporters import Listening, one_reporter
 from ..core.signals import StopSignals
 from ..fit.defaults import choose_model, choose_recipe
 from ..fit.job import Job, check_trainable
@@ -52,7 +53,7 @@ def train(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     resize: Resize | None = None,
-    reporter: Reporter | None = None,
+    reporter: Listening = None,
     **options: Unpack[TrainKeywords],
 ) -> Run:
     """Train a model on images.
@@ -67,7 +68,7 @@ def train(
             model.
         channels: 1 for grey, 3 for colour; by default as suits the images.
         resize: `fit`, `crop` or `stretch`.
-        reporter: listens to what happens.
+        reporter: listens to what happens; or several, or None.
         layout: how to read the source, if the guess is wrong.
         validation: share of the images for validation where the source has no such part.
         test: share of the images for the test where the source has no such part.
@@ -88,13 +89,13 @@ def train(
         Interrupted: a signal came; `resume` goes on.
     """
     asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options)
-    reporter = reporter or Reporter()
+    told = one_reporter(reporter)
     with session() as signals:
         dataset = asked.images()
         check_output(output, dataset.source)
-        plan = _plan(asked, dataset, reporter)
+        plan = _plan(asked, dataset, told)
         with begun(asked.request(dataset), output, dataset.source, plan.model) as folder:
-            prepared = _train(folder, asked, plan, signals, reporter)
+            prepared = _train(folder, asked, plan, signals, told)
     own = None if isinstance(model, str) else model
     run = Run.open(folder, model=own, head=asked.hooks.head, metrics=asked.hooks.metrics)
     if isinstance(source, Dataset):

@@ -24,6 +24,7 @@ from ..backbone.feature_layer import feature_layer_at
 from ..backbone.sources import open_backbone
 from ..core.engine import Engine, all_threads
 from ..core.reporter import Reporter
+from ..core.reporters import Listening, one_reporter
 from ..runs.folder import check_output, drop_without_checkpoint
 from ..runs.request import Request, begun, begun_anew
 from ..runs.run import Run
@@ -44,7 +45,7 @@ def relearn(
     *,
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    reporter: Reporter | None = None,
+    reporter: Listening = None,
     **options: Unpack[TransferKeywords],
 ) -> Run:
     """Teach a trained network new classes.
@@ -81,7 +82,7 @@ def relearn(
         UsageError, DataError, ModelFileError, MachineError, InUseError: see each one's `code`.
         Interrupted: a signal came; features that were computed are kept. Once fine-tuning has begun, `resume` goes on.
     """
-    return _relearn(backbone, images, seed, options, output, None, reporter or Reporter())
+    return _relearn(backbone, images, seed, options, output, None, one_reporter(reporter))
 
 
 def relearn_anew(folder: Path, request: Request, reporter: Reporter) -> Run:

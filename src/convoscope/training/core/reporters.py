@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import printable
+from ...errors import UsageError, printable
 from .reporter import Reporter
 
 
@@ -45,3 +45,26 @@ def _telling(name: str) -> Callable[..., None]:
 for _name, _method in vars(Reporter).items():
     if callable(_method) and not _name.startswith("_"):
         setattr(Reporters, _name, _telling(_name))
+
+
+Listening = Reporter | Sequence[Reporter] | None
+"""Who listens: one reporter, several, or nobody."""
+
+
+def one_reporter(given: Listening) -> Reporter:
+    """All of them as one.
+
+    Raises:
+        UsageError: it is something other than reporters (`reporter-unknown`).
+    """
+    others = [] if given is None else [given] if isinstance(given, Reporter) else given
+    if not isinstance(others, Sequence) or not all(isinstance(other, Reporter) for other in others):
+        raise UsageError(
+            "reporter",
+            f"expected a convoscope.Reporter, or several; received {printable(repr(given))[:80]}",
+            hint="for instance reporter=convoscope.trackers.MLflow()",
+            code="reporter-unknown",
+        )
+    if len(others) == 1:
+        return others[0]
+    return Reporters(others[0], others[1:]) if others else Reporter()
