@@ -34,6 +34,7 @@ FLOORS = {
         "posix render",
         "files",
         "parsing children free_memory",
+        "patterns",
         "data models",
         "training",
         "evaluation config terminal notebook",

@@ -29,6 +29,9 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "label_separator": (str,),
     "root": (str,),
     "encoding": (str,),
+    "group": (str,),
+    "group_pattern": (str,),
+    "dedupe": (bool,),
     "recipe": (dict,),
     "record": (dict,),
 }

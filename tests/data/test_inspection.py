@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image, ImageEnhance
 
 from convoscope.data import InputFormat, concerns, load, prepare
 from convoscope.data.dataset import Dataset, Skipped
-from convoscope.data.inspection import NEAR_CORRELATION, close_groups, inspect
+from convoscope.data.inspection import inspect
+from convoscope.data.likeness import NEAR_CORRELATION, close_groups
 from convoscope.data.sources import ArrayImages, FileImages, Stack
 from convoscope.errors import MachineError
 from tests.support.pictures import class_folders, colourful, encoded
@@ -133,9 +135,16 @@ def test_what_training_should_know(tmp_path: Path) -> None:
     copies = ["cat/0004.png", *(f"cat/copy {number}.png" for number in range(9))]
     for name in copies[1:]:
         (root / name).write_bytes((root / "cat" / "0004.png").read_bytes())
-    prepared = prepare(load(root), InputFormat(height=6, width=6, channels=3))
+    drawn = load(root)
+    assert not any("split" in told for told in concerns(prepare(drawn, InputFormat(height=6, width=6, channels=3))))
+    splits = np.array([2 if name.startswith("cat/copy") else 0 for name in drawn.names], np.int8)
+    prepared = prepare(replace(drawn, draw=None, splits=splits), InputFormat(height=6, width=6, channels=3))
     leak, conflict = concerns(prepared)
-    assert leak.startswith("the same image is in more than one split (")
+    assert leak.startswith(
+        "the same image is in more than one split (1 case): cat/0004.png in train; cat/copy 0.png in"
+    )
+    assert "9 images of validation or test are in training too: cat 9; the result will be too good. To leave" in leak
+    assert leak.endswith(f"convoscope train {root} --dedupe")
     assert conflict == "the same image has different labels (1 case): cat/0003.png as cat; dog/0003.png as dog"
     uneven = prepare(of_array(np.zeros((203, 4, 4, 1), np.uint8), np.array([0] * 201 + [1] * 2)), prepared.form)
     assert concerns(uneven)[-1].startswith(

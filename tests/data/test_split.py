@@ -59,7 +59,7 @@ def test_the_split_stays_the_same_for_ever() -> None:
 
 def test_large_sets_hold_out_no_more_than_needed() -> None:
     names = names_of(200_000)
-    splits, notes = complete(names, np.arange(200_000) % 10, None, seed=0, validation=None, test=None)
+    splits, notes, _ = complete(names, np.arange(200_000) % 10, None, seed=0, validation=None, test=None)
     assert np.bincount(splits).tolist() == [185_000, 5_000, 10_000]
     assert "185000 for training, 5000 for validation, 10000 for the test" in notes[0]
 

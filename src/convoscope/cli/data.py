@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, printable
 from ..files import check_plain, lies_in
-from .options import LAYOUT, Json, Table
+from .options import LAYOUT, Json, Table, Together
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def data(
     *,
     layout: Annotated[str, LAYOUT] = "auto",
     table: Table = Table(),
+    together: Together = Together(),
     seed: Annotated[int, Parameter(help="Determines the split where SOURCE does not give one.")] = 0,
     sheet: Annotated[
         Path | None, Parameter(help="Where to write the contact sheet; by default contact-sheets/NAME.png.")
@@ -43,7 +44,7 @@ def data(
     from ..terminal import TerminalReporter
 
     reporter = TerminalReporter(console(error=True))
-    dataset = room.load(source, layout=layout, seed=seed, **table.given())
+    dataset = room.load(source, layout=layout, seed=seed, **table.given(), **together.given())
     inspection = room.inspect(dataset, progress=lambda done, total: reporter.progress("reading", done, total))
     reporter.end()
     drawn: Path | None = None

@@ -62,10 +62,36 @@ class Table:
         Parameter(help="Of a table: the folder from which its paths count; by default the folder of the table."),
     ] = None
     encoding: Annotated[str | None, Parameter(help="Of a table: its text's encoding, such as utf-8 or cp1252.")] = None
+    group: Annotated[
+        str | None,
+        Parameter(help="Of a table: the column whose equal cells are images that stay in one part, such as patients."),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """The options that were typed, as `load` takes them."""
         options = {name: getattr(self, name) for name in TABLE_KEYS}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """Which images stay in one part, and which count."""
+
+    group_pattern: Annotated[
+        str | None,
+        Parameter(
+            help="A regular expression with one group in parentheses: images in whose paths it finds the same text, "
+            r"such as a patient, stay in one part. For P017 of P017_left.jpg: '([^/]+)_[^/]*$'"
+        ),
+    ] = None
+    dedupe: Annotated[
+        bool, Parameter(show_default=False, help="Equal images count once; which are left out is said.")
+    ] = False
+
+    def given(self) -> dict[str, Any]:
+        """The options that were typed, as `load` takes them."""
+        options = {"group_pattern": self.group_pattern, "dedupe": self.dedupe or None}
         return {name: value for name, value in options.items() if value is not None}
 
 
@@ -76,6 +102,7 @@ class Parts:
 
     layout: Annotated[str | None, LAYOUT] = None
     table: Table = Table()
+    together: Together = Together()
     validation: Annotated[
         float | None,
         Parameter(help="Share of the images for validation, such as 0.1, if SOURCE has no validation part."),

@@ -108,6 +108,7 @@ def relearn(
         strict=strict,
         reporter=reporter,
         **parts.table.given(),
+        **parts.together.given(),
         **recipe.read(transfer.epochs),
     )
     finish(run, reporter, afterwards, quick=True)

@@ -79,7 +79,7 @@ def train(
     from ..terminal import TerminalReporter
 
     reporter = tracked(TerminalReporter(console(error=True)), afterwards.log)
-    given = _given(source, options, parts, strict) | parts.table.given()
+    given = _given(source, options, parts, strict) | parts.table.given() | parts.together.given()
     settings = recipe.read(options.epochs)
     if options.resume is not None:
         typed = ["SOURCE" if key == "source" else f"--{key.replace('_', '-')}" for key in given]

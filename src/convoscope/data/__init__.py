@@ -20,7 +20,7 @@ from .pad import PadForm, pad_form, pad_image
 from .scan import pictures_below
 from .split import SplitRow, changed, check_seed, escape_cell, read_split, write_split
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, prepare, unreachable
-from .table_options import TABLE_KEYS, TableKeywords, TableOptions
+from .table_options import TABLE_KEYS, SourceKeywords, TableKeywords, TableOptions
 from .union import joined
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Prepared",
     "Resize",
     "Skipped",
+    "SourceKeywords",
     "SplitName",
     "SplitRow",
     "TableKeywords",

@@ -68,6 +68,16 @@ class TableRows:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a picture looks like, whatever the network's input is: a grey thumbnail, uint8 `(256,)`, and the longer side
+    of the picture that it was made of.
+    """
+
+    thumbnail: NDArray[np.uint8]
+    side: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one image: pixels `(height, width, channels)`, or the error that left it out.
 
@@ -76,6 +86,7 @@ class Outcome:
         note: something odd about an image that was accepted.
         even: whether all of it is of one tone, see `levels.even_toned`.
         machine: whether the error came from the machine (disk, share) rather than from the image.
+        look: what it looks like; None where it is left out.
     """
 
     digest: bytes
@@ -84,6 +95,7 @@ class Outcome:
     note: str = ""
     machine: bool = False
     even: bool = False
+    look: Look | None = None
 
 
 class ImageSource(Protocol):
@@ -135,6 +147,26 @@ class Stamp:
     newest: int
 
 
+OPEN, GIVEN, KNOWN = range(3)
+"""Whose choice an image's part is: drawn here, the source's, or that of a run which has the image already."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How parts are drawn. `prepare`, which sees the pictures, draws once more where some of them are copies.
+
+    Attributes:
+        seed: of the draw.
+        validation, test: shares of the open images, 0..1.
+        state: int8 `(N,)`, `OPEN`, `GIVEN` or `KNOWN`.
+    """
+
+    seed: int
+    validation: float
+    test: float
+    state: NDArray[np.int8]
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Dataset:
     """Labelled images with a fixed split.
@@ -155,6 +187,10 @@ class Dataset:
         split_notes: those of `notes` that say where the split comes from.
         table: how the table was read, if it is one: nothing is open.
         rows: what became of the table's rows.
+        groups: N names of groups whose images stay in one part, such as patients; empty: the image is alone.
+        group_pattern: the pattern that found them in the images' names.
+        dedupe: whether equal images are to count once.
+        draw: how the split was drawn; None: it was not.
     """
 
     source: str
@@ -170,6 +206,10 @@ class Dataset:
     split_notes: tuple[str, ...] = ()
     table: TableOptions | None = None
     rows: TableRows | None = None
+    groups: Sequence[str] | None = None
+    group_pattern: str | None = None
+    dedupe: bool = False
+    draw: Draw | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -186,6 +226,8 @@ class Dataset:
             targets=self.targets[rows],
             splits=self.splits[rows],
             images=self.images.select(rows),
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            draw=None if self.draw is None else replace(self.draw, state=self.draw.state[rows]),
         )
 
     def counts(self) -> dict[str, dict[str, int]]:

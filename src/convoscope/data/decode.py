@@ -29,7 +29,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import DataError, UsageError, printable
 from ..files import kind_of, size_text
-from .dataset import InputFormat
+from .dataset import InputFormat, Look
 from .formats import (
     Picture,
     bad_image,
@@ -42,6 +42,7 @@ from .formats import (
 )
 from .heif import CONTAINERS, open_container
 from .levels import DEEP_WHITE, to_uint8
+from .likeness import LOOK_FORM, thumbnail
 from .orientation import valid_orientation
 from .resize_rules import pass_size, placed, resized
 from .turns import Abandoned, Turns
@@ -83,13 +84,14 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels `(height, width, channels)`; if something was odd about the picture, a plain remark; and of a picture of
-    more than 8 bits its largest number, else 0.
+    """Pixels `(height, width, channels)`; if something was odd about the picture, a plain remark; of a picture of more
+    than 8 bits its largest number, else 0; and what it looks like, if that was asked for.
     """
 
     pixels: Pixels
     note: str = ""
     most: int = 0
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,9 @@ def read_header(data: bytes, *, path: str = "", tiff: bool = False) -> Header:
     return Header(picture.format, width, height, picture.grey, picture.deep)
 
 
-def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool = False) -> Decoded:
-    """Decode a picture file's bytes by the rules of `open_image`. `path` only names the picture in messages.
+def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool = False, look: bool = False) -> Decoded:
+    """Decode a picture file's bytes by the rules of `open_image`. `path` only names the picture in messages; `look`:
+    make its thumbnail, too.
 
     Raises:
         DataError: no picture (`image-foreign`), a damaged one (`image-broken`) or one beyond the limits
@@ -201,6 +204,7 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
             with _DECODING.take(_needed(picture, upright, len(data), form)):
                 note = _load(image, picture, path)
                 pixels = _to_array(upright, form)
+                seen = _look(upright) if look else None
     except (DataError, Abandoned):
         raise
     except MemoryError:
@@ -217,7 +221,17 @@ def decode_bytes(data: bytes, form: InputFormat, *, path: str = "", tiff: bool =
             note = "has one pixel only"
         elif form.white is not None and upright.most > form.white:
             note = f"holds numbers above {form.white:,}, which count as white"
-    return Decoded(pixels, note, upright.most)
+    return Decoded(pixels, note, upright.most, seen)
+
+
+def _look(upright: Upright) -> Look:
+    """What the picture looks like. Of a large one means of square blocks are enough, and much quicker."""
+    image = upright.image
+    block = min(image.size) // (2 * LOOK_FORM.height)
+    if block > 1 and image.mode in ("L", "RGB") and "transparency" not in image.info:
+        image = image.reduce(block)
+    grey = Upright(image, 1, upright.orientation, upright.path, inverted=upright.inverted, white=upright.white)
+    return Look(thumbnail(_to_array(grey, LOOK_FORM)), max(upright.size))
 
 
 def _told(error: Exception) -> str:

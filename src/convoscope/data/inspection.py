@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise, takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConvoscopeError, MachineError, printable
+from ..errors import ConvoscopeError, MachineError, printable, shell_word
 from ..posix import usable_cores
-from .dataset import SPLITS, Dataset, InputFormat, Skipped, Task
+from .dataset import OPEN, SPLITS, Dataset, InputFormat, Look, Skipped, Task
 from .decode import decode_bytes, read_header, turn_to_read
 from .form import white_in, white_note
+from .groups import kept_together, without_copies
 from .levels import even_toned, told_even
+from .likeness import LOOK_FORM, Looks, thumbnail
 from .sources import ArrayImages, FileImages, digest_of
 from .store import MACHINE_ERRORS_IN_A_ROW, Prepared, gathered_remarks, unreachable
 from .turns import abandoned, decoding_threads
@@ -29,25 +31,10 @@ from .turns import abandoned, decoding_threads
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all images."""
 
-NEAR_CORRELATION = 0.995
-"""Thumbnails that agree at least this well (Pearson's r of their pixels) show the same picture. Photographs saved again
-at quality 60, at half or 1.7 times their size or 100 pixels wide, brightened or with less contrast, reach it.
-"""
-
-NEAR_CORRELATION_SMALL = 0.998
-"""The same for sets of images below 64 pixels, which hold less and are more alike (Fashion-MNIST: 64 groups, not 474).
-"""
-
 NOTE_IMBALANCE, WARN_IMBALANCE = 10, 100
 
-_SIDE = 16
-# Decoded larger than the thumbnail and averaged, so that JPEG's shortcuts do not shift what a large and a small copy
-# show.
-_LARGE = InputFormat(height=4 * _SIDE, width=4 * _SIDE, channels=1, resize="stretch")
-_SMALL = InputFormat(height=_SIDE, width=_SIDE, channels=1, resize="stretch")
-_PLAIN = 3.0  # thumbnails whose pixels vary less than this (standard deviation, of 255) show nothing to compare
+_NOTE_NEAR_LEAKS = 0.01  # training tells of no smaller share of held-out images that look like one in training
 _BLOCK = 1024  # images of an array opened at a time
-_DIRECTIONS = 12  # in which thumbnails are compared before they are compared in full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +139,10 @@ def _text(value: str) -> str:
 
 @dataclass(frozen=True)
 class _Look:
-    """What opening one image gave: a digest and a thumbnail, or why not."""
+    """What opening one image gave: a digest and what it looks like, or why not."""
 
     digest: bytes = b""
-    thumbnail: NDArray[np.uint8] | None = None
+    look: Look | None = None
     size: tuple[int, int] | None = None
     mode: str = ""
     error: ConvoscopeError | None = None
@@ -166,10 +153,10 @@ class _Look:
 
 @dataclass
 class _Opened:
-    """What opening every image gave, by row; digests and thumbnails are empty where `good` is false."""
+    """What opening every image gave, by row; digests and looks are empty where `good` is false."""
 
     digests: list[bytes]
-    thumbnails: NDArray[np.uint8]
+    looks: Looks
     good: NDArray[np.bool_]
     skipped: list[Skipped]
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -182,10 +169,9 @@ class _Opened:
         if look.error is not None:
             self.skipped.append(Skipped(name, look.error.reason))
         else:
-            assert look.thumbnail is not None
             self.good[row] = True
             self.digests[row] = look.digest
-            self.thumbnails[row] = look.thumbnail
+            self.looks.note(row, look.look)
             self.even += look.even
             if look.note:
                 self.odd.append((row, look.note))
@@ -202,8 +188,7 @@ def _open_all(dataset: Dataset, progress: Progress | None, workers: int, white: 
         MachineError: 20 images in a row could not be read because of the machine (`pictures-unreachable`).
     """
     total = len(dataset)
-    thumbnails = np.zeros((total, _SIDE * _SIDE), dtype=np.uint8)
-    opened = _Opened([b""] * total, thumbnails, np.zeros(total, dtype=np.bool_), list(dataset.skipped))
+    opened = _Opened([b""] * total, Looks.blank(total), np.zeros(total, dtype=np.bool_), list(dataset.skipped))
     in_a_row = 0
     for row, look in enumerate(_looks(dataset, workers, white)):
         in_a_row = in_a_row + 1 if look.machine else 0
@@ -229,40 +214,49 @@ def inspect(dataset: Dataset, *, progress: Progress | None = None, workers: int 
     """
     white = white_in(dataset)
     opened = _open_all(dataset, progress, workers or usable_cores(), white)
-    digests, thumbnails, good = opened.digests, opened.thumbnails, opened.good
-    equal = _equal(digests, np.flatnonzero(good).tolist())
+    kept = np.flatnonzero(opened.good)
+    usable = dataset if len(kept) == len(dataset) else dataset.select(kept)
+    usable, digests, looks = _arranged(
+        usable, [opened.digests[row] for row in kept.tolist()], opened.looks.select(kept)
+    )
+    equal = _equal(digests, range(len(usable)))
     same = [rows for rows in equal.values() if len(rows) > 1]
-    plain = good & (thumbnails.std(axis=1) < _PLAIN)
     first = np.array(sorted(rows[0] for rows in equal.values()), dtype=np.int64)
-    compared = first[~plain[first]]
-    sides = np.array([max(size) for size in opened.sizes.elements()])
-    agreement = NEAR_CORRELATION_SMALL if len(sides) and np.median(sides) < 4 * _SIDE else NEAR_CORRELATION
-    near = [compared[group].tolist() for group in close_groups(thumbnails[compared], agreement)]
+    near = [group.tolist() for group in looks.alike(first)]
     # An equal copy of a near duplicate may be in another split than the one that was compared.
     near_all = [[row for one in group for row in equal[digests[one]]] for group in near]
 
-    usable = dataset if good.all() else dataset.select(np.flatnonzero(good))
     result = Inspection(
         source=dataset.source,
         layout=dataset.layout,
         task=dataset.task,
         classes=dataset.classes,
         counts=usable.counts(),
-        skipped=tuple(opened.skipped),
+        skipped=(*opened.skipped, *usable.skipped[len(dataset.skipped) :]),
         sizes=tuple((width, height, count) for (width, height), count in opened.sizes.most_common()),
         modes=dict(opened.modes.most_common()),
-        duplicates=_named(dataset, same),
-        near_duplicates=_named(dataset, near),
-        leaks=_apart(dataset, same, _split),
-        near_leaks=_apart(dataset, near_all, _split),
-        conflicts=_apart(dataset, same, _label),
+        duplicates=_named(usable, same),
+        near_duplicates=_named(usable, near),
+        leaks=_apart(usable, same, _split),
+        near_leaks=_apart(usable, near_all, _split),
+        conflicts=_apart(usable, same, _label),
         numbers=_numbers(usable),
     )
-    said = white_note(replace(_LARGE, white=white)) if isinstance(dataset.images, FileImages) else ""
-    notes = (*dataset.notes, *([said] if said else []), *gathered_remarks(dataset.names, opened.odd))
+    said = white_note(replace(LOOK_FORM, white=white)) if isinstance(dataset.images, FileImages) else ""
+    notes = (*usable.notes, *([said] if said else []), *gathered_remarks(dataset.names, opened.odd))
     even = told_even(opened.even, len(usable))
     result = replace(result, warnings=(even,) if even else ())
-    return _judged(result, usable, notes, int(plain.sum()), agreement)
+    leaks = _told_leaks(usable, same, _remedy(usable))
+    leaks += _told_leaks(usable, near_all, _near_remedy(usable), "nearly the same")
+    return _judged(result, usable, notes, leaks, int(looks.plain.sum()), looks.agreement)
+
+
+def _arranged(usable: Dataset, digests: list[bytes], looks: Looks) -> tuple[Dataset, list[bytes], Looks]:
+    """The images as `prepare` leaves them: each once if that is asked for, and what belongs together in one part."""
+    if usable.dedupe:
+        usable, rows = without_copies(usable, digests)
+        digests, looks = [digests[row] for row in rows.tolist()], looks.select(rows)
+    return kept_together(usable, digests, looks), digests, looks
 
 
 def concerns(prepared: Prepared) -> list[str]:
@@ -271,7 +265,8 @@ def concerns(prepared: Prepared) -> list[str]:
     """
     dataset = prepared.dataset
     same = [rows for rows in _equal(prepared.digests, range(len(dataset))).values() if len(rows) > 1]
-    found = _told_leaks("the same image", _apart(dataset, same, _split))
+    found = _told_leaks(dataset, same, _remedy(dataset))
+    found += _told_near_leaks(prepared)
     found += _told_conflicts(_apart(dataset, same, _label))
     uneven, ratio = (
         ("", 0.0) if dataset.task == "regression" else _unevenness(_totals(dataset.classes, dataset.counts()))
@@ -284,10 +279,7 @@ def _looks(dataset: Dataset, workers: int, white: int | None) -> Iterator[_Look]
     """One `_Look` for each image, in order; at most a few blocks are ahead of the reader."""
     images = dataset.images
     step = 32 if isinstance(images, FileImages) else _BLOCK
-    small = isinstance(images, ArrayImages) and all(
-        max(stack.height, stack.width) < 4 * _SIDE for stack in images.stacks
-    )
-    form = replace(_SMALL if small else _LARGE, white=white)
+    form = replace(LOOK_FORM, white=white)
     blocks = [range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
 
     def look(rows: range) -> list[_Look]:
@@ -298,7 +290,7 @@ def _looks(dataset: Dataset, workers: int, white: int | None) -> Iterator[_Look]
         return [
             _Look(
                 outcome.digest,
-                None if outcome.pixels is None else _thumbnail(outcome.pixels),
+                outcome.look,
                 (shape[1], shape[0]) if shape else None,
                 f"array, {shape[2]} channel{'s' if shape[2] > 1 else ''}" if shape else "",
                 outcome.error,
@@ -316,15 +308,6 @@ def _looks(dataset: Dataset, workers: int, white: int | None) -> Iterator[_Look]
             waiting += [pool.submit(look, rows) for rows in islice(remaining, 1)]
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(_SIDE * _SIDE,)` from a square picture whose side is a multiple of that."""
-    factor = pixels.shape[0] // _SIDE
-    if factor == 1:
-        return pixels.reshape(-1)
-    sums = pixels.reshape(_SIDE, factor, _SIDE, factor).sum(axis=(1, 3), dtype=np.uint32)
-    return np.asarray((sums + factor * factor // 2) // (factor * factor), dtype=np.uint8).reshape(-1)
-
-
 def _look_at_file(images: FileImages, row: int, form: InputFormat) -> _Look:
     size, mode, name = None, "", images.files[row]
     try:
@@ -337,7 +320,8 @@ def _look_at_file(images: FileImages, row: int, form: InputFormat) -> _Look:
     except ConvoscopeError as error:
         return _Look(error=error, size=size, mode=mode, machine=isinstance(error, MachineError))
     even = bool(even_toned(decoded.pixels[None])[0])
-    return _Look(digest, _thumbnail(decoded.pixels), size, mode, note=decoded.note, even=even)
+    look = Look(thumbnail(decoded.pixels), max(size))
+    return _Look(digest, look, size, mode, note=decoded.note, even=even)
 
 
 def _array_shapes(images: ArrayImages, rows: range) -> list[tuple[int, int, int] | None]:
@@ -405,7 +389,9 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(printable(name) for name in islice(names, 2))
 
 
-def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int, agreement: float) -> Inspection:
+def _judged(
+    found: Inspection, usable: Dataset, notes: Sequence[str], leaks: Sequence[str], plain: int, agreement: float
+) -> Inspection:
     """The same with warnings and notes in plain words."""
     warnings = list(found.warnings)
     remarks = list(notes)
@@ -414,7 +400,7 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
             f"{_count(len(found.skipped), 'image')} cannot be used; the first: "
             f"{printable(found.skipped[0].path)}: {found.skipped[0].reason}"
         )
-    warnings += _told_leaks("the same image", found.leaks) + _told_leaks("nearly the same image", found.near_leaks)
+    warnings += leaks
     warnings += _told_conflicts(found.conflicts)
     if found.duplicates:
         surplus = sum(len(group) - 1 for group in found.duplicates)
@@ -432,11 +418,64 @@ def _judged(found: Inspection, usable: Dataset, notes: Sequence[str], plain: int
     return replace(found, warnings=tuple(warnings), notes=tuple(remarks))
 
 
-def _told_leaks(what: str, groups: _Apart) -> list[str]:
-    if not groups:
+def _told_leaks(dataset: Dataset, groups: Sequence[Sequence[int]], remedy: str, what: str = "the same") -> list[str]:
+    """That images of these groups, which show the same, are in several parts; how many of each class; what to do."""
+    apart = _apart(dataset, groups, _split)
+    if not apart:
         return []
-    example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in groups[0].items())
-    return [f"{what} is in more than one split ({_count(len(groups), 'case')}): {example}"]
+    example = "; ".join(f"{_some(names[:1])} in {split}" for split, names in apart[0].items())
+    told = f"{what} image is in more than one split ({_count(len(apart), 'case')}): {example}"
+    rows = _seen_rows(dataset, groups)
+    if len(rows):
+        told += (
+            f". {_count(len(rows), 'image')} of validation or test {'is' if len(rows) == 1 else 'are'} in training too"
+        )
+        told += f": {_by_class(dataset, rows)}; the result will be too good"
+    return [f"{told}. {remedy}"]
+
+
+def _seen_rows(dataset: Dataset, groups: Iterable[Sequence[int]]) -> NDArray[np.int64]:
+    """Images of validation and test of whose group some are in training."""
+    parts = dataset.splits
+    seen = [row for rows in groups if any(parts[one] == 0 for one in rows) for row in rows if parts[row] != 0]
+    return np.array(seen, np.int64)
+
+
+def _by_class(dataset: Dataset, rows: NDArray[np.int64], most: int = 8) -> str:
+    """How many of these images each class or label has: `cat 7, dog 5`."""
+    if dataset.task == "regression":
+        return _count(len(rows), "image")
+    chosen = np.asarray(dataset.targets)[rows]
+    count = len(dataset.classes)
+    numbers = np.bincount(chosen, minlength=count) if dataset.task == "classification" else chosen.sum(axis=0)
+    order = [place for place in np.argsort(-numbers, kind="stable").tolist() if numbers[place]]
+    told = ", ".join(f"{printable(dataset.classes[place])} {numbers[place]:,}" for place in order[:most])
+    return told + (f" and {len(order) - most} more" if len(order) > most else "")
+
+
+def _remedy(dataset: Dataset) -> str:
+    """What to do about equal images in several parts."""
+    return f"To leave them out of training: convoscope train {shell_word(dataset.source)} --dedupe"
+
+
+def _near_remedy(dataset: Dataset) -> str:
+    """The same for those that look alike."""
+    listed = f"convoscope data {shell_word(dataset.source)} --json"
+    return f"They are listed under near_leaks by: {listed}; a split drawn by convoscope keeps them together"
+
+
+def _told_near_leaks(prepared: Prepared) -> list[str]:
+    """The same for parts that the source gives, where it is no matter of a few pictures."""
+    dataset, looks = prepared.dataset, prepared.looks
+    drawn = dataset.layout == "builtin" or (dataset.draw is not None and bool((dataset.draw.state == OPEN).all()))
+    if looks is None or drawn or not (dataset.splits != 0).any() or not (dataset.splits == 0).any():
+        return []
+    equal = _equal(prepared.digests, range(len(dataset)))
+    first = np.array([rows[0] for rows in equal.values()], np.int64)
+    near = [[row for one in group.tolist() for row in equal[prepared.digests[one]]] for group in looks.alike(first)]
+    if len(_seen_rows(dataset, near)) < _NOTE_NEAR_LEAKS * (dataset.splits != 0).sum():
+        return []
+    return _told_leaks(dataset, near, _near_remedy(dataset), "nearly the same")
 
 
 def _told_conflicts(groups: _Apart) -> list[str]:
@@ -490,102 +529,3 @@ def _judge_balance(found: Inspection, usable: Dataset, warnings: list[str], rema
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-# --- near duplicates --------------------------------------------------------------------------------------------------
-
-
-def close_groups(thumbnails: NDArray[np.uint8], correlation: float) -> list[NDArray[np.int64]]:
-    """Groups of rows linked by pairs whose Pearson correlation is at least `correlation`.
-
-    Each row, less its mean and scaled to length 1, is a point; r >= c means a distance of at most sqrt(2 - 2c). So two
-    such points are also that close in each of the main directions (PCA): only such pairs are compared, found by a
-    grid over the first two directions and sorting along the third. No pair is missed.
-
-    Args:
-        thumbnails: `(N, pixels)`, none of them plain.
-        correlation: below 1.
-
-    Returns:
-        Groups of two or more, each ascending.
-    """
-    count = len(thumbnails)
-    if count < 2:
-        return []
-    radius = float(np.sqrt(2 - 2 * correlation)) + 1e-4
-    points = thumbnails.astype(np.float32)
-    points -= points.mean(axis=1, keepdims=True)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    sample = points[:: max(1, count // 4096)]
-    _, directions = np.linalg.eigh(sample.T @ sample)
-    main = np.ascontiguousarray(points @ directions[:, ::-1][:, :_DIRECTIONS])
-
-    # One number for the place of each point: the cell of the grid, and within it the third coordinate, in 0..2 of 4.
-    width = int(2 / radius) + 3
-    across, down = np.floor((main[:, 0] + 1) / radius) + 1, np.floor((main[:, 1] + 1) / radius) + 1
-    third = main[:, 2].astype(np.float64) + 1
-    cell = (across * width + down).astype(np.int64)
-    order = np.argsort(cell * 4 + third)
-    cell, third, main = cell[order], third[order], main[order]
-    place = cell * 4 + third
-    fourth = np.ascontiguousarray(main[:, 3])
-
-    groups = _Groups(count)
-    # The other half of the neighbouring cells finds these points from its side.
-    for step in (0, 1, width - 1, width, width + 1):
-        near = (cell + step) * 4 + third
-        ends = np.searchsorted(place, near + radius, side="right")
-        starts = np.searchsorted(place, near - radius) if step else np.arange(1, count + 1)
-        numbers = np.maximum(ends - starts, 0)
-        for low, high in _portions(numbers, 1_000_000):
-            left = np.repeat(np.arange(low, high), numbers[low:high])
-            first_of = np.cumsum(numbers[low:high]) - numbers[low:high]
-            right = np.arange(len(left)) + np.repeat(starts[low:high] - first_of, numbers[low:high])
-            close = np.abs(fourth[left] - fourth[right]) <= radius
-            left, right = left[close], right[close]
-            for columns in (slice(0, 6), slice(0, _DIRECTIONS)):
-                close = ((main[left, columns] - main[right, columns]) ** 2).sum(axis=1) <= radius**2
-                left, right = left[close], right[close]
-            left, right = order[left], order[right]
-            for begin in range(0, len(left), 100_000):
-                one, other = groups.apart(left[begin : begin + 100_000], right[begin : begin + 100_000])
-                alike = np.einsum("nd,nd->n", points[one], points[other]) >= correlation
-                groups.join(one[alike], other[alike])
-    return groups.result()
-
-
-def _portions(numbers: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of positions whose numbers add up to about `limit`."""
-    portion = np.cumsum(numbers) // limit
-    edges = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(numbers)]
-    yield from pairwise(edges)
-
-
-class _Groups:
-    """Which rows belong together. Every row points to a smaller one of its group or to itself."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = np.arange(count)
-
-    def _flatten(self) -> None:
-        while not np.array_equal(further := self._parent[self._parent], self._parent):
-            self._parent = further
-
-    def apart(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Those pairs whose rows are not known to belong together."""
-        self._flatten()
-        open_ = self._parent[left] != self._parent[right]
-        return left[open_], right[open_]
-
-    def join(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
-        """Put the rows of each pair into one group."""
-        while len(left):
-            one, other = self._parent[left], self._parent[right]
-            np.minimum.at(self._parent, np.maximum(one, other), np.minimum(one, other))
-            left, right = self.apart(left, right)
-
-    def result(self) -> list[NDArray[np.int64]]:
-        self._flatten()
-        order = np.argsort(self._parent, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(self._parent[order])) + 1)
-        return [part for part in parts if len(part) > 1]

@@ -20,7 +20,7 @@ from .tables.columns import Choice, Column, choose, path_column, position_of
 from .tables.file import JSON_ENDINGS, Rows, names_hint, read_json_lines, read_rows, read_text, separators, unquoted
 from .tables.join import join, split_tables
 from .tables.paths import Found, Pictures, common_folder, folded, rewritten
-from .tables.targets import Reader, Targets, meaning, splits_of
+from .tables.targets import Reader, Targets, groups_of, meaning, splits_of
 from .tasks import TARGET_NOUNS
 
 _TEXT_ENDINGS: Final = (".txt", ".tab")
@@ -85,6 +85,7 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
     chosen = [columns[position] for position in choice.labels]
     targets = Reader(path, chosen, read_as, names, lines, asked.task is not None).read()
     given = None if choice.split is None else splits_of(path, columns[choice.split], names, lines, targets.rows)
+    groups = None if choice.group is None else groups_of(path, columns[choice.group], names, lines, targets.rows)
     unread = ((line, bad.reason) for line, bad in skipped)
     left_out = sorted([*table.rows.left_out, *targets.left_out, *unread])
     counts = TableRows(table.total, len(targets.names), targets.repeated, tuple(left_out))
@@ -96,6 +97,7 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
         label_separator=read_as.between,
         root=asked.root and str(Path(asked.root).absolute()),
         encoding=table.rows.encoding,
+        group=None if choice.group is None else columns[choice.group].name,
     )
     return Listing(
         TABLE,
@@ -109,6 +111,7 @@ def _read_table(path: Path, asked: TableOptions, options: ReadOptions) -> Listin
         [_with_line(line, bad) for line, bad in skipped],
         table=settled if table.root is None else replace(settled, root=table.root),
         rows=counts,
+        groups=groups,
     )
 
 
@@ -434,6 +437,8 @@ def _notes(
     notes += [*choice.notes, *targets.notes]
     if choice.split is not None:
         notes.append(f"the parts are in {columns[choice.split].words}")
+    if choice.group is not None:
+        notes.append(f"images with the same cell in {columns[choice.group].words} stay together (--group)")
     if choice.ignored:
         notes.append(f"ignored: {names_hint(choice.ignored)}")
     other = [row for row, one in enumerate(found) if not one.exact]

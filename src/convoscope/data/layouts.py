@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError, printable
 from ..files import machine_error
-from .dataset import TARGET_NOUNS, Dataset
+from ..patterns import groups_by_name
+from .dataset import KNOWN, TARGET_NOUNS, Dataset
+from .groups import check_enough, named_units
 from .label_arrays import check_lengths, read_targets
 from .listing import Listing
 from .registry import AUTO, TABLE, ReadOptions, guess, layout_called, layout_names, layouts, not_a_folder
 from .sources import ArrayImages, Stack
 from .split import TRAIN, apply, complete, in_written_order, read_split, strata_of
-from .table_options import TableKeywords, TableOptions
+from .table_options import SourceKeywords, TableOptions
 
 LAYOUTS: Final = layout_names()
 """How a source may be read; `auto` guesses and says what it took."""
@@ -42,7 +44,7 @@ def load(
     manifest: str | os.PathLike[str] | None = None,
     tiff: bool = False,
     classes: Sequence[str] | None = None,
-    **table: Unpack[TableKeywords],
+    **table: Unpack[SourceKeywords],
 ) -> Dataset:
     """List images and labels, and fix the split. Nothing is decoded.
 
@@ -60,7 +62,11 @@ def load(
             will do: one class, one image of a class, and a class folder may be empty.
         **table: how a table is read, see `TableOptions`: `path_column`, `label_column` (one or several), `task`,
             `separator`, `label_separator`, `root` and `encoding`; whatever is not said is found from the content.
-            `like`: how another table was read, which holds, where it fits, for what is not said.
+            `like`: how another table was read, which holds, where it fits, for what is not said. `group`: the column
+            whose equal cells name images that stay in one part, where parts are drawn. For any source:
+            `group_pattern`: a regular expression whose one group does so in the images' names; `dedupe`: equal images
+            count once. Equal images, and those that look the same, stay in one part in any case: `prepare` and
+            `inspect`, which see them, draw once more for that.
 
     Returns:
         The dataset. What was guessed is in its notes, what was left out in `skipped`.
@@ -69,9 +75,10 @@ def load(
         UsageError: an unknown layout, an impossible share, or an option of tables for something else.
         DataError: nothing there, or nothing that can be read as images with labels.
     """
-    asked = TableOptions.of(table)
+    asked, pattern, dedupe = TableOptions.of(table), table.get("group_pattern"), bool(table.get("dedupe"))
     if isinstance(source, Dataset):
         _check_no_table(asked, "images that were listed already")
+        _check_no_grouping(pattern, dedupe, "these images were listed already")
         return source
     text = os.fspath(source)
     if layout == MEMORY:
@@ -86,6 +93,7 @@ def load(
         from .builtin import load_builtin
 
         _check_no_table(asked, printable(text))
+        _check_no_grouping(pattern, dedupe, f"{printable(text)} is divided as it is")
         fewest = 2 if classes is None else 1
         dataset = load_builtin(text, seed=seed, validation=validation, test=test, fewest_classes=fewest)
         return with_manifest(dataset, manifest)
@@ -112,7 +120,28 @@ def load(
         listing = _read(path, layout, ReadOptions(tiff=tiff, classes=known, table=asked, like=table.get("like")))
     except OSError as error:
         raise machine_error(error.filename or path, error) from error
-    return _finish(text, listing, seed=seed, validation=validation, test=test, manifest=manifest, known=known)
+    listing = grouped(listing, pattern)
+    dataset = _finish(text, listing, seed=seed, validation=validation, test=test, known=known)
+    return with_manifest(replace(dataset, group_pattern=pattern, dedupe=dedupe), manifest)
+
+
+def grouped(listing: Listing, pattern: str | None) -> Listing:
+    """The listing with the groups that a pattern finds in the images' names.
+
+    Raises:
+        UsageError: the pattern cannot be used, see `groups_by_name`, or a column names groups, too (`option-twice`).
+    """
+    if pattern is None:
+        return listing
+    if listing.groups is not None:
+        raise UsageError(
+            "--group-pattern", "says what --group says; both were given", hint="leave one out", code="option-twice"
+        )
+    groups = groups_by_name(pattern, listing.names)
+    number, alone = len(set(groups) - {""}), groups.count("")
+    note = f"{number:,} groups, found in the images' names by {printable(pattern)}; each stays in one part"
+    note += f"; {alone:,} images without one are alone" if alone else ""
+    return replace(listing, groups=groups, notes=[*listing.notes, note])
 
 
 def _finish(
@@ -122,7 +151,6 @@ def _finish(
     seed: int,
     validation: float | None,
     test: float | None,
-    manifest: str | os.PathLike[str] | None,
     known: tuple[str, ...] | None = None,
 ) -> Dataset:
     if not listing.names:
@@ -139,8 +167,14 @@ def _finish(
         )
     if listing.task == "classification":
         _check_classes(source, listing, known)
-    splits, notes = complete(
-        listing.names, strata_of(listing.task, targets), listing.given, seed=seed, validation=validation, test=test
+    splits, notes, drawn = complete(
+        listing.names,
+        strata_of(listing.task, targets),
+        listing.given,
+        seed=seed,
+        validation=validation,
+        test=test,
+        units=None if listing.groups is None else named_units(listing.groups),
     )
     dataset = Dataset(
         source=source,
@@ -156,12 +190,15 @@ def _finish(
         skipped=tuple(listing.skipped),
         table=listing.table,
         rows=listing.rows,
+        groups=listing.groups,
+        draw=drawn,
     )
-    return with_manifest(dataset, manifest)
+    check_enough(dataset)
+    return dataset
 
 
 def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> Dataset:
-    """The dataset with the split of a split.csv; images it does not list keep theirs."""
+    """The dataset with the split of a split.csv; images it does not list keep theirs, or join their copies."""
     if manifest is None:
         return dataset
     rows = read_split(manifest)
@@ -170,7 +207,12 @@ def with_manifest(dataset: Dataset, manifest: str | os.PathLike[str] | None) -> 
     if new:
         note += f"; {new} images that it does not list keep the drawn one"
     kept = [one for one in dataset.notes if one not in dataset.split_notes]
-    dataset = replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,))
+    drawn = dataset.draw
+    if drawn is not None:
+        listed = {row.path for row in rows}
+        known = np.fromiter((name in listed for name in dataset.names), bool, len(dataset))
+        drawn = replace(drawn, state=np.where(known, KNOWN, drawn.state).astype(np.int8))
+    dataset = replace(dataset, splits=splits, notes=(*kept, note), split_notes=(note,), draw=drawn)
     order = in_written_order(rows, dataset.names)
     return dataset if order is None else dataset.select(order)
 
@@ -215,6 +257,8 @@ def from_arrays(
     validation: float | None = None,
     test: float | None = None,
     source: str = "arrays",
+    groups: Sequence[str] | None = None,
+    dedupe: bool = False,
 ) -> Dataset:
     """A dataset from arrays in memory.
 
@@ -225,6 +269,8 @@ def from_arrays(
         splits: int8 `(N,)`, positions in `SPLITS`; None: drawn.
         seed, validation, test: as in `load`.
         source: what to call it.
+        groups: N names of groups whose images stay in one part; an empty name: the image is alone.
+        dedupe: whether equal images count once.
 
     Raises:
         DataError: shapes, types or lengths that do not fit.
@@ -232,13 +278,16 @@ def from_arrays(
     stack = Stack(np.asarray(images), "images")
     values = np.asarray(labels)
     check_lengths(source, stack.count, len(values) if values.ndim else 0)
+    if groups is not None:
+        check_lengths(source, stack.count, len(groups))
     task, names, targets, notes = read_targets(source, values, classes)
     rows = [f"image/{row}" for row in range(stack.count)]
     if stack.axes in ("NCHW", "NF"):
         notes.append(f"taken as {stack.count} images of {stack.height} x {stack.width} x {stack.channels}")
     notes += stack.notes()
     listing = Listing(MEMORY, names, rows, targets, ArrayImages([stack]), task, given=splits, notes=notes)
-    return _finish(source, listing, seed=seed, validation=validation, test=test, manifest=None)
+    listing.groups = None if groups is None else list(map(str, groups))
+    return replace(_finish(source, listing, seed=seed, validation=validation, test=test), dedupe=dedupe)
 
 
 def _check_no_table(asked: TableOptions, what: str) -> None:
@@ -247,8 +296,18 @@ def _check_no_table(asked: TableOptions, what: str) -> None:
         raise UsageError(
             f"--{given[0].replace('_', '-')}",
             f"is for tables (CSV, TSV, JSON lines) only; {what} is no table",
-            hint="leave it out",
+            hint="name groups by the images' names: --group-pattern" if given == ["group"] else "leave it out",
             code="table-option-elsewhere",
+        )
+
+
+def _check_no_grouping(pattern: str | None, dedupe: bool, why: str) -> None:
+    if pattern is not None or dedupe:
+        raise UsageError(
+            "--dedupe" if pattern is None else "--group-pattern",
+            f"has no effect: {why}",
+            hint="leave it out; in Python, give it to load",
+            code="grouping-elsewhere",
         )
 
 

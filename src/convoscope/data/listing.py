@@ -76,6 +76,8 @@ class Listing:
     """Whether the notes say already how the source was read."""
     table: TableOptions | None = None
     rows: TableRows | None = None
+    groups: list[str] | None = None
+    """Of each image the group whose images stay in one part; empty: it is alone."""
 
 
 def is_clutter(name: str) -> bool:

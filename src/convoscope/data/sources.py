@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..files import machine_error
 from .cache import unpacked_file
-from .dataset import InputFormat, Outcome, Stamp
+from .dataset import InputFormat, Look, Outcome, Stamp
 from .decode import Decoded, Pixels, decode_array, decode_bytes, read_picture, turn_to_read
 from .levels import DEEP_WHITE, even_toned, to_uint8, white_of
+from .likeness import thumbnails
 from .turns import abandoned
 
 MAX_IN_MEMORY: Final = 128_000_000
@@ -118,7 +119,7 @@ class FileImages:
             with turn_to_read(path):
                 data = read_picture(path)
                 digest = digest_of(data)
-                decoded = decode_bytes(data, form, path=file, tiff=self.tiff)
+                decoded = decode_bytes(data, form, path=file, tiff=self.tiff, look=True)
         except DataError as error:
             return Outcome(digest, error=DataError(file, error.reason, code=error.code, hint=error.hint))
         except OSError as error:
@@ -126,7 +127,8 @@ class FileImages:
             reason = "is gone since the folder was listed" if gone else f"the system says: {error.strerror or error}"
             failure = DataError(file, reason, code="image-gone" if gone else "image-unreadable")
             return Outcome(digest, error=failure, machine=error.errno in _MACHINE_ERRORS)
-        return Outcome(digest, decoded.pixels, note=decoded.note, even=bool(even_toned(decoded.pixels[None])[0]))
+        even = bool(even_toned(decoded.pixels[None])[0])
+        return Outcome(digest, decoded.pixels, note=decoded.note, even=even, look=decoded.look)
 
     def stamp(self) -> Stamp | None:
         hasher = hashlib.sha256(f"files tiff={self.tiff} {self.root}\0".encode("utf-8", "surrogateescape"))
@@ -475,7 +477,7 @@ class ArrayImages(PartedRows):
             # An image's digest is its own; its pixels may depend on the set that its network learned from.
             own, good = self.stacks[part].read(chosen)
             images = own if form.white is None else self.stacks[part].read(chosen, form.white)[0]
-            even = even_toned(images)
+            even, looks = even_toned(images), thumbnails(images)
             for position, pixels in enumerate(images):
                 if abandoned():
                     return results
@@ -485,7 +487,8 @@ class ArrayImages(PartedRows):
                     continue
                 try:
                     decoded = decode_array(pixels, form, path=self.stacks[part].name)
-                    results.append(Outcome(digest, decoded, even=bool(even[position])))
+                    look = Look(looks[position], max(pixels.shape[:2]))
+                    results.append(Outcome(digest, decoded, even=bool(even[position]), look=look))
                 except DataError as error:
                     results.append(Outcome(digest, error=error))
             begin = end

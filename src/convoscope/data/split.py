@@ -11,21 +11,29 @@ import hashlib
 import io
 import numbers
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
 from ..files import atomic_write, machine_error, open_plain
-from .dataset import SPLITS, Dataset, SplitName, Task
+from .dataset import GIVEN, OPEN, SPLITS, Dataset, Draw, SplitName, Task
 
-if TYPE_CHECKING:
-    from .store import Prepared
+
+class _Prepared(Protocol):
+    """What is written down of images that were decoded, see `store.Prepared`."""
+
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def digests(self) -> Sequence[str]: ...
+
 
 VALIDATION_SHARE: Final = 0.1
 TEST_SHARE: Final = 0.1
@@ -42,13 +50,18 @@ def rank(seed: int, name: str) -> bytes:
 
 
 def draw(
-    names: Sequence[str], strata: NDArray[np.int64], seed: int, validation: int | float, test: int | float
+    names: Sequence[str],
+    strata: NDArray[np.int64],
+    seed: int,
+    validation: int | float,
+    test: int | float,
+    units: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int8]:
     """Draw a stratified split: int8 `(N,)`, positions in `SPLITS`.
 
     In each stratum the images are ordered by `rank`; the first go to the test, the next to validation, the rest to
     training; shares of a stratum are rounded down. A stratum of three or more has an image in each part whose share is
-    not 0, one of two or more in training and in validation.
+    not 0, one of two or more in training and in validation. Images of one unit get the same part, see `_draw_units`.
 
     Args:
         names: N names.
@@ -56,22 +69,96 @@ def draw(
         seed: another seed, another draw.
         validation: share 0..1.
         test: share 0..1.
+        units: int64 `(N,)`, which images belong together; None: each is alone.
     """
     splits = np.zeros(len(names), np.int8)
     if len(names) == 0 or (validation == 0 and test == 0):
         return splits
+    if units is not None and len(np.unique(units)) < len(units):
+        return _draw_units(names, strata, seed, validation, test, units)
     order = np.lexsort((np.array([rank(seed, name) for name in names], "S8"), strata))
     starts = np.flatnonzero(np.diff(strata[order], prepend=strata[order[0]] - 1)).tolist()
     for start, end in pairwise([*starts, len(order)]):
-        count = end - start
-        for_test = max(int(count * test + 1e-9), 1 if test else 0)
-        for_validation = max(int(count * validation + 1e-9), 1 if validation else 0)
-        # Training keeps at least one image, then validation, then the test.
-        for_validation = min(for_validation, count - 1)
-        for_test = max(0, min(for_test, count - 1 - for_validation))
+        for_test, for_validation = _numbers(end - start, validation, test)
         splits[order[start : start + for_test]] = TEST
         splits[order[start + for_test : start + for_test + for_validation]] = VALIDATION
     return splits
+
+
+def _numbers(count: int, validation: float, test: float) -> tuple[int, int]:
+    """How many of `count` images are for the test and for validation."""
+    for_test = max(int(count * test + 1e-9), 1 if test else 0)
+    for_validation = max(int(count * validation + 1e-9), 1 if validation else 0)
+    # Training keeps at least one image, then validation, then the test.
+    for_validation = min(for_validation, count - 1)
+    return max(0, min(for_test, count - 1 - for_validation)), for_validation
+
+
+def _draw_units(
+    names: Sequence[str],
+    strata: NDArray[np.int64],
+    seed: int,
+    validation: float,
+    test: float,
+    units: NDArray[np.int64],
+) -> NDArray[np.int8]:
+    """As `draw`, where images of one unit get the same part. It draws the same as that where each is alone.
+
+    A unit's place in the lot is that of its shortest name: a copy, whose name is longer as a rule, moves nothing. In
+    this order a part takes each unit that brings its strata closer to their share, all of them together. A stratum of
+    which a part has nothing then, because its units are large, gives the one that is the least too large. Training
+    keeps one unit of every stratum, and the test leaves one for validation.
+    """
+    members: dict[int, list[int]] = {}
+    for row, unit in enumerate(units.tolist()):
+        members.setdefault(unit, []).append(row)
+    named = {unit: [names[row] for row in rows] for unit, rows in members.items()}
+    first = {unit: min(its, key=lambda name: (len(name), name)) for unit, its in named.items()}
+    order = sorted(members, key=lambda unit: (rank(seed, first[unit]), first[unit]))
+    sizes = {unit: Counter(strata[rows].tolist()) for unit, rows in members.items()}
+    left = Counter(stratum for size in sizes.values() for stratum in size)
+    numbers = {stratum: _numbers(count, validation, test) for stratum, count in Counter(strata.tolist()).items()}
+    splits = np.zeros(len(names), np.int8)
+    for part, keep in ((TEST, 2 if validation else 1), (VALIDATION, 1)):
+        need = {stratum: for_test if part == TEST else held for stratum, (for_test, held) in numbers.items()}
+        taken = _taken([unit for unit in order if splits[members[unit][0]] == TRAIN], sizes, need, left, keep)
+        splits[[row for unit in taken for row in members[unit]]] = part
+    return splits
+
+
+def _taken(
+    order: Sequence[int], sizes: Mapping[int, Counter[int]], need: dict[int, int], left: Counter[int], keep: int
+) -> list[int]:
+    """The units that one part takes, see `_draw_units`.
+
+    Args:
+        order: the units there are.
+        sizes: of each unit, how many images of each stratum it has.
+        need: how many images of each stratum the part is to have; it is counted down.
+        left: how many units of each stratum there are; it is counted down.
+        keep: as many have to be left.
+    """
+    taken: list[int] = []
+    missing = {stratum for stratum, number in need.items() if number}
+
+    def excess(unit: int) -> int:
+        """How much farther from its shares the part is with this unit than without."""
+        return sum(abs(need[one] - count) - abs(need[one]) for one, count in sizes[unit].items())
+
+    def take(unit: int) -> None:
+        taken.append(unit)
+        need.update({one: need[one] - count for one, count in sizes[unit].items()})
+        left.subtract(dict.fromkeys(sizes[unit], 1))
+        missing.difference_update(sizes[unit])
+
+    for unit in order:
+        if excess(unit) < 0 and all(left[one] > keep for one in sizes[unit]):
+            take(unit)
+    rest = set(order) - set(taken) if missing else set()
+    for unit in sorted((unit for unit in order if unit in rest), key=excess):
+        if not missing.isdisjoint(sizes[unit]) and all(left[one] > keep for one in sizes[unit]):
+            take(unit)
+    return taken
 
 
 def check_share(name: str, share: float | None) -> None:
@@ -108,7 +195,8 @@ def complete(
     seed: int,
     validation: float | None,
     test: float | None,
-) -> tuple[NDArray[np.int8], list[str]]:
+    units: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int8], list[str], Draw | None]:
     """Fill in the parts that a source does not give itself, and say how.
 
     A source that gives
@@ -127,9 +215,10 @@ def complete(
         seed: of the draw.
         validation: share of what is drawn from, or None.
         test: the same.
+        units: int64 `(N,)`, which images belong together, or None.
 
     Returns:
-        The split, int8 `(N,)`, and notes.
+        The split, int8 `(N,)`, notes, and how it was drawn; None: nothing was.
     """
     seed = check_seed(seed)
     check_share("validation", validation)
@@ -141,28 +230,37 @@ def complete(
     if given is None or not has[TRAIN] or not (has[VALIDATION] or has[TEST]):
         validation = min(VALIDATION_SHARE, MAX_VALIDATION / max(count, 1)) if validation is None else validation
         test = min(TEST_SHARE, MAX_TEST / max(count, 1)) if test is None else test
-        splits = draw(names, strata, seed, validation, test)
+        splits = draw(names, strata, seed, validation, test, units)
         counts = np.bincount(splits, minlength=3)
         proportion = ", each class in proportion" if strata.any() else ""
         parts = f"{counts[0]} for training, {counts[1]} for validation, {counts[2]} for the test"
-        return splits, [f"split drawn with seed {seed}: {parts}{proportion}"]
+        drawn = Draw(seed, validation, test, np.full(count, OPEN, np.int8)) if validation or test else None
+        return splits, [f"split drawn with seed {seed}: {parts}{proportion}"], drawn
     splits = given.copy()
     if has[VALIDATION] and has[TEST]:
-        return splits, ["training, validation and test parts as the source gives them"]
+        return splits, ["training, validation and test parts as the source gives them"], None
     notes = []
     if has[VALIDATION]:
         if test == 0:
-            return splits, ["training and validation parts as the source gives them; no test part, as asked"]
+            return splits, ["training and validation parts as the source gives them; no test part, as asked"], None
         splits[splits == VALIDATION] = TEST
         notes.append("the source's validation part is kept unseen and used as the test")
     pool = np.flatnonzero(splits == TRAIN)
     if validation is None:
         validation = min(VALIDATION_SHARE, MAX_VALIDATION / len(pool))
-    drawn = draw([names[row] for row in pool.tolist()], strata[pool], seed, validation, 0)
-    splits[pool] = drawn
-    held = int((drawn == VALIDATION).sum())
+    splits[pool] = draw(
+        [names[row] for row in pool.tolist()],
+        strata[pool],
+        seed,
+        validation,
+        0,
+        None if units is None else units[pool],
+    )
+    held = int((splits[pool] == VALIDATION).sum())
     notes.append(f"{held} of {len(pool)} training images are held out for validation, drawn with seed {seed}")
-    return splits, notes
+    state = np.full(count, GIVEN, np.int8)
+    state[pool] = OPEN
+    return splits, notes, Draw(seed, validation, 0, state) if validation else None
 
 
 def strata_of(task: Task, targets: NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.int64]:
@@ -249,7 +347,7 @@ def label_text(dataset: Dataset, row: int) -> str:
     return ";".join(repr(float(value)) for value in dataset.targets[row])
 
 
-def write_split(path: str | os.PathLike[str], prepared: Prepared) -> None:
+def write_split(path: str | os.PathLike[str], prepared: _Prepared) -> None:
     """Write path, label, split and content hash of every image as CSV.
 
     Raises:
@@ -329,7 +427,7 @@ def in_written_order(rows: Sequence[SplitRow], names: Sequence[str]) -> NDArray[
 
 
 def changed(
-    prepared: Prepared, manifest: str | os.PathLike[str] | Sequence[SplitRow]
+    prepared: _Prepared, manifest: str | os.PathLike[str] | Sequence[SplitRow]
 ) -> tuple[list[str], list[str], list[str]]:
     """How the images differ from a split.csv: names of new, missing and altered ones. Altered: another content or
     label.

@@ -31,6 +31,8 @@ from ..posix import usable_cores
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_RULES, Pixels, check_format
+from .groups import kept_together, without_copies
+from .likeness import Looks
 from .sources import DIGEST_BYTES
 from .turns import decoding_threads
 
@@ -41,6 +43,8 @@ MAX_LEFT_OUT_SHARE: Final = 0.10
 MAX_LEFT_OUT_SHARE_OF_CLASS: Final = 0.25
 MIN_OF_CLASS: Final = 2
 MACHINE_ERRORS_IN_A_ROW: Final = 20
+
+_MAKE_ROOM: Final = "make room, or set CONVOSCOPE_CACHE to a folder on another disk"
 
 STILL_NS: Final = 50_000_000
 """A file changed this shortly before it was read may change again without its time changing."""
@@ -75,6 +79,7 @@ class Prepared:
         digests: N content hashes.
         form: what the images were brought to.
         even: how many of the images are of one even tone.
+        looks: what the images look like; None: not known.
     """
 
     dataset: Dataset
@@ -82,6 +87,7 @@ class Prepared:
     digests: Sequence[str]
     form: InputFormat
     even: int = 0
+    looks: Looks | None = field(default=None, repr=False, compare=False)
     _lease: Lease | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -98,6 +104,7 @@ class _Findings:
     notes: list[tuple[int, str]] = field(default_factory=list)  # row, remark
     even: int = 0
     pixels_key: str = ""  # empty: the images are used where they are
+    looks: Looks = field(default_factory=lambda: Looks.blank(0))
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -171,8 +178,18 @@ def prepare(
     else:
         assert stored is not None
         pixels = stored.pixels
-    digests = Digests(findings.digests[kept])
-    return Prepared(result, pixels, digests, form, findings.even, stored.lease if stored else None)
+    digests, looks = Digests(findings.digests[kept]), findings.looks.select(kept)
+    if dataset.dedupe:
+        result, rows = without_copies(result, digests)
+        if len(rows) < len(kept):
+            digests, looks = Digests(digests.values[rows]), looks.select(rows)
+            if stored is None:
+                pixels = pixels[rows]
+            else:
+                stored = _some_of(stored, rows, digests, form, folder)
+                pixels = stored.pixels
+    result = kept_together(result, digests, looks)
+    return Prepared(result, pixels, digests, form, findings.even, looks, stored.lease if stored else None)
 
 
 @dataclass(frozen=True)
@@ -194,22 +211,42 @@ def _read_all(
         return _collect(dataset, form, progress, workers, lambda _: None), None
     with building("pixels", folder=folder) as entry, open(entry.folder / "images", "w+b", buffering=0) as file:
         needed = len(dataset) * form.height * form.width * form.channels
-        hint = "make room, or set CONVOSCOPE_CACHE to a folder on another disk"
-        check_room(entry.folder, needed, "the decoded images", hint, named=folder)
+        check_room(entry.folder, needed, "the decoded images", _MAKE_ROOM, named=folder)
 
         def write(pixels: Pixels) -> None:
             _write_all(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"))
 
         findings = _collect(dataset, form, progress, workers, write)
         os.fsync(file.fileno())
-        hasher = hashlib.sha256(f"{DECODE_RULES} {form}\0".encode())
-        hasher.update(findings.digests[findings.kept].tobytes())
-        entry.key = findings.pixels_key = hasher.hexdigest()
+        entry.key = findings.pixels_key = _pixels_key(findings.digests[findings.kept], form)
         # Should somebody empty the cache folder at this very moment, the images are still ours.
         own = _Stored(_map(file, len(findings.kept), form), None)
-    stored = _find_pixels(findings, form, folder) or own
+    stored = _find_pixels(findings.pixels_key, len(findings.kept), form, folder) or own
     tidy(folder)
     return findings, stored
+
+
+def _pixels_key(digests: NDArray[np.uint8], form: InputFormat) -> str:
+    hasher = hashlib.sha256(f"{DECODE_RULES} {form}\0".encode())
+    hasher.update(digests.tobytes())
+    return hasher.hexdigest()
+
+
+def _some_of(stored: _Stored, rows: NDArray[np.int64], digests: Digests, form: InputFormat, folder: Path) -> _Stored:
+    """An entry with these rows only: found, or copied from the one that has all."""
+    key = _pixels_key(digests.values, form)
+    found = _find_pixels(key, len(rows), form, folder)
+    if found is not None:
+        return found
+    with building("pixels", key, folder) as entry, open(entry.folder / "images", "w+b", buffering=0) as file:
+        check_room(entry.folder, len(rows) * stored.pixels[:1].nbytes, "the decoded images", _MAKE_ROOM, named=folder)
+        step = max(1, 16_000_000 // max(1, stored.pixels[:1].nbytes))
+        for begin in range(0, len(rows), step):
+            _write_all(file.fileno(), stored.pixels[rows[begin : begin + step]].data.cast("B"))
+        os.fsync(file.fileno())
+        own = _Stored(_map(file, len(rows), form), None)
+    tidy(folder)
+    return _find_pixels(key, len(rows), form, folder) or own
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
@@ -220,7 +257,7 @@ def _write_all(descriptor: int, data: memoryview) -> None:
 def _collect(
     dataset: Dataset, form: InputFormat, progress: Progress | None, workers: int | None, write: Callable[[Pixels], None]
 ) -> _Findings:
-    findings = _Findings(np.zeros((len(dataset), DIGEST_BYTES), np.uint8))
+    findings = _Findings(np.zeros((len(dataset), DIGEST_BYTES), np.uint8), looks=Looks.blank(len(dataset)))
     in_a_row = 0
     gone: DataError | None = None
     if progress:
@@ -234,6 +271,7 @@ def _collect(
             raise unreachable(dataset.source, outcome.error)
         if outcome.pixels is not None:
             write(outcome.pixels)
+            findings.looks.note(row, outcome.look)
             findings.even += outcome.even
             if outcome.note:
                 findings.notes.append((row, outcome.note))
@@ -319,7 +357,8 @@ def _remember(key: str, findings: _Findings, folder: Path) -> None:
     found = {"skipped": findings.skipped, "notes": findings.notes, "even": findings.even}
     text = json.dumps(found | {"pixels": findings.pixels_key})
     with building("rows", key, folder) as entry, open(entry.folder / "findings.npz", "wb") as file:
-        np.savez(file, digests=findings.digests, text=np.frombuffer(text.encode("utf-8"), np.uint8))
+        written, looks = np.frombuffer(text.encode("utf-8"), np.uint8), findings.looks
+        np.savez(file, digests=findings.digests, text=written, thumbnails=looks.thumbnails, sides=looks.sides)
         file.flush()
         os.fsync(file.fileno())
 
@@ -340,9 +379,11 @@ def _recall(
                 [(int(row), note) for row, note in text["notes"]],
                 int(text["even"]),
                 str(text["pixels"]),
+                Looks(arrays["thumbnails"], arrays["sides"]),
             )
         rows = [*(row for row, *_ in findings.skipped), *(row for row, _ in findings.notes)]
-        if findings.digests.shape != (count, DIGEST_BYTES) or not all(0 <= row < count for row in rows):
+        whole = findings.digests.shape == (count, DIGEST_BYTES) and findings.looks.of(count)
+        if not whole or not all(0 <= row < count for row in rows):
             raise ValueError
         if bool(findings.pixels_key) != store:
             raise ValueError
@@ -353,19 +394,19 @@ def _recall(
         remembered.release()
     if not store:
         return findings, None
-    stored = _find_pixels(findings, form, folder)
+    stored = _find_pixels(findings.pixels_key, len(findings.kept), form, folder)
     return None if stored is None else (findings, stored)
 
 
-def _find_pixels(findings: _Findings, form: InputFormat, folder: Path) -> _Stored | None:
-    lease = find("pixels", findings.pixels_key, folder)
+def _find_pixels(key: str, count: int, form: InputFormat, folder: Path) -> _Stored | None:
+    lease = find("pixels", key, folder)
     if lease is None:
         return None
     try:
-        return _Stored(_map(lease.folder / "images", len(findings.kept), form), lease)
+        return _Stored(_map(lease.folder / "images", count, form), lease)
     except (OSError, ValueError):  # gone since, or of another size
         lease.release()
-        discard("pixels", findings.pixels_key, folder)
+        discard("pixels", key, folder)
         return None
 
 

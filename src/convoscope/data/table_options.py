@@ -27,6 +27,7 @@ class TableOptions:
         label_separator: what stands between two labels, or two numbers, in one cell.
         root: the folder from which paths count and in which all pictures lie; open: that of the table.
         encoding: the text's encoding, by a name that Python knows.
+        group: the column that says which images belong together, such as patients.
     """
 
     path_column: str | None = None
@@ -36,6 +37,7 @@ class TableOptions:
     label_separator: str | None = None
     root: str | None = None
     encoding: str | None = None
+    group: str | None = None
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> TableOptions:
@@ -70,7 +72,7 @@ class TableOptions:
 
     def keywords(self) -> TableKeywords:
         """The options that are not open, as `load` takes them."""
-        names = ("path_column", "task", "separator", "label_separator", "root", "encoding")
+        names = ("path_column", "task", "separator", "label_separator", "root", "encoding", "group")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if self.label_columns:
             given["label_column"] = list(self.label_columns)
@@ -90,7 +92,15 @@ class TableKeywords(TypedDict, total=False):
     label_separator: str | None
     root: str | os.PathLike[str] | None
     encoding: str | None
+    group: str | None
     like: TableOptions | None
+
+
+class SourceKeywords(TableKeywords, total=False):
+    """Those that say which images of any source belong together, and which count, as well; None is open."""
+
+    group_pattern: str | None
+    dedupe: bool | None
 
 
 TABLE_KEYS: Final = tuple(name for name in TableKeywords.__annotations__ if name != "like")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, DataError, printable
-from .dataset import TARGET_NOUNS, Dataset, ImageSource, InputFormat, Outcome, Stamp
+from .dataset import GIVEN, KNOWN, TARGET_NOUNS, Dataset, Draw, ImageSource, InputFormat, Outcome, Stamp
 from .listing import check_twins
 from .sources import PartedRows
 
@@ -100,8 +100,13 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     taken, prefix, number = set(first.names), stem, 2
     while any(f"{prefix}/{name}" in taken for name in second.names):
         prefix, number = f"{stem}-{number}", number + 1
+    groups = None
+    if first.groups is not None or second.groups is not None:
+        groups = [*(first.groups or [""] * len(first)), *(second.groups or [""] * len(second))]
     return replace(
         first,
+        groups=groups,
+        draw=_joined_draw(first, second),
         classes=classes,
         names=[*first.names, *(f"{prefix}/{name}" for name in second.names)],
         targets=np.concatenate([first.targets, columns[second.targets]]),
@@ -111,6 +116,21 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
         split_notes=(*first.split_notes, *second.split_notes),
         skipped=(*first.skipped, *second.skipped),
     )
+
+
+def _joined_draw(first: Dataset, second: Dataset) -> Draw | None:
+    """The second's images are drawn for as they would be alone, but those of the first have their parts for good."""
+    if second.draw is None:
+        return None if first.draw is None else replace(first.draw, state=_states(first, second, KNOWN, GIVEN))
+    return replace(second.draw, state=_states(first, second, KNOWN, GIVEN))
+
+
+def _states(first: Dataset, second: Dataset, here: int, there: int) -> NDArray[np.int8]:
+    one, other = (
+        np.full(len(dataset), otherwise, np.int8) if dataset.draw is None else dataset.draw.state
+        for dataset, otherwise in ((first, here), (second, there))
+    )
+    return np.concatenate([one, other])
 
 
 def _digests(dataset: Dataset) -> Iterator[str]:

@@ -145,6 +145,7 @@ class Choice:
         labels: the positions of those with what is to be predicted.
         task: what is to be predicted; None: their cells decide.
         split: the position of the column with parts.
+        group: the position of the column that says which images belong together.
         ignored: names of columns that are not used.
         notes: what was chosen, with the option that says otherwise.
     """
@@ -154,6 +155,7 @@ class Choice:
     split: int | None
     ignored: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    group: int | None = None
 
 
 def path_column(columns: Sequence[Column], is_there: Callable[[str], bool]) -> int | None:
@@ -254,16 +256,25 @@ def choose(
         known = [names.index(name) for name in like.label_columns if name in names]
         if known and (len(known) == len(like.label_columns) or like.task == "multi-label"):
             named, task = tuple(known), like.task
-    split = split_column(columns, [pictures, *named])
+    group = _group_column(path, columns, asked, like)
+    split = split_column(columns, [pictures, *named, *([] if group is None else [group])])
     others = [
         position
         for position, column in enumerate(columns)
-        if position not in (pictures, split, *named) and column.kind != "empty"
+        if position not in (pictures, split, group, *named) and column.kind != "empty"
     ]
     if named:
-        return Choice(named, task, split, _names(columns, others))
+        return Choice(named, task, split, _names(columns, others), group=group)
     labels, task, notes = _Search(path, columns, others, task).choice()
-    return Choice(labels, task, split, _names(columns, [one for one in others if one not in labels]), notes)
+    return Choice(labels, task, split, _names(columns, [one for one in others if one not in labels]), notes, group)
+
+
+def _group_column(path: Path, columns: Sequence[Column], asked: TableOptions, like: TableOptions | None) -> int | None:
+    """The column that was named as that of groups, or was so in another table and is here, too."""
+    if asked.group is not None:
+        return position_of(path, columns, asked.group, "group")
+    names = [column.name for column in columns]
+    return names.index(like.group) if like is not None and like.group in names else None
 
 
 def _names(columns: Sequence[Column], positions: Sequence[int]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def join(path: Path, listings: Mapping[str, Listing], *, tiff: bool) -> Listing:
         images=FileImages(os.path.realpath(path), names, tiff=tiff),
         given=np.concatenate(given),
         notes=notes,
+        groups=_groups(listings.values()),
         skipped=[Skipped(f"{name}/{bad.path}", bad.reason) for name, each in listings.items() for bad in each.skipped],
         rows=TableRows(
             total=sum(each.total for _, each in rows),
@@ -69,6 +70,14 @@ def join(path: Path, listings: Mapping[str, Listing], *, tiff: bool) -> Listing:
             left_out=tuple((line, f"{reason} ({name})") for name, each in rows for line, reason in each.left_out),
         ),
     )
+
+
+def _groups(listings: Iterable[Listing]) -> list[str] | None:
+    """The groups of all, if one of them has some."""
+    each = [(len(listing.names), listing.groups) for listing in listings]
+    if all(groups is None for _, groups in each):
+        return None
+    return [name for count, groups in each for name in (groups or [""] * count)]
 
 
 def _targets(listing: Listing, classes: tuple[str, ...]) -> np.ndarray:

@@ -377,3 +377,23 @@ def splits_of(
                 code="table-contradiction",
             )
     return np.array([parts[names[row]][0] for row in rows], np.int8)
+
+
+def groups_of(path: Path, column: Column, names: Sequence[str], lines: Sequence[int], rows: Sequence[int]) -> list[str]:
+    """The group of each of the pictures in `rows`; empty where the cell is.
+
+    Raises:
+        DataError: rows of one picture name different groups (`table-contradiction`).
+    """
+    groups: dict[str, tuple[str, int]] = {}
+    for row, cell in enumerate(column.cells):
+        before, line = groups.setdefault(names[row], (cell, lines[row]))
+        if before != cell:
+            raise DataError(
+                path,
+                f"{printable(names[row])} is in the group {printable(before)!r} in line {line} and in the group "
+                f"{printable(cell)!r} in line {lines[row]}",
+                hint="name one group for each picture",
+                code="table-contradiction",
+            )
+    return ["" if is_missing(cell) else cell for cell in (groups[names[row]][0] for row in rows)]

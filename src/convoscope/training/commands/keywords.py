@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
-from ...data import TableKeywords
+from ...data import SourceKeywords
 from ...models import ModuleMaker
 from ..core.hooks import Augmentation, Loss, Metric
 
 
-class ReadingKeywords(TableKeywords, total=False):
+class ReadingKeywords(SourceKeywords, total=False):
     """How images are read, see `load` and `prepare`."""
 
     layout: str

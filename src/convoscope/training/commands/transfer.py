@@ -130,7 +130,7 @@ def _relearn(
             wish = wish.like(_settings_added_to(opened))
         wish.check_blocks(opened)
         known = opened.run.classes if wish.add and opened.run is not None else None
-        dataset = data.load(images, seed=wish.seed, classes=known, **reading)
+        dataset = _listed(images, wish.seed, known, reading, opened.run if wish.add else None)
         if anew is None:
             check_output(output, dataset.source)
             request = None if isinstance(images, Dataset) else _request(backbone, dataset, wish.seed, options)
@@ -171,6 +171,24 @@ def _relearn(
     run = Run.open(folder)
     run.cache_features(plan.prepared, fitted.features, exact=fitted.exact)
     return run
+
+
+def _listed(
+    images: str | os.PathLike[str] | Dataset,
+    seed: int,
+    known: tuple[str, ...] | None,
+    reading: dict[str, Any],
+    added_to: Run | None,
+) -> Dataset:
+    """The images, listed. Where they are added to a run, they are in its groups if their names say so."""
+    pattern = None if added_to is None else added_to.settings.group_pattern
+    if pattern is not None and reading.get("group_pattern") is None:
+        try:
+            return data.load(images, seed=seed, classes=known, **reading | {"group_pattern": pattern})
+        except UsageError as error:
+            if error.code not in ("group-pattern-unmatched", "grouping-elsewhere", "option-twice"):
+                raise
+    return data.load(images, seed=seed, classes=known, **reading)
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,9 @@ def write_toml(folder: Path, settings: Settings) -> None:
     form = content["input"]
     if settings.table is not None:
         asked |= settings.table.keywords()
+    asked |= {name: content[name] for name in ("group_pattern", "dedupe") if content.get(name)}
     asked |= {"size": f"{form['height']}x{form['width']}", "channels": form["channels"], "resize": form["resize"]}
-    above = (*asked, "input", "recipe", "table")
+    above = (*asked, "input", "recipe", "table", "dedupe")
     record = {key: value for key, value in content.items() if key not in above or key == "task"}
     if "white" in form:
         record["white"] = form["white"]

@@ -110,7 +110,7 @@ def read_dataset(folder: Path, settings: Settings) -> Dataset:
     manifest = folder / "split.csv"
     try:
         own = None if settings.added else manifest
-        dataset = data.load(settings.source, layout=settings.layout, manifest=own, like=settings.table)
+        dataset = data.load(settings.source, layout=settings.layout, manifest=own, **settings.reading)
         for source, layout, table in settings.further:
             more = data.load(source, layout=layout, classes=settings.classes, like=table)
             dataset = data.joined(dataset, more)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ... import data
-from ...data import TARGET_NOUNS, Dataset, InputFormat, TableOptions, Task
+from ...data import TARGET_NOUNS, Dataset, InputFormat, SourceKeywords, TableOptions, Task
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
 from ..core.hooks import NO_HOOKS, Hooks, OwnCode
@@ -96,6 +96,10 @@ class Settings(BaseModel):
     """How the source was read, if it is a table."""
     added_tables: Annotated[tuple[TableOptions | None, ...], FailFast()] = ()
     """The same for each of `added`."""
+    group_pattern: Text | None = None
+    """What finds groups of images in their names: they stay in one part."""
+    dedupe: bool = False
+    """Whether equal images count once."""
     task: Task
     classes: Texts = Field(min_length=1)
     model: Text
@@ -136,6 +140,8 @@ class Settings(BaseModel):
             "source": recorded(dataset),
             "layout": dataset.layout,
             "table": dataset.table,
+            "group_pattern": dataset.group_pattern,
+            "dedupe": dataset.dedupe,
             "task": dataset.task,
             "classes": dataset.classes,
             "images": _counts(dataset),
@@ -247,6 +253,11 @@ class Settings(BaseModel):
         """Each of `added` with how its table was read."""
         tables = (*self.added_tables, *[None] * len(self.added))
         return [(source, layout, table) for (source, layout), table in zip(self.added, tables, strict=False)]
+
+    @property
+    def reading(self) -> SourceKeywords:
+        """How its source is read, as `load` takes it."""
+        return {"like": self.table, "group_pattern": self.group_pattern, "dedupe": self.dedupe}
 
     @property
     def in_memory(self) -> bool:
