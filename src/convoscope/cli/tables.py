@@ -233,5 +233,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for position, header in enumerate(headers[1:], 1):
         table.add_row(header, *(_cell(row[position]) for row in rows))
     console.print(table)
+    for pair in comparison.pairs:
+        print_plain(console, pair.sentence)
     for note in comparison.notes:
         print_plain(console, note, style="dim")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, printable
 from ..render import shorten
 from .overfitting import gap_of
+from .paired import Difference, differences
 from .result_files import read_scores
 from .results import KINDS, Invariance, Kind, Ranges, Scores, plain
 from .run_facts import model_name, table_of, test_command
@@ -109,16 +110,19 @@ class Comparison:
             `factor`) with `accuracy`, one for each run in the same order; None when a run was tested without.
         notes: why the numbers may not be comparable, one plain sentence each.
         curves: the whole curves of each run; empty when a run was tested without.
+        pairs: each pair of runs, tested image by image if both answered the same ones.
     """
 
     runs: list[ComparedRun]
     invariance: dict[str, list[dict[str, Any]]] | None
     notes: tuple[str, ...] = ()
     curves: list[Invariance] = field(default_factory=list, repr=False)
+    pairs: list[Difference] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers."""
-        return {"runs": plain(self.runs), "invariance": self.invariance, "notes": list(self.notes)}
+        pairs = [{**plain(pair), "sentence": pair.sentence} for pair in self.pairs]
+        return {"runs": plain(self.runs), "pairs": pairs, "invariance": self.invariance, "notes": list(self.notes)}
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """The table as text: column names, then one row a run. A dash where a figure is not known."""
@@ -180,7 +184,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
     entries = [ComparedRun.of(name, run, scores) for name, run, scores in zip(names, runs, tested, strict=True)]
     curves = [scores.invariance for scores in tested if scores.invariance is not None]
     whole = curves if len(curves) == len(tested) else []
-    return Comparison(entries, _common(whole), _doubts(runs, entries, tested), whole)
+    pairs = differences(names, [Path(run.folder) for run in runs], tested)
+    return Comparison(entries, _common(whole), _doubts(runs, entries, tested), whole, pairs)
 
 
 def _tested(runs: Sequence[Run]) -> list[Scores]:

@@ -63,11 +63,7 @@ def _sentence(comparison: Comparison) -> str:
         return "None of the runs has an R²."
     reached = f"R² {best.accuracy:.3f}" if comparison.regression else percent(best.accuracy)
     text = f"{best.name} is the most accurate, with {reached}."
-    lowest = best.interval[0] if best.interval else math.inf
-    close = [run.name for run in comparison.runs if run is not best and run.interval and run.interval[1] >= lowest]
-    if close:
-        text += f" Its 95 % interval overlaps with that of {', '.join(close)}: the difference may be chance."
-    return text
+    return " ".join([text, *(pair.sentence for pair in comparison.pairs[:1])])
 
 
 def _scores(comparison: Comparison) -> str:
@@ -100,6 +96,7 @@ def _scores(comparison: Comparison) -> str:
         )
         + '<div class="space"></div>'
         + paragraph(words, "quiet")
+        + "".join(paragraph(f"{pair.sentence} {pair.method}.") for pair in comparison.pairs)
     )
 
 
