@@ -1,77 +1,126 @@
-"""Milliseconds of a training step while other programs are busy in the background, with torch's own waiting and with
-convoscope's.
+"""Seconds of an epoch while other programs are busy: by the command, in Python with convoscope or torch imported first,
+and in a plain loop in torch.
 
-    .venv/bin/python benchmarks/busy.py
+    .venv/bin/python benchmarks/busy.py builtin:drawings PHOTOS [--epochs 2] [--rounds 3] [--loads 0,1,2]
 
-The threads of one step wait for each other dozens of times. Measured in turn: an idle machine; one busy program; and
-all threads on one core, where the system's scheduler puts them for a while when other programs are busy; each with
-either way of waiting.
+All ways alternate, each in a process of its own. The arithmetic is chosen by a first training that is not counted, and
+remembered in a cache folder of its own. A ratio is an epoch's time to that of the same way alone.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import csv
 import os
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-ROUNDS = 4
-BUSY = [sys.executable, "-c", "while True: pass"]
-LOADS = ("idle", "one busy", "one core")
+WAYS = {
+    "command": None,
+    "convoscope first": "import sys, convoscope\n",
+    "torch first": "import sys, torch, convoscope\n",
+    "plain torch": None,
+}
+TRAIN = "convoscope.train(sys.argv[1], output=sys.argv[2], epochs=int(sys.argv[3]), size=int(sys.argv[4]) or None)"
 
 
-def step_time(load: str) -> float:
-    """The median of 40 steps of the tutorial's network for Fashion-MNIST, bfloat16, batches of 128."""
+@contextlib.contextmanager
+def busy(programs: int) -> Iterator[None]:
+    """While this is open, so many other programs want the processor."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def plain(source: str, epochs: int, size: int, seconds: Path) -> None:
+    """The same images and network in a loop as anybody would write it, in torch's own arithmetic."""
+    import time
+
     import torch
 
-    from convoscope import models
+    from convoscope import data, models
+    from convoscope.training.fit.defaults import choose_model
 
-    torch.set_num_threads(2)
-    if load == "one core":
-        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    torch.manual_seed(0)
-    network = models.build("fashion", (28, 28, 1), 10).to(memory_format=torch.channels_last)
-    models.pool_first(network)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    images = torch.randn(128, 1, 28, 28).contiguous(memory_format=torch.channels_last)
-    targets = torch.randint(0, 10, (128,))
-    times = []
-    for _ in range(45):
+    dataset = data.load(source)
+    form, _ = data.suggest_format(dataset)
+    if size:
+        form = form.model_copy(update={"height": size, "width": size})
+    prepared = data.prepare(dataset, form)
+    rows = dataset.indices("train")
+    images = torch.from_numpy(prepared.pixels[rows].copy()).permute(0, 3, 1, 2)
+    targets = torch.from_numpy(dataset.targets[rows].astype("int64"))
+    model = choose_model(dataset, form)
+    network = models.build(model, (form.height, form.width, form.channels), len(dataset.classes))
+    optimizer = torch.optim.AdamW(network.parameters())
+    took = []
+    for _ in range(epochs):
         begin = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
-            scores = network(images)
-        torch.nn.functional.cross_entropy(scores.float(), targets).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - begin)
-    return 1000 * statistics.median(times[5:])
+        for batch in torch.randperm(len(rows)).split(64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images[batch] / 255), targets[batch]).backward()
+            optimizer.step()
+        took.append(time.perf_counter() - begin)
+    seconds.write_text("seconds\n" + "\n".join(map(str, took)))
 
 
-def measured(spin: str, load: str) -> float:
-    environment = {**os.environ, "GOMP_SPINCOUNT": spin} if spin else dict(os.environ)
-    result = subprocess.run(
-        [sys.executable, __file__, "--step", load], env=environment, capture_output=True, text=True, check=True
-    )
-    return float(result.stdout)
+def epoch_seconds(way: str, source: str, size: int, epochs: int, place: Path) -> float:
+    """The mean of the epochs' seconds, each way in a new process."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    environment["CONVOSCOPE_CACHE"] = str(place.parent / "cache")
+    table = place / "metrics.csv"
+    if way == "command":
+        command = ["-m", "convoscope", "train", source, "--output", str(place), "--epochs", str(epochs), "--no-test"]
+        command += ["--size", str(size)] if size else []
+    elif way == "plain torch":
+        place.mkdir()
+        command = [__file__, "--plain", source, str(epochs), str(size), str(table)]
+    else:
+        command = ["-c", str(WAYS[way]) + TRAIN, source, str(place), str(epochs), str(size)]
+    result = subprocess.run([sys.executable, *command], check=False, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(result.stderr)
+    return statistics.mean(float(row["seconds"]) for row in csv.DictReader(table.open()))
 
 
 def main() -> None:
-    if "--step" in sys.argv:
-        print(step_time(sys.argv[2]))
+    if sys.argv[1:2] == ["--plain"]:
+        source, epochs, size, seconds = sys.argv[2:]
+        plain(source, int(epochs), int(size), Path(seconds))
         return
-    ways = {"torch's own": "", "convoscope's": "1000"}
-    found: dict[tuple[str, str], list[float]] = {}
-    for _ in range(ROUNDS):
-        for load in LOADS:
-            others = [subprocess.Popen(BUSY)] if load == "one busy" else []
-            for name, spin in ways.items():
-                found.setdefault((load, name), []).append(measured(spin, load))
-            for other in others:
-                other.kill()
-                other.wait()
-    for (load, name), times in found.items():
-        print(f"{load:9} {name:13} {statistics.median(times):6.1f} ms  ({min(times):.1f} to {max(times):.1f})")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=0, help="of the images; 0: as chosen")
+    parser.add_argument("--loads", default="0,1,2", help="how many other programs are busy")
+    asked = parser.parse_args()
+    loads = [int(load) for load in asked.loads.split(",")]
+    for source in asked.sources:
+        found: dict[tuple[str, int], list[float]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            epoch_seconds("command", source, asked.size, 1, Path(folder) / "first")
+            for number in range(asked.rounds):
+                for load in loads:
+                    with busy(load):
+                        for way in WAYS:
+                            place = Path(folder) / f"{way} {load} {number}"
+                            seconds = epoch_seconds(way, source, asked.size, asked.epochs, place)
+                            found.setdefault((way, load), []).append(seconds)
+        print(f"{source}; load average {os.getloadavg()[1]:.1f}")
+        for (way, load), seconds in sorted(found.items()):
+            alone = statistics.median(found[way, loads[0]])
+            middle = statistics.median(seconds)
+            spread = f"{min(seconds):.1f} to {max(seconds):.1f}"
+            print(f"{way:17} {load} busy  {middle:7.1f} s an epoch ({spread})  {middle / alone:5.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "size": (str, int),
     "channels": (int,),
     "resize": (str,),
+    "minutes": (float, int),
     "layout": (str,),
     "validation": (float, int),
     "test": (float, int),

@@ -34,6 +34,10 @@ class RunOptions:
     epochs: Annotated[
         int | None, Parameter(help="How often every training image is shown; with --resume the new total.")
     ] = None
+    minutes: Annotated[
+        float | None,
+        Parameter(help="Choose the number of epochs so that training takes at most about this long."),
+    ] = None
     seed: Seed = None
 
     size: Annotated[
@@ -128,7 +132,7 @@ def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) 
         )
     given = {
         "source": source, "model": options.model, "seed": options.seed, "size": options.size,
-        "channels": options.channels, "resize": options.resize,
+        "channels": options.channels, "resize": options.resize, "minutes": options.minutes,
         "layout": parts.layout, "validation": parts.validation, "test": parts.test,
         "strict": strict or None,
     }  # fmt: skip

@@ -108,7 +108,7 @@ def test(
         worst=[answers.mistake(row, rank) for rank, row in enumerate(worst, 1)],
         pairs=_pairs(answers),
         metrics=own_metrics(run.metrics, answers.scores, answers.truth),
-        notes=(*images.notes, *_left_out(answers), *_not_given(run)),
+        notes=(*images.notes, *_left_out(answers), *_not_given(run), *run.remarks),
         folder=folder,
         **values,
     )

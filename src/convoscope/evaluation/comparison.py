@@ -256,6 +256,7 @@ def _doubts(runs: Sequence[Run], entries: Sequence[ComparedRun], found: Sequence
     counts = sorted({entry.moved_images for entry in entries if entry.moved_images})
     if len(counts) > 1:
         notes.append(f"shift, turn and scale were measured on {' and '.join(f'{count:,}' for count in counts)} images")
+    notes += [f"{entry.name}: {remark}" for entry, run in zip(entries, runs, strict=True) for remark in run.remarks]
     without = [entry.name for entry in entries if entry.ranges is None]
     if without:
         notes.append(f"tested without shift, turn and scale: {', '.join(without)}")

@@ -150,7 +150,7 @@ def _kinds(run: Run) -> str:
 
 def _head(run: Run, scores: Scores | None) -> str:
     notes = "".join(
-        note(sentence, warn="used in training" in sentence) for sentence in (scores.notes if scores else ())
+        note(sentence, warn="used in training" in sentence) for sentence in (scores.notes if scores else run.remarks)
     )
     return (
         f'<p class="eyebrow">convoscope report · {text(Path(run.folder).name)}</p>'

@@ -1,17 +1,20 @@
 """How long a training takes, counted in advance."""
 
+import datetime
 import json
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 
-from convoscope.training import Recipe, Reporter, train
+from convoscope.errors import UsageError
+from convoscope.training import EpochMetrics, Recipe, Reporter, Run, train
 from convoscope.training.core.engine import Engine
+from convoscope.training.fit import budget, loop, watch
 from convoscope.training.fit import job as job_module
-from convoscope.training.fit import loop, watch
-from convoscope.training.fit.pace import EpochPace, Pace, TimeLeft
+from convoscope.training.fit.pace import EpochPace, Pace, TimeLeft, early_epochs
 from tests.support.runs import Listener
 
 PACE = Pace(EpochPace(0.1, 1.0), EpochPace(0.3, 2.0), steps=20)
@@ -107,3 +110,60 @@ def test_beside_a_busy_program_it_goes_on_with_one_thread_and_notes_it(
     monkeypatch.setattr(job_module, "choose_engine", lambda *_: Engine(threads=2, threads_fixed=True))
     run = train(pictures, text, output=tmp_path / "fixed", epochs=1, batch_size=16)
     assert [row["threads"] for row in run.history] == [2]
+
+
+def test_minutes_choose_the_epochs_and_the_run_notes_it(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measure_pace", lambda job, _: Pace(EpochPace(0.1, 0.4), EpochPace(0.1, 0.4), 6))
+    listener = Listener()
+    text = "conv(2) relu globalavg dense"
+    run = train(pictures, text, output=tmp_path / "run", batch_size=16, minutes=0.1, reporter=listener)
+    assert run.settings.recipe.epochs == len(run.history) == 6
+    (note,) = [note for note in run.settings.notes if "instead of" in note]
+    assert note.startswith("6 epochs instead of ") and note.endswith(", which take about 6 s: 0.1 min were given")
+    assert listener.heard(note) and note in (tmp_path / "run" / "run.toml").read_text()
+    run = train(pictures, text, output=tmp_path / "short", batch_size=16, minutes=0.01, reporter=listener)
+    assert len(run.history) == 1
+    assert listener.heard("one epoch takes about a second, which is more than 0.01 min")
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"minutes": 0}, "minutes-out-of-range"),
+        ({"minutes": "five"}, "minutes-out-of-range"),
+        ({"minutes": 5, "epochs": 3}, "minutes-with-epochs"),
+    ],
+)
+def test_minutes_that_cannot_be(pictures: Path, tmp_path: Path, options: dict[str, Any], code: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        train(pictures, output=tmp_path / "run", **options)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("done", "recipe", "words"),
+    [
+        (3, {"epochs": 3}, ""),
+        (2, {"epochs": 5, "start_size": 0.6}, "stopped at epoch 2 of 5, while still on small images"),
+        (8, {"epochs": 10, "start_size": 0.6}, "stopped at epoch 8 of 10"),
+        (2, {"epochs": 5, "patience": 1}, ""),
+    ],
+)
+def test_a_stopped_run_says_where(
+    done: int, recipe: dict[str, Any], words: str, pictures: Path, tmp_path: Path
+) -> None:
+    before = datetime.datetime.now().astimezone().replace(microsecond=0)
+    run = train(pictures, "conv(2) relu globalavg dense", output=tmp_path / "run", size=24, batch_size=48, epochs=1)
+    assert before <= datetime.datetime.fromisoformat(run.settings.started) <= datetime.datetime.now().astimezone()
+    settings = run.settings.model_copy(update={"recipe": Recipe.read(recipe)})
+    small = 0 if recipe.get("start_size", 1) == 1 else early_epochs(settings.recipe)
+    history = [run.history[0] | {"epoch": number + 1, "size": 16 if number < small else 24} for number in range(done)]
+    stopped = Run(run.folder, settings, cast(list[EpochMetrics], history), run.folder / "best.safetensors")
+    assert stopped.stopped_early == words
+    assert stopped.remarks == ((f"the training was {words}",) if words else ())
+    settings = settings.model_copy(update={"engine": settings.engine | {"threads": 2}})
+    rows = cast(list[EpochMetrics], [row | {"threads": 2 - (row["epoch"] == 1)} for row in history])
+    disturbed = Run(run.folder, settings, rows, run.folder / "best.safetensors")
+    assert disturbed.fewer_threads.startswith("epoch 1 was computed on fewer than 2 threads")

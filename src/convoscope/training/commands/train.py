@@ -26,6 +26,7 @@ from ..core.recipe import EngineSettings, Recipe
 from ..core.reporter import Reporter
 from ..core.reporters import Listening, one_reporter
 from ..core.signals import StopSignals
+from ..fit.budget import check_minutes, within_minutes
 from ..fit.defaults import choose_model, choose_recipe
 from ..fit.job import Job, check_trainable
 from ..fit.loop import fit
@@ -53,6 +54,7 @@ def train(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     resize: Resize | None = None,
+    minutes: float | None = None,
     reporter: Listening = None,
     **options: Unpack[TrainKeywords],
 ) -> Run:
@@ -68,6 +70,8 @@ def train(
             model.
         channels: 1 for grey, 3 for colour; by default as suits the images.
         resize: `fit`, `crop` or `stretch`.
+        minutes: the number of epochs is chosen so that the training takes at most about this long, by steps that are
+            measured before it begins.
         reporter: listens to what happens; or several, or None.
         layout: how to read the source, if the guess is wrong.
         validation: share of the images for validation where the source has no such part.
@@ -88,7 +92,7 @@ def train(
         UsageError, DataError, MachineError, InUseError: see each one's `code`.
         Interrupted: a signal came; `resume` goes on.
     """
-    asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options)
+    asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options, minutes)
     told = one_reporter(reporter)
     with session() as signals:
         dataset = asked.images()
@@ -133,7 +137,9 @@ def train_anew(
         raise needs_module(folder, named, request.own)
     reading = take(request.reading, ReadingKeywords)
     shape = _AskedInput(request.sides, request.channels, request.resize)
-    asked = _Asked.of(request.source, named, request.seed, shape, {**reading, **request.recipe, **hooks})
+    asked = _Asked.of(
+        request.source, named, request.seed, shape, {**reading, **request.recipe, **hooks}, request.minutes
+    )
     with session() as signals, begun_anew(folder):
         plan = _plan(asked, asked.images(), reporter)
         _train(folder, asked, plan, signals, reporter, accept_data_change=accept_data_change)
@@ -160,6 +166,7 @@ class _Asked:
     recipe: Recipe
     named: set[str]
     hooks: Hooks
+    minutes: float | None
 
     @classmethod
     def of(
@@ -169,11 +176,14 @@ class _Asked:
         seed: int,
         shape: _AskedInput,
         options: Mapping[str, Any],
+        minutes: float | None,
     ) -> _Asked:
         """Mistakes are reported before anything long begins."""
         reading, named = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords, HookKeywords)
         recipe, hooks = Recipe.read(named), Hooks.of(options)
         pick_device(recipe.device)
+        if minutes is not None:
+            check_minutes(minutes, named)
         _check_hooks(hooks, model, set(named))
         return cls(
             source=source,
@@ -184,6 +194,7 @@ class _Asked:
             recipe=recipe,
             named=set(named),
             hooks=hooks,
+            minutes=minutes,
         )
 
     def images(self) -> Dataset:
@@ -207,6 +218,7 @@ class _Asked:
             size=None if sides is None else "x".join(map(str, sides)),
             channels=channels,
             resize=resize,
+            minutes=self.minutes,
         )
 
 
@@ -281,6 +293,8 @@ def _train(
         check_unchanged(folder, prepared, accept_data_change, reporter)
     write_images(folder, prepared)
     job = _new_job(folder, prepared, plan, resolved, asked, reporter)
+    if asked.minutes is not None:
+        job = within_minutes(job, asked.minutes, signals, reporter)
     write_toml(folder, job.settings)
     fit(job, None, signals, reporter)
     reporter.finished(folder)

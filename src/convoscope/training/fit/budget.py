@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Container
 from dataclasses import replace
 
 from ...duration import rough_duration
+from ...errors import UsageError, printable
 from ...free_memory import memory_for
 from ..core.reporter import Reporter
 from ..core.signals import StopSignals
@@ -13,6 +16,30 @@ from .loop import measure_pace
 
 _MOST = 3
 """More than this many times the usual number of epochs teaches hardly anything new."""
+_LONGEST = 1_000_000
+"""In minutes; this is two years."""
+
+
+def check_minutes(minutes: float, named: Container[str]) -> None:
+    """Refuse an impossible time, or one beside a number of epochs. `named`: the fields of the recipe that were named.
+
+    Raises:
+        UsageError: `minutes-out-of-range`, `minutes-with-epochs`.
+    """
+    if isinstance(minutes, bool) or not isinstance(minutes, numbers.Real) or not 0 < float(minutes) <= _LONGEST:
+        raise UsageError(
+            "minutes",
+            f"expected a number above 0, at most {_LONGEST:,}; received {printable(str(minutes))}",
+            hint="use --minutes 5",
+            code="minutes-out-of-range",
+        )
+    if "epochs" in named:
+        raise UsageError(
+            "minutes",
+            "chooses the number of epochs, which was given as well",
+            hint="leave --minutes or --epochs out",
+            code="minutes-with-epochs",
+        )
 
 
 def within_minutes(job: Job, minutes: float, signals: StopSignals, reporter: Reporter) -> Job:

@@ -43,6 +43,7 @@ class Request(BaseModel):
     size: str | None = Field(None, pattern=r"^\d{1,5}x\d{1,5}$")
     channels: int | None = None
     resize: Literal["fit", "crop", "stretch"] | None = None
+    minutes: float | None = Field(None, gt=0)
     recipe: dict[str, Any] = {}
     own: Annotated[tuple[OwnCode, ...], Field(max_length=100)] = ()
     """The user's own code that it was asked to use, by name."""

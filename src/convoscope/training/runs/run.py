@@ -155,6 +155,12 @@ class Run:
         return f"stopped at epoch {done} of {recipe.epochs}" + (", while still on small images" if small else "")
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever reads a result should know of the training, in sentences."""
+        stopped = f"the training was {self.stopped_early}" if self.stopped_early else ""
+        return tuple(text for text in (stopped, self.fewer_threads) if text)
+
+    @property
     def fewer_threads(self) -> str:
         """Which epochs were computed on fewer threads than the others, in a sentence; empty: none."""
         threads = int(self.settings.engine["threads"])
