@@ -81,7 +81,7 @@ def asked(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs the command; gives the exit code, standard output and standard error."""
 
     def ask(made_up: MadeUpRun, *options: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(Run, "open", lambda _: made_up)
+        monkeypatch.setattr(Run, "open", lambda _, **__: made_up)
         code = cli(["predict", "run", "new", *options])
         told = capsys.readouterr()
         return code, told.out, told.err

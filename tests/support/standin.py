@@ -88,7 +88,10 @@ class StandInRun(Run):
         digests = [str(hash(image.tobytes())) for image in self.pixels]
         return Prepared(self.dataset(), self.pixels, digests, self.settings.input)
 
-    def scores(self, pixels: Pixels, *, batch_size: int = 256) -> NDArray[np.float32]:
+    def at_once(self) -> int:
+        return 7
+
+    def scores(self, pixels: Pixels) -> NDArray[np.float32]:
         self.scored += len(pixels)
         assert pixels.dtype == np.uint8
         return np.asarray(self.answer(pixels), dtype=np.float32)

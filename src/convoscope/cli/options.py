@@ -34,6 +34,13 @@ ModuleFile = Annotated[
         help="A network of your own, as FILE.py:NAME. The file is executed; NAME(channels, classes) gives the network.",
     ),
 ]
+AnswersOn = Annotated[
+    str,
+    Parameter(
+        name="--device",
+        help="Where the network runs: auto (a graphics card if there is one), cpu, cuda, cuda:N or mps.",
+    ),
+]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON value and nothing else.")]
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, Interrupted, UsageError, printable, shell_word
 from .module_file import read_module
-from .options import ModuleFile, RunPath
+from .options import AnswersOn, ModuleFile, RunPath
 from .output import Form, console, print_plain, reader_gone
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def predict(
     after: Annotated[
         str | None, Parameter(help="Begin after this one of the images, where an interrupted command stopped.")
     ] = None,
+    device: AnswersOn = "auto",
 ) -> None:
     """Label images with RUN: the label, its confidence and the scores of all classes.
 
@@ -59,7 +60,7 @@ def predict(
     from .prediction_writers import prediction_writer
     from .predictions import collect
 
-    opened = Run.open(run, model=read_module(module))
+    opened = Run.open(run, model=read_module(module), device=device)
     if unknown:
         _check_unknown(opened, run)
     found, skipped = collect(images, lambda line: print_plain(console(error=True), line))
@@ -71,7 +72,8 @@ def predict(
     def go_on(last: str) -> str:
         words = ["convoscope predict", shell_word(run), *map(shell_word, images)]
         words += [f"--module {shell_word(module)}"] if module is not None else []
-        words += [f"--format {form}", *(["--unknown"] if unknown else []), f"--after {shell_word(last)}"]
+        words += [f"--format {form}", *(["--unknown"] if unknown else [])]
+        words += [*([f"--device {device}"] if device != "auto" else []), f"--after {shell_word(last)}"]
         return f"go on with: {' '.join(words)}" if len(images) <= 3 else f"run it again with {words[-1]} to go on"
 
     answered = _answer(opened, found, skipped, writer, go_on, unknown=unknown)
@@ -130,7 +132,7 @@ def _answer(
         MachineError: the images cannot be read any longer. What was answered before is written.
     """
     from ..terminal import TerminalReporter
-    from ..training import StopSignals
+    from ..training import StopSignals, freed_memory_kept
 
     errors = console(error=True)
     reporter = TerminalReporter(errors)
@@ -138,7 +140,7 @@ def _answer(
     lively = len(found) > _BATCH and not sys.stdout.isatty()
     done = answered = 0
     _say_skipped(errors, skipped)
-    with StopSignals() as signals, _whole(writer):
+    with StopSignals() as signals, freed_memory_kept(), _whole(writer):
         signals.defer()  # so that no line is half written
         while done < len(found) and not signals.number and not reader_gone():
             batch: list[Prediction] = []

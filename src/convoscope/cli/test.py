@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ..errors import printable
 from .module_file import read_module
-from .options import LAYOUT, Json, ModuleFile, MovedTo, RunPath, Table
+from .options import LAYOUT, AnswersOn, Json, ModuleFile, MovedTo, RunPath, Table
 from .output import console, print_json, print_plain
 
 
@@ -24,6 +24,7 @@ def test(
     table: Table = Table(),
     moved_to: MovedTo = None,
     module: ModuleFile = None,
+    device: AnswersOn = "auto",
     json: Json = False,
 ) -> None:
     """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
@@ -38,7 +39,7 @@ def test(
     from .tables import print_scores
 
     reporter = TerminalReporter(console(error=True))
-    opened = Run.open(run, model=read_module(module))
+    opened = Run.open(run, model=read_module(module), device=device)
     scores = evaluation.test(
         opened,
         source,

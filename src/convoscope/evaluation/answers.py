@@ -46,20 +46,22 @@ class Answers:
     threshold: float
 
     @classmethod
-    def of(cls, run: Run, images: TestedImages, count: Callable[[int], None], batch: int = 1024) -> Answers:
-        """Let the run answer, `batch` images at a time; `count` is called with how many are done.
+    def of(cls, run: Run, images: TestedImages, count: Callable[[int], None]) -> Answers:
+        """Let the run answer; `count` is called with how many images have gone through the network.
 
         Raises:
             ModelFileError: the answers are not finite (`scores-not-finite`).
         """
         parts, far = [], []
-        total = len(images.rows)
+        total, batch = len(images.rows), run.at_once()
         for start in range(0, total, batch):
-            scores, distances = run.scores_and_distances(images.pixels, images.rows[start : start + batch])
+            rows = images.rows[start : start + batch]
+            new = run.unanswered(images.pixels, rows)
+            scores, distances = run.scores_and_distances(images.pixels, rows)
             parts.append(scores)
             if distances is not None:
                 far.append(distances)
-            count(len(scores))
+            count(new)
         scores = np.concatenate(parts)
         broken = int((~np.isfinite(scores)).any(axis=1).sum())
         if broken:

@@ -16,7 +16,7 @@ from .. import geometry
 from ..data import Dataset, TableKeywords
 from ..errors import printable
 from ..files import check_plain
-from ..training import own_metrics
+from ..training import freed_memory_kept, own_metrics
 from . import invariance as curves
 from .answers import Answers
 from .measures import FEWEST_CALIBRATED, THRESHOLD, classification, labelling, r_squared, regression, varied
@@ -37,9 +37,6 @@ _MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "multi-label": labelling,
     "regression": regression,
 }
-
-_MOVED = 1 << 27
-"""Bytes that moved images may take at once."""
 
 PAIRS = 400
 """How many images of each column of numbers are kept as pairs of true and predicted."""
@@ -84,14 +81,20 @@ def test(
     check_plain(Path(run.folder) / "report.html")  # which is written next
     found = () if moved_to is None else find_own(run, source, moved_to)
     images = images_to_test(run, source, layout, split, table)
+    if source is None and not run.has_features():
+        from ..training import recall_features
+
+        recall_features(run)
     images = dataclasses.replace(images, notes=(*found, *images.notes))
     constant = run.task == "regression" and not varied(images.truth).any()
     sample = _sample(run, images) if invariance and not constant else None
-    count = _counter(progress, len(images.rows) + (len(sample[0]) * sample[1].passes if sample else 0))
-    answers = Answers.of(run, images, count)
-    values = _MEASURES[run.task](answers.scores, answers.truth, run.classes, run.settings.temperature)
-    if sample is not None:
-        values["invariance"] = _invariance(run, images, *sample, float(values["chance"]), count)
+    moved = len(sample[0]) * sample[1].passes if sample else 0
+    count = _counter(progress, run.unanswered(images.pixels, images.rows) + moved)
+    with freed_memory_kept():
+        answers = Answers.of(run, images, count)
+        values = _MEASURES[run.task](answers.scores, answers.truth, run.classes, run.settings.temperature)
+        if sample is not None:
+            values["invariance"] = _invariance(run, images, *sample, float(values["chance"]), count)
     if run.settings.relearned is not None:
         values["unknown"] = answers.unknown(run.settings.relearned.coverage)
     gap = gap_of(run)
@@ -156,6 +159,8 @@ def _not_given(run: Run) -> list[str]:
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
     """Count the images that went through the network, and report it to `progress`."""
     done = 0
+    if progress is not None:
+        progress(0, total)
 
     def count(images: int) -> None:
         nonlocal done
@@ -184,13 +189,15 @@ def _invariance(
 ) -> Invariance:
     truth = images.targets[rows]
     differ = varied(images.truth) if run.task == "regression" else None
-    together = max(1, _MOVED // images.pixels[:1].nbytes)
-    together -= together % 256 if together > 256 else 0  # as the run goes through them, which decides the last digits
+    together = run.at_once()
 
     def measure(move: curves.Move) -> float:
-        parts = [rows[begin : begin + together] for begin in range(0, len(rows), together)]
-        answers = np.concatenate([run.scores(move(images.pixels[part])) for part in parts])
-        count(len(answers))
+        found = []
+        for begin in range(0, len(rows), together):
+            part = rows[begin : begin + together]
+            found.append(run.scores(move(images.pixels[part])))
+            count(len(part))
+        answers = np.concatenate(found)
         if run.task == "classification":
             return float((answers.argmax(axis=1) == truth).mean())
         if run.task == "multi-label":

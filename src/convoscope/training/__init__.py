@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .core.hooks import FILE_MARK, own_metrics
+from .core.malloc import freed_memory_kept
 from .core.recipe import Recipe
 from .core.reporter import EpochMetrics, Reporter, best_epoch
 from .core.reporters import Listening, Reporters, one_reporter
@@ -15,6 +16,7 @@ from .runs.saved import read_described, read_history, read_summary
 from .runs.settings import Settings
 
 if TYPE_CHECKING:
+    from .backbone.features import recall_features
     from .commands.resumption import resume
     from .commands.train import train
     from .commands.transfer import relearn
@@ -36,12 +38,14 @@ __all__ = [
     "augmented_images",
     "best_epoch",
     "curves_html",
+    "freed_memory_kept",
     "history_line",
     "one_reporter",
     "own_metrics",
     "read_described",
     "read_history",
     "read_summary",
+    "recall_features",
     "relearn",
     "resume",
     "train",
@@ -50,6 +54,7 @@ __all__ = [
 _LATER = {
     "Normalisation": ".core.normalisation",
     "augmented_images": ".fit.samples",
+    "recall_features": ".backbone.features",
     "relearn": ".commands.transfer",
     "resume": ".commands.resumption",
     "train": ".commands.train",

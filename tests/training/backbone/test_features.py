@@ -20,9 +20,9 @@ from torch import nn
 from convoscope import data, evaluation, models
 from convoscope.training import Run, resume
 from convoscope.training.backbone.feature_store import FeatureStore
-from convoscope.training.backbone.features import Features
-from convoscope.training.backbone.norm_folding import fold_norms
+from convoscope.training.backbone.features import Features, recall_features
 from convoscope.training.backbone.sources import open_backbone
+from convoscope.training.core.norm_folding import fold_norms
 from tests.support.runs import BACKBONE, OTHERS, Listener, fingerprint, taught
 
 
@@ -213,3 +213,31 @@ def test_images_larger_than_the_cache_may_hold_are_no_harm(
     made = taught(backbone, pictures, output=tmp_path / "run")
     assert made.prepared().pixels.nbytes > 1_000
     assert evaluation.test(made, invariance=False).images == 12
+
+
+def test_a_test_takes_the_features_that_relearning_left_in_the_cache(
+    backbone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
+    run = taught(backbone, OTHERS, output=tmp_path / "run")
+    prepared = run.prepared()
+    rows = np.arange(len(prepared.dataset))
+    fresh, plain = Run.open(run.folder), Run.open(run.folder)
+    recall_features(fresh)
+    assert fresh.unanswered(prepared.pixels, rows) == len(rows)  # other pixels, though equal ones
+    own = fresh.prepared().pixels
+    assert fresh.unanswered(own, rows) == 0
+    answers, distances = fresh.scores_and_distances(own, rows)
+    assert distances is not None
+    wanted, far = plain.scores_and_distances(prepared.pixels, rows)
+    assert np.array_equal(answers, wanted)
+    assert far is not None and np.array_equal(distances, far)
+    ticks: list[tuple[int, int]] = []
+    evaluation.test(Run.open(run.folder), invariance=False, progress=lambda *done: ticks.append(done))
+    assert {total for _, total in ticks} == {0}
+    changed = Run.open(run.folder)
+    changed.settings = run.settings.model_copy(
+        update={"relearned": run.settings.relearned.model_copy(update={"digest": "0" * 64})}  # type: ignore[union-attr]
+    )
+    recall_features(changed)
+    assert not changed.has_features()

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from convoscope.errors import MachineError
+from convoscope.errors import ConvoscopeError, MachineError
 from convoscope.models import footprint, memory
 from convoscope.training import Run, relearn, resume, train
+from convoscope.training.core import inference_network
 from convoscope.training.core.normalisation import Normalisation
 from convoscope.training.core.step_memory import StepMemory
 from tests.support.runs import Listener
@@ -46,6 +47,8 @@ def allow(monkeypatch: pytest.MonkeyPatch, images: int, run: Run) -> None:
     """A budget that so many images of the run's need."""
     form = run.settings.input
     one = footprint(run.network(), (form.channels, form.height, form.width))
+    monkeypatch.setattr(inference_network, "_WORKING_SET", images * one.answering)
+    monkeypatch.setattr(inference_network, "_FEWEST", 1)
     monkeypatch.setattr(memory, "BUDGET", images * one.answering)
     monkeypatch.setattr(memory.Footprint.at_once, "__kwdefaults__", {"most": 256, "budget": images * one.answering})
 
@@ -54,54 +57,62 @@ def noise(count: int, side: int = 12, channels: int = 1) -> Any:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
 
 
-def test_answers_to_small_images_come_from_batches_of_256(run: Run, batches: list[int]) -> None:
-    """As ever, to the last digit: another number at once may round otherwise."""
-    pixels = noise(600)
-    found = run.scores(pixels)
-    assert set(batches) == {256, 88}
-    normalisation, objective = Normalisation(mean=run.settings.mean, std=run.settings.std), run.objective()
+def by_torch(run: Run, pixels: Any) -> Any:
+    """The answers of the network as it was trained, all at once."""
+    normalisation = Normalisation(mean=run.settings.mean, std=run.settings.std)
     with torch.inference_mode():
-        parts = [
-            objective.answers(
-                run.network()(
-                    normalisation(torch.from_numpy(pixels[begin : begin + 256]).permute(0, 3, 1, 2).float()).contiguous(
-                        memory_format=torch.channels_last
-                    )
-                )
-            )
-            for begin in (0, 256, 512)
-        ]
-    assert np.array_equal(found, torch.cat(parts).numpy())
-    assert np.array_equal(run.scores_and_distances(pixels)[0], found)
-    assert np.array_equal(run.scores_and_distances(pixels, np.arange(600))[0], found)
+        scores = run.network()(normalisation(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()))
+        return run.objective().answers(scores).numpy()
+
+
+def test_answers_come_from_batches_of_one_size(run: Run, batches: list[int]) -> None:
+    """And so an image has the same answer to the last digit, whatever the others are."""
+    pixels = noise(150)
+    found = run.scores(pixels)
+    assert set(batches) == {64}
+    np.testing.assert_allclose(found, by_torch(run, pixels), rtol=1e-5, atol=1e-6)
+    order = np.random.default_rng(1).permutation(150)
+    assert np.array_equal(run.scores(pixels[order]), found[order])
+    assert np.array_equal(np.concatenate([run.scores(pixels[row : row + 1]) for row in range(9)]), found[:9])
+    assert np.array_equal(run.scores_and_distances(pixels, order)[0], found[order])
+    assert [list(each.scores.values()) for each in run.predict(list(pixels[:5, :, :, 0]))] == found[:5].tolist()
+    assert len(run.scores(pixels[:0])) == 0
 
 
 def test_large_images_go_in_smaller_batches(run: Run, batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, rows = noise(50), np.arange(49, -1, -1)
-    whole = run.scores(pixels)
-    allow(monkeypatch, 7, run)
-    batches.clear()
-    np.testing.assert_allclose(run.scores(pixels), whole, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(run.scores_and_distances(pixels, rows)[0], whole[rows], rtol=1e-5, atol=1e-7)
-    told = run.predict(list(pixels[..., 0]))
-    np.testing.assert_allclose([list(each.scores.values()) for each in told], whole, rtol=1e-5, atol=1e-7)
-    assert max(batches) == 7
-    assert [len(run.scores(pixels[:0])), len(run.scores(pixels[:1]))] == [0, 1]
-    batches.clear()
-    run.scores(pixels, batch_size=3)
-    assert max(batches) == 3
+    pixels, whole = noise(50), run.scores(noise(50))
+    for fit, together in ((7, 4), (2, 2), (1, 1)):
+        allow(monkeypatch, fit, run)
+        batches.clear()
+        np.testing.assert_allclose(run.scores(pixels), whole, rtol=1e-5, atol=1e-7)
+        assert set(batches) == ({together} if together > 1 else set())
+    monkeypatch.setattr(inference_network, "_FEWEST", 4)
+    assert run.at_once() == 4  # fewer are slow, and two or three times the memory of one image is there
 
 
 def test_where_little_is_free_fewer_go_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from convoscope.training.runs import run as room
-
     form = run.settings.input
     one = footprint(run.network(), (form.channels, form.height, form.width)).answering
     told = []
     for free in (None, 10**12, 2 * 5 * one, 0):
-        monkeypatch.setattr(room, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(inference_network, "free_memory", lambda free=free: free)
         told.append(run.at_once())
-    assert told == [256, 256, 5, 1]
+    assert told == [64, 64, 5, 1]
+
+
+def test_a_run_answers_on_the_device_that_was_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Run.open(run.folder).device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert Run.open(run.folder, device="cpu").device == "cpu"
+    for device, code in (("abacus", "device-unknown"), ("cuda:99", "device-absent")):
+        with pytest.raises(ConvoscopeError) as caught:
+            Run.open(run.folder, device=device)
+        assert caught.value.code == code
+    # A device that computes nothing shows that all goes there, and that as many go as fit onto a card.
+    elsewhere = inference_network.InferenceNetwork(run.network(), (1, 12, 12), "meta")
+    assert elsewhere.at_once() == 256
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: self)
+    assert elsewhere(torch.zeros(3, 1, 12, 12), 4)[0].device.type == "meta"
+    assert next(run.network().parameters()).device.type == "cpu"
 
 
 def test_validation_takes_no_more_at_once_than_training(
@@ -121,12 +132,12 @@ def test_features_of_large_images_go_in_smaller_batches(
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "cache"))
     options: dict[str, Any] = {"augmented_views": 1, "precision": "float32", "feature_layer": "globalavg"}
     plain = relearn(run, pictures, output=tmp_path / "plain", **options)
-    assert max(batches) == 32
+    assert max(batches) == 64
     monkeypatch.setenv("CONVOSCOPE_CACHE", str(tmp_path / "other"))
     allow(monkeypatch, 5, run)
     batches.clear()
     again = relearn(run, pictures, output=tmp_path / "again", **options)
-    assert max(batches) == 5
+    assert max(batches) == 4
     for name, value in plain.weights().items():
         torch.testing.assert_close(again.weights()[name], value, rtol=1e-2, atol=1e-3)
 
@@ -226,7 +237,7 @@ def large(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize(
     ("command", "said", "hint"),
     [
-        ("predict RUN FEW", "one image at 512x512 needs about 1", "hint: close other programs, or train a network for smaller images: convoscope train ... --size 256x256"),
+        ("predict RUN FEW", "one image at 512x512 needs about ", "hint: close other programs, or train a network for smaller images: convoscope train ... --size 256x256"),
         ("test RUN", "at 512x512 needs about ", "--size 256x256"),
         ("train FEW --size 512 --model conv(64)_relu_globalavg_dense --set batch_size=4 --output OUT", "a batch of 4 at 512x512 needs about ", "hint: try "),
         ("relearn RUN FEW --unfreeze all --output OUT", "at 512x512 needs about ", "hint: close other programs"),

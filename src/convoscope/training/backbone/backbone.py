@@ -7,7 +7,7 @@ kept as they are; `network` puts them under a new head.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,12 +58,7 @@ class Backbone:
     @property
     def digest(self) -> str:
         """A hash of the network before the head: its text and every weight, 64 hexadecimal digits."""
-        hasher = hashlib.sha256(self.text.encode())
-        for name in sorted(self.tensors):
-            value = self.tensors[name].contiguous()
-            hasher.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-            hasher.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-        return hasher.hexdigest()
+        return digest_of(self.text, self.tensors)
 
     def layers(self, hidden: Sequence[int], outputs: int) -> list[str]:
         """The paths of the head's dense layers in `model(hidden)`, the last one giving the scores."""
@@ -104,6 +99,16 @@ class Backbone:
         network = self.network((), 2)
         models.replace_part(network, self.layers((), 2)[0], nn.Identity())
         return network
+
+
+def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """A hash of a network's text and every weight, 64 hexadecimal digits."""
+    hasher = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        hasher.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        hasher.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return hasher.hexdigest()
 
 
 def belongs(name: str, layers: Sequence[str]) -> bool:

@@ -10,30 +10,29 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import models
-from ...data import DECODE_RULES, Prepared
+from ...data import DECODE_RULES, InputFormat, Prepared
 from ...errors import MachineError, ModelFileError
 from ...free_memory import memory_for, out_of_memory, ran_out
-from ...models import Footprint, footprint
 from ..core.augment import augment
 from ..core.engine import has_bfloat16
+from ..core.inference_network import InferenceNetwork
+from ..core.normalisation import Normalisation
 from ..core.recipe import Recipe
-from .backbone import Backbone
+from ..runs.run import Run
+from .backbone import Backbone, belongs, digest_of
 from .feature_store import FeatureStore
-from .norm_folding import fold_norms
 
 Precision = Literal["float32", "bfloat16"]
 
-_BATCH = 32
-"""Images at once; fewer where they would take much memory."""
+_STORED = 64
+"""Images whose features are put into the store together, where fewer go through the backbone at once."""
 _PROBE = 8
 """Images on which bfloat16 is compared with float32."""
 _LARGE = 96 * 96
 """Pixels of an image from which on bfloat16 is worth its rounding: backbones for smaller ones are quick anyway."""
-_SAME = 0.99999
-"""The least cosine of an image's features where only the order of operations changes."""
 _CLOSE = 0.995
 """The least cosine between an image's features in bfloat16 and in float32. With the ImageNet backbone it is 0.997 to
 0.9999, 0.9993 in the mean; from a photograph of a cat or a dog to its nearest among 1,400 the distance 1 - cosine is
@@ -87,8 +86,7 @@ class Features:
         self._device = device
         self._precision = precision
         self._modes: dict[bool, ComputeMode] = {True: ComputeMode(precision="float32")}  # by `exact`
-        self._networks: dict[ComputeMode, nn.Module] = {}
-        self._one: Footprint | None = None
+        self._networks: dict[ComputeMode, InferenceNetwork] = {}
 
     @property
     def computed(self) -> int:
@@ -130,9 +128,8 @@ class Features:
         """
         names = [_name(prepared.digests[int(row)], views, view) for row in rows]
         if exact not in self._modes:
-            count = min(_PROBE, self._together())
-            with memory_for(lambda free: self._too_large(count, free)):
-                self._modes[exact] = self._choose(names, self._images(prepared, rows[:count], None, 0))
+            with memory_for(self._too_large):
+                self._modes[exact] = self._choose(names, self._images(prepared, rows[:_PROBE], None, 0))
         mode = self._modes[exact]
         with FeatureStore.opened(self._key(mode), self.width) as store:
             missing = [
@@ -143,9 +140,9 @@ class Features:
             done = len(names) - len(missing)
             if progress is not None:
                 progress(done, len(names))
-            together = self._together() if missing else 1
-            for begin in range(0, len(missing), together):
-                chosen = np.array(missing[begin : begin + together])
+            stored = self._stored_at_once(mode) if missing else 1
+            for begin in range(0, len(missing), stored):
+                chosen = np.array(missing[begin : begin + stored])
                 vectors = self._compute(self._images(prepared, rows[chosen], views, view), mode)
                 made = [names[position] for position in chosen.tolist()]
                 store.append(made, vectors)
@@ -166,27 +163,23 @@ class Features:
             images = augment(pixels, numbers, seed=0, epoch=view, recipe=views)
         return self.backbone.normalisation(images)
 
-    def _together(self) -> int:
-        """How many images go through the backbone at once: always the same number for the same backbone."""
-        if self._one is None:
-            height, width, channels = self.backbone.input
-            with memory_for(lambda free: self._too_large(1, free)):
-                self._one = footprint(self.backbone.without_head(), (channels, height, width))
-        return self._one.at_once(most=_BATCH)
+    def _stored_at_once(self, mode: ComputeMode) -> int:
+        with memory_for(self._too_large):
+            together = self._network(mode).at_once()
+        return together * max(1, _STORED // together)
 
-    def _too_large(self, count: int, free: int | None) -> MachineError:
+    def _too_large(self, free: int | None) -> MachineError:
         height, width, _ = self.backbone.input
-        needed = None if self._one is None else count * self._one.answering
+        known = next(iter(self._networks.values()), None)
+        count = 1 if known is None else known.at_once()
+        needed = None if known is None else count * known.footprint.answering
         hint = "close other programs, or choose a backbone for smaller images"
         return out_of_memory(f"a batch of {count} at {height}x{width}", needed, free, hint=hint)
 
     def _compute(self, images: Tensor, mode: ComputeMode) -> NDArray[np.float32]:
-        # Always a whole batch: another number of images may be computed in another order, and an image's features must
-        # not depend on the others.
-        count, together = len(images), self._together()
-        whole = images if count == together else images[torch.arange(together) % count]
-        with memory_for(lambda free: self._too_large(together, free)):
-            vectors = _run(self._network(mode), whole.to(self._device), mode.precision)[:count]
+        with memory_for(self._too_large):
+            vectors = self._vectors(images, mode)
+        count = len(vectors)
         broken = count - int(np.isfinite(vectors).all(axis=1).sum())
         if broken:
             raise ModelFileError(
@@ -197,16 +190,27 @@ class Features:
             )
         return vectors
 
-    def _network(self, mode: ComputeMode) -> nn.Module:
+    def _vectors(self, images: Tensor, mode: ComputeMode) -> NDArray[np.float32]:
+        network = self._network(mode)
+        together = network.at_once()
+        parts = [network(images[begin : begin + together], together)[0] for begin in range(0, len(images), together)]
+        vectors: NDArray[np.float32] = torch.cat(parts).numpy()
+        return vectors
+
+    def _network(self, mode: ComputeMode) -> InferenceNetwork:
         if mode not in self._networks:
-            self._networks[mode] = _made(self.backbone, mode.precision, self._device)
+            height, width, channels = self.backbone.input
+            self._networks[mode] = InferenceNetwork(
+                self.backbone.without_head(),
+                (channels, height, width),
+                self._device,
+                precision=torch.bfloat16 if mode.precision == "bfloat16" else torch.float32,
+            )
         return self._networks[mode]
 
     def _key(self, mode: ComputeMode) -> str:
-        backbone, kind = self.backbone, torch.device(self._device).type
-        prepared = f"{DECODE_RULES} {backbone.form} {backbone.normalisation}"
-        content = f"features 2 {backbone.digest} {prepared} {mode.precision} {kind} {torch.__version__}"
-        return hashlib.sha256(content.encode()).hexdigest()
+        backbone = self.backbone
+        return _key(backbone.digest, backbone.form, backbone.normalisation, mode.precision, self._device)
 
     def _choose(self, names: Sequence[bytes], images: Tensor) -> ComputeMode:
         """How training images go through the backbone. `images`: the first of them, `names`: of all."""
@@ -218,17 +222,52 @@ class Features:
         if FeatureStore.count(self._key(quick), names):
             return replace(quick, reason="features in bfloat16")  # compared when they were made
         try:
-            vectors = _run(self._network(quick), images.to(self._device), "bfloat16")
+            vectors = self._vectors(images, quick)
         except (RuntimeError, NotImplementedError) as error:
             if ran_out(error):
                 raise
             return replace(plain, reason="features in float32: the backbone has an operation that bfloat16 lacks")
-        cosine = float(_cosines(vectors, _run(self._network(plain), images.to(self._device), "float32")).min())
+        cosine = float(_cosines(vectors, self._vectors(images, plain)).min())
         compared = f"the least cosine between the two is {cosine:.5f}"
         if not cosine >= _CLOSE:  # also where it is not a number
             del self._networks[quick]
             return replace(plain, reason=f"features in float32, not bfloat16: {compared}")
         return replace(quick, reason=f"features in bfloat16 instead of float32: {compared}")
+
+
+def recall_features(run: Run) -> None:
+    """Give a run those features of its own images that its relearning has left in the cache, so that a test need not
+    compute them again.
+
+    Only of a run whose backbone was not trained further, and only where the digest of its weights is that of what the
+    cached features were made with.
+    """
+    settings, relearned = run.settings, run.settings.relearned
+    if relearned is None or not settings.solved:
+        return
+    weights = run.weights()
+    tensors = {name: value for name, value in weights.items() if not belongs(name, relearned.layers)}
+    digest = digest_of(models.backbone_text(settings.model, head=len(relearned.layers)), tensors)
+    if digest != relearned.digest:
+        return
+    key = _key(digest, settings.input, Normalisation(mean=settings.mean, std=settings.std), "float32", run.device)
+    prepared = run.prepared()
+    names = [_name(each, None, 0) for each in prepared.digests]
+    if not FeatureStore.count(key, names):
+        return
+    width = int(weights[f"{relearned.layers[0]}.weight"].shape[1])
+    features, known = np.zeros((len(names), width), np.float32), np.zeros(len(names), bool)
+    with FeatureStore.opened(key, width) as store:
+        known[:] = [name in store for name in names]
+        features[known] = store.take([name for name in names if name in store])
+    run.cache_features(prepared, features, exact=known)
+
+
+def _key(digest: str, form: InputFormat, normalisation: Normalisation, precision: Precision, device: str) -> str:
+    """The store's entry for a backbone with this digest."""
+    prepared = f"{DECODE_RULES} {form} {normalisation}"
+    content = f"features 3 {digest} {prepared} {precision} {torch.device(device).type} {torch.__version__}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _name(digest: str, views: Recipe | None, view: int) -> bytes:
@@ -240,28 +279,3 @@ def _name(digest: str, views: Recipe | None, view: int) -> bytes:
 
 def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> Tensor:
     return torch.nn.functional.cosine_similarity(torch.from_numpy(one), torch.from_numpy(two), dim=1)
-
-
-def _made(backbone: Backbone, precision: Precision, device: str) -> nn.Module:
-    """The backbone without its head, its norms folded: with these it was 1.04 to 2 times as fast as without, eight
-    networks on an AMD EPYC.
-    """
-    network = backbone.without_head()
-    models.pool_first(network)
-    height, width, channels = backbone.input
-    image = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(0))
-    folded = fold_norms(network, image)
-    # Folding rests on the order of execution, seen once; where it gives other numbers the norms stay.
-    if float(_cosines(_run(folded, image, "float32"), _run(network, image, "float32"))) >= _SAME:
-        network = folded
-    network = network.to(device).to(memory_format=torch.channels_last)
-    return network.bfloat16() if precision == "bfloat16" else network
-
-
-def _run(network: nn.Module, images: Tensor, precision: Precision) -> NDArray[np.float32]:
-    batch = images.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = (
-            network(batch.bfloat16() if precision == "bfloat16" else batch).float().cpu().numpy()
-        )
-    return vectors

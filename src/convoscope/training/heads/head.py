@@ -9,7 +9,7 @@ standard deviations, as is often done: that lifts features that hardly vary, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,6 +34,8 @@ _BATCH = 256
 """Images in a step of the small network."""
 _PENALTY_UNCHOSEN = 0.01
 """The L2 penalty where there are no validation images to choose it by."""
+_ROWS = 64
+"""Rows that go into a product of matrices together where no row's result may depend on the others."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ class Head:
         for number, (weight, bias) in enumerate(self.layers):
             features = F.linear(F.relu(features) if number else features, weight, bias)
         return features
+
+    def scores_of(self, features: Tensor) -> Tensor:
+        """The same as `scores` but for rounding, which here does not depend on the other rows."""
+        return torch.cat([self.scores(batch)[:count] for batch, count in filled_up(features)])
+
+
+def filled_up(features: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Batches of one size, and how many rows of each count: the last one is filled up. With another number of rows a
+    product of matrices may be rounded otherwise.
+    """
+    for begin in range(0, len(features), _ROWS):
+        batch = features[begin : begin + _ROWS]
+        yield batch[torch.arange(_ROWS) % len(batch)], len(batch)
 
 
 @dataclass(frozen=True)

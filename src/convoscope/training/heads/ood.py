@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .head import filled_up
+
 NEIGHBOURS = 5
 """The rank of the training image that counts. It is smaller with fewer than 5 times as many training images."""
 MOST = 2_000
@@ -66,9 +68,9 @@ def distances(known: Tensor, features: NDArray[np.float32], neighbours: int) -> 
     """1 - cosine to the neighbour of this rank among `known` (rows of length 1): float32 `(N,)`."""
     kept = known.float()
     parts = []
-    for begin in range(0, len(features), 1024):
-        rows = torch.nn.functional.normalize(torch.from_numpy(features[begin : begin + 1024]), dim=1)
-        nearest = (rows @ kept.T).topk(neighbours, dim=1).values[:, -1]
+    for batch, count in filled_up(torch.from_numpy(features)):
+        rows = torch.nn.functional.normalize(batch, dim=1)
+        nearest = (rows @ kept.T).topk(neighbours, dim=1).values[:count, -1]
         parts.append((1 - nearest).numpy())
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ... import data
 from ...data import Dataset, Prepared, Skipped, Task
 from ...errors import DataError, MachineError, ModelFileError, printable
-from ...free_memory import free_memory, memory_for, out_of_memory
+from ...free_memory import memory_for, out_of_memory
 from ..core.hooks import Hooks, Metric, OwnCode
 from ..core.reporter import EpochMetrics, best_epoch
 from .folder import go_on_hint
@@ -28,8 +28,10 @@ from .settings import Settings, read_settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ...models import Footprint, ModuleMaker
+    from ...models import ModuleMaker
+    from ..core.inference_network import InferenceNetwork
     from ..core.objective import Objective
+    from ..heads.head import Head
     from ..heads.ood import OodDetector
 
 
@@ -55,12 +57,14 @@ class Run:
         self.history = history
         self._weights = weights
         self._network: nn.Module | None = None
-        self._footprint: Footprint | None = None
+        self._inference_network: InferenceNetwork | None = None
+        self._wanted_device = "auto"
         self._custom: nn.Module | ModuleMaker | None = None
-        self._head: ModuleMaker | None = None
+        self._custom_head: ModuleMaker | None = None
         self.metrics: dict[str, Metric] = {}
         self._prepared: Prepared | None = None
         self._ood_detector: OodDetector | None = None
+        self._head: Head | None = None
         # Set by `relearn`: the features of all images of `prepared()`, so that a test need not run the network once
         # more.
         self._features: NDArray[np.float32] | None = None
@@ -74,6 +78,7 @@ class Run:
         model: nn.Module | ModuleMaker | None = None,
         head: ModuleMaker | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        device: str = "auto",
     ) -> Run:
         """Open a run's folder, or one of its checkpoint files.
 
@@ -82,9 +87,11 @@ class Run:
             model: the network to put the weights into, or what makes it, for runs of a module of your own.
             head: what makes the head, for runs with a head of your own.
             metrics: functions of your own by name, which a test shall compute as well.
+            device: where it answers: `auto` (a graphics card if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.
 
         Raises:
             ModelFileError: nothing there can be read; damaged files are named.
+            UsageError, MachineError: there is no such device (`device-unknown`, `device-absent`).
         """
         from ..core import checkpoint
 
@@ -113,11 +120,14 @@ class Run:
         if settings.relearned is not None:
             check_head(settings.relearned, tensors, weights)
         run = cls(folder, settings, read_history(folder / "metrics.csv"), weights)
-        run._custom, run._head, run.metrics = model, head, dict(Hooks.of({"metrics": metrics}).metrics)
+        run._custom, run._custom_head, run._wanted_device = model, head, device
+        run.metrics = dict(Hooks.of({"metrics": metrics}).metrics)
         for kind, code in (("model", model), ("head", head)):
             for then in (own for own in settings.own if own.kind == kind and code is not None):
                 if changed := then.changed(OwnCode.of(then.kind, code)):
                     warnings.warn(changed, stacklevel=2)
+        if device not in ("auto", "cpu"):  # these need no look at the machine, which takes torch
+            run._wanted_device = run.device
         return run
 
     @property
@@ -185,7 +195,7 @@ class Run:
             from ..core import checkpoint
 
             weights = self.weights()
-            network = blank_network(self.settings, weights, self._weights, self._custom, self._head)
+            network = blank_network(self.settings, weights, self._weights, self._custom, self._custom_head)
             checkpoint.load_weights(network, weights, self._weights)
             if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
                 warnings.warn(
@@ -201,12 +211,20 @@ class Run:
         tensors, _ = checkpoint.load(self._weights)
         return {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
 
-    def scores(self, pixels: NDArray[np.uint8], *, batch_size: int = 256) -> NDArray[np.float32]:
+    @property
+    def device(self) -> str:
+        """Where the run answers: `cpu`, `cuda`, ..."""
+        from ..core.engine import pick_device
+
+        return pick_device(self._wanted_device)
+
+    def scores(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The network's answers to images that are already in the run's input format.
+
+        An image's answer does not depend on the others, to the last digit.
 
         Args:
             pixels: uint8 `(N, H, W, C)`.
-            batch_size: images at once at most; fewer where they would take much memory, see `at_once`.
 
         Returns:
             float32 `(N, K)`: probabilities of K classes (rows sum to 1), of K labels, or K numbers in their own unit.
@@ -214,28 +232,24 @@ class Run:
         Raises:
             MachineError: not even one image fits into memory (`out-of-memory`).
         """
-        return self._answer(pixels, None, batch_size, None)
+        return self._answer(pixels, None)[0]
 
     def at_once(self) -> int:
-        """How many images the network answers at once: up to 256, fewer of large ones, so that the memory they take
-        stays the same.
+        """How many images the network answers at once, see `InferenceNetwork.at_once`."""
+        return self._inference().at_once()
 
-        That number depends on the network alone, so the same images get the same answers to the last digit; but where
-        the machine has little memory left, it is smaller.
-        """
-        from ...models import BUDGET
-
-        free = free_memory()
-        return self._weighed().at_once(budget=BUDGET if free is None else min(BUDGET, free // 2))
-
-    def _weighed(self) -> Footprint:
-        if self._footprint is None:
+    def _inference(self) -> InferenceNetwork:
+        if self._inference_network is None:
             from ...models import footprint
+            from ..core.inference_network import InferenceNetwork
 
             form = self.settings.input
+            image = (form.channels, form.height, form.width)
             with self._memory_for(1, None):
-                self._footprint = footprint(self.network(), (form.channels, form.height, form.width))
-        return self._footprint
+                one = footprint(self.network(), image)
+            with self._memory_for(1, one.answering):
+                self._inference_network = InferenceNetwork(self.network(), image, self.device, one=one)
+        return self._inference_network
 
     def _memory_for(self, images: int, needed: int | None) -> contextlib.AbstractContextManager[None]:
         """Says what did not fit where memory runs out inside."""
@@ -274,16 +288,19 @@ class Run:
             The answers `(n, K)`, and the distances `(n,)`, or None where the run has no out-of-distribution detector.
         """
         detector = self.ood_detector()
-        cached = self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
-        if cached and (self._exact if rows is None else self._exact[rows]).all():
-            assert self._features is not None
-            features = self._features if rows is None else self._features[rows]
-            answers = self._answer_features(features)
-        else:
-            kept: list[NDArray[np.float32]] = []
-            answers = self._answer(pixels, rows, None, kept if detector is not None else None)
-            features = np.concatenate(kept) if kept else np.zeros((0, 1), np.float32)
-        return answers, None if detector is None else detector.distances(features)
+        answers, features = self._answer(pixels, rows)
+        return answers, None if detector is None or features is None else detector.distances(features)
+
+    def unanswered(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> int:
+        """How many of these images would have to go through the network; of the others the features are known."""
+        return int((~self._exact[rows]).sum()) if self._has_features_of(pixels) else len(rows)
+
+    def has_features(self) -> bool:
+        """Whether features of the run's own images are known, see `cache_features`."""
+        return self._features is not None
+
+    def _has_features_of(self, pixels: NDArray[np.uint8]) -> bool:
+        return self._features is not None and self._prepared is not None and pixels is self._prepared.pixels
 
     def cache_features(
         self,
@@ -312,57 +329,60 @@ class Run:
         return self._ood_detector
 
     def _answer(
-        self,
-        pixels: NDArray[np.uint8],
-        rows: NDArray[np.int64] | None,
-        batch_size: int | None,
-        features: list[NDArray[np.float32]] | None,
-    ) -> NDArray[np.float32]:
-        """The network's answers to these rows, or all; what goes into the head is added to `features`."""
+        self, pixels: NDArray[np.uint8], rows: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The answers to these rows, or all; and in a relearned run the features that its head makes them of."""
         import torch
 
-        from ..core.normalisation import Normalisation
-
-        objective = self.objective()
-        normalisation = Normalisation(mean=self.settings.mean, std=self.settings.std)
-        network = self.network()
-        count = len(pixels if rows is None else rows)
-        room = self.at_once()
-        together = max(1, min(room, batch_size or count, count))
-        needed = together * self._weighed().answering if count > 1 else None
-        answers, here = [], 0
-        hook = None
-        if features is not None:
-            assert self.settings.relearned is not None
-            head = network.get_submodule(self.settings.relearned.layers[0])
-            hook = head.register_forward_pre_hook(lambda _, given: features.append(given[0][:here].numpy().copy()))
-        try:
-            with self._memory_for(together, needed), torch.inference_mode():
-                for begin in range(0, count, together):
-                    chosen = slice(begin, begin + together)
-                    images = torch.from_numpy(np.array(pixels[chosen if rows is None else rows[chosen]]))
-                    images = normalisation(images.permute(0, 3, 1, 2).float())
-                    here = len(images)
-                    if here == 1 and room > 1:  # for one image torch has other kernels, which round otherwise
-                        images = images.repeat(2, 1, 1, 1)
-                    scores = network(images.contiguous(memory_format=torch.channels_last))[:here]
-                    answers.append(objective.answers(scores).numpy())
-        finally:
-            if hook is not None:
-                hook.remove()
-        empty = np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate(answers) if answers else empty
-
-    def _answer_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The head's answers to features."""
-        import torch
-
-        from ..heads.head import Head
-
-        assert self.settings.relearned is not None
-        scores = Head.read(self.settings.relearned.layers, self.weights()).scores(torch.from_numpy(features))
+        chosen = np.arange(len(pixels)) if rows is None else rows
+        if not len(chosen):
+            return np.zeros((0, len(self.classes)), np.float32), None
+        if self.settings.relearned is None:
+            scores, features = self._through_network(pixels, chosen), None
+        else:
+            features = self._features_of(pixels, chosen)
+            scores = self._own_head().scores_of(torch.from_numpy(features))
         answers: NDArray[np.float32] = self.objective().answers(scores).numpy()
-        return answers
+        return answers, features
+
+    def _features_of(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What goes into a relearned run's head: computed, but for what is known, and then kept if it is of the run's
+        own images.
+        """
+        assert self.settings.relearned is not None
+        first = self.settings.relearned.layers[0]
+        if not self._has_features_of(pixels):
+            return self._through_network(pixels, rows, before=first).numpy()
+        assert self._features is not None
+        missing = rows[~self._exact[rows]]
+        if len(missing):
+            self._features[missing] = self._through_network(pixels, missing, before=first).numpy()
+            self._exact[missing] = True
+        return self._features[rows]
+
+    def _through_network(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], before: str | None = None) -> Tensor:
+        """The raw scores of these rows, or what goes into the layer named `before`."""
+        import torch
+
+        from ..core.malloc import freed_memory_kept
+
+        inference = self._inference()
+        together, found = inference.at_once(), []
+        with self._memory_for(together, together * inference.footprint.answering), freed_memory_kept():
+            for begin in range(0, len(rows), together):
+                images = self.input_tensor(pixels[rows[begin : begin + together]])
+                scores, inside = inference(images, together, before=before)
+                found.append(scores if inside is None else inside)
+            return torch.cat(found)
+
+    def _own_head(self) -> Head:
+        """A relearned run's head."""
+        if self._head is None:
+            from ..heads.head import Head
+
+            assert self.settings.relearned is not None
+            self._head = Head.read(self.settings.relearned.layers, self.weights())
+        return self._head
 
     def input_tensor(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Images in the run's input format, uint8 `(N, H, W, C)`, as the network takes them: float32 `(N, C, H, W)`,
