@@ -13,7 +13,7 @@ from convoscope import evaluation
 from convoscope.errors import DataError
 from convoscope.evaluation import write_report
 from convoscope.evaluation.pictures import first_filters
-from convoscope.evaluation.text import seconds_text
+from convoscope.evaluation.text import area_text, seconds_text
 from tests.support.html_pages import HOSTILE, read
 from tests.support.standin import StandInRun, labels_run, numbers_run, pictures_run
 
@@ -51,6 +51,48 @@ def test_a_tested_run(tmp_path: Path) -> None:
     assert sum("dark, 90" in image["alt"] or "is " in image["alt"] for image in page.images) == len(scores.worst)
     again = write_report(run)
     assert again.read_text("utf-8") == page.source
+
+
+def test_the_result_comes_first_then_what_to_do(tmp_path: Path) -> None:
+    run = pictures_run(tmp_path, classes=("dark", "grey", "light"), temperature=0.8)
+    scores = evaluation.test(run)
+    (tmp_path / "metrics.csv").write_text("epoch\n")
+    page = read(write_report(run))
+    headings = ["What to do next", "What is mistaken for what", "Class by class", "Thresholds", "Learning", "Images"]
+    places = [page.source.index(f"<h2>{heading}</h2>") for heading in [*headings, "Model", "Use it again"]]
+    assert places == sorted(places)
+    assert "2 classes have fewer than 20 training images" in page.text
+    assert "Learning rate at the end of each epoch" in page.text and "Balance" in page.words
+    assert scores.uncalibrated is not None
+    assert "divided by a temperature of 0.800" in page.text and f"{scores.uncalibrated.loss:.4f}" in page.text
+    assert "system Plan 9, cores 3" in page.text
+    assert 'href="metrics.csv"' in page.source and 'href="test/predictions.csv"' in page.source
+    assert 'href="run.toml"' not in page.source  # it is not there
+    for mistake in scores.worst:  # in words, not only where a mouse points
+        assert mistake.path in page.words
+
+
+def test_two_classes_have_thresholds_and_more_have_coverage(tmp_path: Path) -> None:
+    two = pictures_run(tmp_path / "two")
+    two.folder.mkdir()
+    scores = evaluation.test(two, invariance=False)
+    page = read(write_report(two))
+    assert "An image counts as light from a probability on" in page.text
+    assert "Accuracy against coverage" in page.words
+    row = next(row for row in scores.thresholds if row.threshold == 0.5)
+    assert f"{row.chosen}" in page.words
+    assert "No temperature was fitted to the validation images: 0 validation images are too few." in page.text
+
+
+def test_an_area_is_1_only_if_it_is() -> None:
+    assert [area_text(area) for area in (None, 0.5, 0.9994, 0.99961, 0.999999, 1.0)] == [
+        "–",
+        "0.500",
+        "0.999",
+        "0.9996",
+        "0.9999",
+        "1.000",
+    ]
 
 
 @pytest.mark.parametrize("make", [labels_run, numbers_run])

@@ -54,7 +54,7 @@ class StandInRun(Run):
             recipe=Recipe.read({"epochs": 2, "learning_rate": 0.002}), seed=0,
             engine={"device": "cpu", "precision": "float32", "reason": "float32 as asked for"},
             images={name: int((splits == k).sum()) for k, name in enumerate(SPLITS)}, notes=("a note",),
-            versions={"convoscope": "0.1.0", "torch": "2"}, started="2026-01-02 03:04:05", relearned=None,
+            versions={"convoscope": "0.1.0", "torch": "2"}, machine={"system": "Plan 9", "cores": "3"}, started="2026-01-02 03:04:05", relearned=None,
             temperature=more.get("temperature"),
         )  # fmt: skip
         super().__init__(folder, settings, more.get("history", []), folder / "best.safetensors")

@@ -65,7 +65,9 @@ def write_report(run: Run, *, chapters: Callable[[Run], Sequence[Section]] | Non
         sections += chapters(run)
     sections += [
         Section(
-            "training", "How it was made" if run.settings.solved else "How it was trained", report_on_run.making(run)
+            "training",
+            "How it was made" if run.settings.solved else "How it was trained",
+            report_on_run.making(run, None if scores is None else scores.seconds),
         ),
         Section("use", "Use it again", report_on_run.use(run)),
     ]

@@ -344,8 +344,16 @@ def first_filters(run: Run) -> str:
     return paragraph(words) + bar + f'<div class="filters{large}">{images}</div>'
 
 
-def making(run: Run) -> str:
-    """When, on what machine and with which settings it was made."""
+def phases(run: Run) -> list[tuple[str, str]]:
+    """How long the head and the fine-tuning of a relearned run took."""
+    if run.settings.relearned is None or len(run.history) < 2:
+        return []
+    head, later = run.history[0]["seconds"], sum(row["seconds"] for row in run.history[1:])
+    return [("features and head", seconds_text(head)), ("fine-tuning", seconds_text(later))]
+
+
+def making(run: Run, test_seconds: float | None) -> str:
+    """When, on what machine and with which settings it was made; `test_seconds`: how long its last test took."""
     settings = run.settings
     engine = dict(settings.engine)
     reason = str(engine.pop("reason", ""))
@@ -360,7 +368,14 @@ def making(run: Run) -> str:
     entries = [
         ("started", str(settings.started)),
         ("time", duration),
+        *phases(run),
+        *([("test", seconds_text(test_seconds))] if test_seconds is not None else []),
         ("computed with", machine),
+        *(
+            [("machine", ", ".join(f"{name} {value}" for name, value in settings.machine.items()))]
+            if settings.machine
+            else []
+        ),
         *([("reason", reason)] if reason else []),
         ("seed", str(settings.seed)),
         ("normalisation", f"mean {mean}; standard deviation {deviation}; {measured}"),

@@ -17,7 +17,7 @@ from .measures import wilson
 from .report_on_run import LONG_TABLE, thumbnail
 from .results import KINDS, Invariance, Scores
 from .run_facts import image_count, test_command
-from .text import part_name, percent
+from .text import area_text, part_name, percent
 
 if TYPE_CHECKING:
     from ..data import Prepared
@@ -130,7 +130,6 @@ def _class_row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
     """One class's line, with Wilson's interval of its recall."""
     recall, support = figures["recall"], figures["support"]
     low, high = wilson(round(recall * support), support) if recall is not None and support else (None, None)
-    area = figures.get("roc_auc")
     return (
         name,
         percent(recall),
@@ -138,7 +137,7 @@ def _class_row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
         percent(figures["precision"]),
         percent(figures["f1"]),
         percent(figures.get("average_precision")),
-        "–" if area is None else f"{area:.3f}",
+        area_text(figures.get("roc_auc")),
         f"{support:,}",
     )
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..render import Drawing, figure, figures, paragraph, table
+from ..render import Drawing, figure, figures, legend, paragraph, table
 from . import charts
 from .charts import Axis, Curve, line_chart
 from .results import Scores
 from .run_facts import image_count
-from .text import percent
+from .text import area_text, percent
 
 if TYPE_CHECKING:
     from ..training import Run
 
-COLOURS = ("blue", "orange", "green", "purple", "red", "brown")
+STYLES = [(colour, dash) for dash in ("", "6 3") for colour in ("blue", "orange", "green", "purple", "red", "brown")]
+"""Colour and dash of each class's curve."""
 
 
 def thresholds(scores: Scores) -> str:
     """Curves of the classes, and the table to choose a threshold by."""
     result = figures([figure(drawing) for drawing in curve_charts(scores)]) if scores.curves else ""
+    if len(scores.curves) > 1:
+        result += legend([(_swatch(*style), name) for name, style in zip(scores.curves, STYLES, strict=False)])
     if len(scores.curves) < len(scores.classes) and len(scores.classes) > 2:
         result += paragraph(f"The {len(scores.curves)} classes that are hardest to find are shown.", "quiet")
     if scores.thresholds:
@@ -53,26 +56,32 @@ def thresholds(scores: Scores) -> str:
     return result
 
 
+def _swatch(colour: str, dash: str) -> Drawing:
+    sheet = Drawing(22, 10, "")
+    sheet.line([(0, 5), (22, 5)], colour, width=2.5, dash=dash)
+    return sheet
+
+
 def curve_charts(scores: Scores) -> list[Drawing]:
     """ROC and precision-recall curves of all classes that have them, with their areas."""
     share = Axis(text=lambda value: f"{100 * value:.0f} %", ticks=(0, 0.25, 0.5, 0.75, 1), range=(0.0, 1.0))
-    styles = [(colour, dash) for dash in ("", "6 3") for colour in COLOURS]
 
-    def chart(kind: str, title: str, across: str, up: str, area: str, word: str) -> Drawing:
+    def chart(kind: str, title: str, across: str, up: str, area: str) -> Drawing:
         curves = [
-            Curve(name=name, points=getattr(curve, kind), colour=colour, dash=dash)
-            for (name, curve), (colour, dash) in zip(scores.curves.items(), styles, strict=False)
+            Curve(name=name, points=[(0.0, points[0][1]), *points], colour=colour, dash=dash)
+            for (name, curve), (colour, dash) in zip(scores.curves.items(), STYLES, strict=False)
+            for points in [getattr(curve, kind)]
         ]
         areas = [scores.per_class[name].get(area) for name in scores.curves]
         found = [value for value in areas if value is not None]
-        said = f"{word} {min(found):.3f}" + (f" to {max(found):.3f}" if len(found) > 1 else "") if found else ""
+        said = f"area {area_text(min(found))}" if found else ""
+        said += f" to {area_text(max(found))}" if len(found) > 1 else ""
         x = Axis(label=f"{across} (across), {up} (up)", text=share.text, ticks=share.ticks)
-        few = len(curves) in (2, 3) and sum(len(curve.name) for curve in curves) < 36
-        return line_chart(curves, title=f"{title}, {said}", x=x, y=share, legend=few)
+        return line_chart(curves, title=f"{title}, {said}", x=x, y=share, legend=False)
 
     return [
-        chart("roc", "ROC curve", "false positive rate", "recall", "roc_auc", "area"),
-        chart("precision_recall", "Precision-recall", "recall", "precision", "average_precision", "area"),
+        chart("roc", "ROC curve", "false positive rate", "recall", "roc_auc"),
+        chart("precision_recall", "Precision-recall", "recall", "precision", "average_precision"),
     ]
 
 

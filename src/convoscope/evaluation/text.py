@@ -6,12 +6,20 @@ import math
 
 from ..render import percent
 
-__all__ = ["counted", "finite", "number_text", "part_name", "percent", "seconds_text"]
+__all__ = ["area_text", "counted", "finite", "number_text", "part_name", "percent", "seconds_text"]
 
 
 def finite(value: float | None) -> float | None:
     """The value, or None where it is not finite, as in a training that diverged: charts and JSON cannot show it."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def area_text(area: float | None) -> str:
+    """The area under a curve, 0..1: three digits, four where three would make it 1; a dash for none."""
+    if area is None:
+        return "–"
+    text = f"{area:.3f}"
+    return text if text != "1.000" or area > 1 - 1e-12 else f"{min(area, 0.9999):.4f}"
 
 
 def number_text(value: float | None) -> str:

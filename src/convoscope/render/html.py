@@ -128,6 +128,11 @@ def steps(entries: Sequence[tuple[str, str]]) -> str:
     return _part("steps", [(words, code(command) if command else "") for words, command in entries])
 
 
+def legend(entries: Sequence[tuple[Drawing, str]]) -> str:
+    """What the lines of a chart are: a sample of each, and its name."""
+    return _part("legend", [(drawing.svg(), words) for drawing, words in entries])
+
+
 def links(entries: Sequence[tuple[str, str]]) -> str:
     """A list of files beside the page: relative address, and what it holds."""
     return _part("links", entries)

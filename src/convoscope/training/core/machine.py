@@ -1,7 +1,8 @@
-"""What this machine is called."""
+"""What this machine is called, and what it has."""
 
 from __future__ import annotations
 
+import os
 import platform
 
 
@@ -14,3 +15,12 @@ def processor_name() -> str:
             )
     except OSError:
         return platform.machine()
+
+
+def machine_facts() -> dict[str, str]:
+    """System, cores and memory in words; the memory where the system tells it."""
+    facts = {"system": platform.platform(terse=True), "cores": str(os.cpu_count() or 1)}
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
+        facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    return facts

@@ -27,7 +27,7 @@ from ...data import TARGET_NOUNS, Dataset, InputFormat, SourceKeywords, TableOpt
 from ...errors import DataError, ModelFileError, UsageError
 from ...parsing import faults_of
 from ..core.hooks import NO_HOOKS, Hooks, OwnCode
-from ..core.machine import processor_name
+from ..core.machine import machine_facts, processor_name
 from ..core.recipe import EngineSettings, Recipe
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class Settings(BaseModel):
     images: dict[Text, Count] = Field(max_length=1000)
     notes: Texts = ()
     versions: dict[Text, Text] = Field(max_length=1000)
+    machine: dict[Text, Text] = Field(default_factory=dict, max_length=100)
+    """What it was made on: system, cores, memory. Nothing depends on it."""
     started: Text
     relearned: Relearned | None = None
     own: Annotated[tuple[OwnCode, ...], FailFast()] = ()
@@ -147,6 +149,7 @@ class Settings(BaseModel):
             "images": _counts(dataset),
             "notes": dataset.notes,
             "versions": versions(),
+            "machine": machine_facts(),
             "started": started().isoformat(timespec="seconds"),
         }
         with settling(dataset.source):
