@@ -101,7 +101,8 @@ def test_without_a_network_the_message_says_what_to_put_where(
 
 
 @pytest.mark.parametrize(
-    "content", [PACKED[:30], b"nothing packed", gzip.compress(RAW + b"!"), gzip.compress(b"\0" * len(RAW))]
+    "content",
+    [PACKED[:30], b"nothing packed", gzip.compress(RAW + b"!", mtime=0), gzip.compress(b"\0" * len(RAW), mtime=0)],
 )
 def test_a_wrong_file_put_there_by_hand_is_named_and_kept(small: Server, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "datasets" / "small" / "x.gz"
