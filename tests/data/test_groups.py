@@ -234,8 +234,8 @@ def test_parts_that_share_pictures_are_told(tmp_path: Path) -> None:
     class_folders(root / "test", {"cat": 0, "dog": 0})
     for row in range(3):
         (root / "test" / "cat" / f"{row}.png").write_bytes((root / "train" / "cat" / f"000{row}.png").read_bytes())
-    image = Image.open(root / "train" / "dog" / "0000.png").resize((15, 15))
-    (root / "test" / "dog" / "0.jpg").write_bytes(saved(image))
+    scene(0).save(root / "train" / "dog" / "0000.png")
+    (root / "test" / "dog" / "0.jpg").write_bytes(saved(scene(0).resize((96, 72))))
     (root / "test" / "dog" / "1.png").write_bytes((root / "train" / "dog" / "0001.png").read_bytes())
     equal, near = (text for text in inspect(load(root)).warnings if "more than one split" in text)
     assert "4 images of validation or test are in training too: cat 3, dog 1; the result will be too good" in equal

@@ -32,6 +32,7 @@ SIDE: Final = 16
 LOOK_FORM: Final = InputFormat(height=4 * SIDE, width=4 * SIDE, channels=1, resize="stretch")
 _PLAIN: Final = 3.0  # thumbnails whose pixels vary less than this (standard deviation, of 255) show nothing to compare
 _LUMINANCE: Final = (0.299, 0.587, 0.114)
+_FEW: Final = 256
 _DIRECTIONS: Final = 12  # in which thumbnails are compared before they are compared in full
 
 
@@ -104,12 +105,13 @@ def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     count, height, width, channels = images.shape
     weights = np.array(_LUMINANCE if channels == 3 else [1 / channels] * channels, np.float32)
-    down, across = _coverage(height), _coverage(width).T
+    down, across = _coverage(height), _coverage(width)
     cells = np.empty((count, SIDE, SIDE), np.uint8)
     step = max(1, 4_000_000 // max(1, height * width * channels))
     for begin in range(0, count, step):
-        grey = images[begin : begin + step].astype(np.float32) @ weights
-        cells[begin : begin + step] = np.rint(down @ grey @ across)
+        # Not by matmul, whose library takes tens of megabytes for each thread that decodes.
+        grey = np.einsum("nhwc,c->nhw", images[begin : begin + step], weights)
+        cells[begin : begin + step] = np.rint(np.einsum("niw,jw->nij", np.einsum("ih,nhw->niw", down, grey), across))
     return cells.reshape(count, -1)
 
 
@@ -142,6 +144,10 @@ def close_groups(thumbnails: NDArray[np.uint8], correlation: float) -> list[NDAr
     points = thumbnails.astype(np.float32)
     points -= points.mean(axis=1, keepdims=True)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
+    if count <= _FEW:  # each with each, without the libraries of linear algebra, which take much memory at first
+        few = Groups(count)
+        few.join(*np.nonzero(np.einsum("id,jd->ij", points, points) >= correlation))
+        return few.result()
     sample = points[:: max(1, count // 4096)]
     _, directions = np.linalg.eigh(sample.T @ sample)
     main = np.ascontiguousarray(points @ directions[:, ::-1][:, :_DIRECTIONS])
