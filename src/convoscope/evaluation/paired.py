@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def mcnemar(one: int, other: int) -> float:
     for successes in range(1, min(one, other) + 1):
         term = term * (count - successes + 1) // successes
         tail += term
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, float(2 * tail / (1 << count)))
 
 
 def paired_interval(both: int, one: int, other: int, neither: int) -> tuple[float, float]:
@@ -104,8 +105,8 @@ def paired_interval(both: int, one: int, other: int, neither: int) -> tuple[floa
     """
     count = both + one + other + neither
     spread = (both + one) * (other + neither) * (both + other) * (one + neither)
-    product = both * neither - one * other
-    product = max(product - count / 2, 0) if product > 0 else product
+    product = float(both * neither - one * other)
+    product = max(product - count / 2, 0.0) if product > 0 else product
     correlation = product / math.sqrt(spread) if spread else 0.0
     return _square_and_add((both + one, count), (both + other, count), correlation)
 
@@ -219,12 +220,13 @@ def differences(names: Sequence[str], folders: Sequence[Path], tested: Sequence[
     ]
 
 
-def _paired(first: NDArray[np.float64], second: NDArray[np.float64], task: str) -> dict[str, object]:
+def _paired(first: NDArray[np.float64], second: NDArray[np.float64], task: str) -> dict[str, Any]:
+    only: int | None
+    other: int | None
     if task == "classification":
-        both, only = int((first * second).sum()), int((first > second).sum())
-        other = int((second > first).sum())
-        neither = len(first) - both - only - other
-        p, interval = mcnemar(only, other), paired_interval(both, only, other, neither)
+        both, only, other = (int(each.sum()) for each in (first * second, first > second, second > first))
+        p = mcnemar(only, other)
+        interval = paired_interval(both, only, other, len(first) - both - only - other)
         method = "McNemar's exact test; Newcombe's paired interval"
     else:
         only = other = None
@@ -236,7 +238,7 @@ def _paired(first: NDArray[np.float64], second: NDArray[np.float64], task: str) 
     }  # fmt: skip
 
 
-def _unpaired(first: Scores, second: Scores) -> dict[str, object] | None:
+def _unpaired(first: Scores, second: Scores) -> dict[str, Any] | None:
     """The same of runs that were tested on different images; None of labels and numbers, of which that is not known."""
     if first.task != "classification" or second.task != "classification":
         return None
