@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ..errors import UsageError, printable
-from .finish import finish
+from .finish import evaluate, finish
 from .log_option import tracked
 from .module_file import read_module
 from .options import SOURCE, Afterwards, ModuleFile, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
-from .output import console
+from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
     from ..training import Reporter, Run
@@ -30,6 +30,13 @@ class RunOptions:
     ] = None
     module: ModuleFile = None
     output: Output = None
+    repeat: Annotated[
+        int | None,
+        Parameter(
+            help="Train this many times on one split, with seeds from --seed on: mean and standard deviation. "
+            "The same command with --output FOLDER goes on where it stood."
+        ),
+    ] = None
     resume: Annotated[Path | None, Parameter(help="Continue this run instead of starting a new one.")] = None
     epochs: Annotated[
         int | None, Parameter(help="How often every training image is shown; with --resume the new total.")
@@ -87,7 +94,8 @@ def train(
     settings = recipe.read(options.epochs)
     if options.resume is not None:
         typed = ["SOURCE" if key == "source" else f"--{key.replace('_', '-')}" for key in given]
-        for option, value in (("--output", options.output), ("--config", config), ("--device", recipe.device)):
+        others = (("--config", config), ("--device", recipe.device), ("--repeat", options.repeat))
+        for option, value in (("--output", options.output), *others):
             typed += [option] * (value is not None)
         with_option = {"epochs", "device" if recipe.device is not None else ""}
         typed += [f"--set {key}" for key in settings if key not in with_option]
@@ -120,6 +128,9 @@ def train(
             )
         if options.module is not None:
             given["model"] = read_module(options.module)
+        if options.repeat is not None:
+            _repeat(options.repeat, *_asked(given, settings, config, reporter), options.output, reporter, afterwards)
+            return
         run = _begin(given, settings, options.output, config, reporter)
     finish(run, reporter, afterwards)
 
@@ -157,7 +168,47 @@ def _begin(
     config: Path | None,
     reporter: Reporter,
 ) -> Run:
-    """Start a new run. What was typed overrides the configuration file."""
+    """Start a new run."""
+    from ..training import train as start
+
+    given, settings = _asked(given, settings, config, reporter)
+    source, model = given.pop("source"), given.pop("model", "auto")
+    return start(source, model, output=output, reporter=reporter, **given, **settings)
+
+
+def _repeat(
+    times: int,
+    given: dict[str, Any],
+    settings: dict[str, Any],
+    output: Path | None,
+    reporter: Reporter,
+    afterwards: Afterwards,
+) -> None:
+    """Train several times, test each, and print how far they differ."""
+    from ..evaluation import Spread
+    from ..training import repeat
+
+    if afterwards.no_test:
+        raise UsageError(
+            "--no-test", "repeated runs are tested, to compare them", hint="leave it out", code="option-twice"
+        )
+    source, model = given.pop("source"), given.pop("model", "auto")
+    runs = repeat(
+        source, model, times=times, output=output, reporter=reporter, **given, **settings,
+        after=lambda run: evaluate(run, reporter, quiet=True),
+    )  # fmt: skip
+    spread, folder = Spread.of(runs), Path(runs[0].folder).parent
+    report = spread.write(folder)
+    if afterwards.json:
+        print_json(spread.to_json() | {"folder": str(folder)})
+    else:
+        print_plain(console(), f"{spread.sentence}\nruns: {printable(folder)}\nreport: {printable(report)}")
+
+
+def _asked(
+    given: dict[str, Any], settings: dict[str, Any], config: Path | None, reporter: TerminalReporter
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options and the recipe of a new run. What was typed overrides the configuration file."""
     if config is not None:
         from ..config import read_config
 
@@ -174,7 +225,4 @@ def _begin(
         )
     if "size" in given:
         given["size"] = read_size(str(given["size"]))
-    from ..training import train as start
-
-    source, model = given.pop("source"), given.pop("model", "auto")
-    return start(source, model, output=output, reporter=reporter, **given, **settings)
+    return given, settings

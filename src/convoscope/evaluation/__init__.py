@@ -6,6 +6,7 @@ from .comparison_page import write_comparison
 from .report import write_report
 from .result_files import read_scores
 from .results import Calibration, Gap, Invariance, Mistake, Scores, Unknown
+from .spread import Spread
 from .text import percent
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Invariance",
     "Mistake",
     "Scores",
+    "Spread",
     "Unknown",
     "compare",
     "percent",

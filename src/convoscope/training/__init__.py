@@ -17,6 +17,7 @@ from .runs.settings import Settings
 
 if TYPE_CHECKING:
     from .backbone.features import recall_features
+    from .commands.repetition import repeat
     from .commands.resumption import resume
     from .commands.train import train
     from .commands.transfer import relearn
@@ -47,6 +48,7 @@ __all__ = [
     "read_summary",
     "recall_features",
     "relearn",
+    "repeat",
     "resume",
     "train",
 ]
@@ -56,6 +58,7 @@ _LATER = {
     "augmented_images": ".fit.samples",
     "recall_features": ".backbone.features",
     "relearn": ".commands.transfer",
+    "repeat": ".commands.repetition",
     "resume": ".commands.resumption",
     "train": ".commands.train",
 }
