@@ -67,7 +67,7 @@ def images_to_test(
         rows, part, notes = _own_part(run, dataset, split)
         notes += (*run.settings.decoding_changes(), *_drift(run, prepared), *_even(prepared))
         if part in ("test", "validation"):
-            notes += _seen(run, prepared, rows)
+            notes += tuple(f"{note}; {_without_copies(run)}" for note in _seen(run, prepared, rows))
         return TestedImages(prepared.pixels, dataset.names, dataset.targets, rows, run.settings.sources, part, notes)
 
     dataset = source if isinstance(source, Dataset) else _read(run, source, layout, table)
@@ -240,6 +240,14 @@ def _trained_on(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> int:
 def _seen(run: Run, prepared: Prepared, rows: NDArray[np.int64]) -> tuple[str, ...]:
     seen = _trained_on(run, prepared, rows)
     return (f"{seen:,} of these {len(rows):,} images were used in training: the result is too good",) if seen else ()
+
+
+def _without_copies(run: Run) -> str:
+    """The command that trains such a run without the images that it is tested on."""
+    command = f"convoscope train --config {shell_word(run.folder / 'run.toml')}"
+    if run.settings.relearned is not None:
+        command = f"convoscope relearn {shell_word(run.settings.relearned.backbone)} {shell_word(run.settings.source)}"
+    return f"to train without them: {command} --dedupe"
 
 
 def _even(prepared: Prepared) -> tuple[str, ...]:
