@@ -206,7 +206,7 @@ def _repeat(
 
 
 def _asked(
-    given: dict[str, Any], settings: dict[str, Any], config: Path | None, reporter: TerminalReporter
+    given: dict[str, Any], settings: dict[str, Any], config: Path | None, reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options and the recipe of a new run. What was typed overrides the configuration file."""
     if config is not None:

@@ -110,7 +110,8 @@ def calibration(run: Run, scores: Scores) -> str:
             "How many right and wrong answers have which confidence; the height is a square root, so that few are seen."
         )
         drawings.append(figure(charts.confidence_chart(scores.calibration), under))
-    return paragraph(words) + _temperature(run, scores) + figures(drawings)
+    drawn = figures(drawings) if len(drawings) > 1 else f'<div style="max-width:480px">{chart}</div>'
+    return paragraph(words) + _temperature(run, scores) + drawn
 
 
 def _temperature(run: Run, scores: Scores) -> str:

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from convoscope.training import augmented_images, train
+from convoscope.training.core.augment import augment
 from convoscope.training.fit import loop
 
 
 def test_they_are_what_the_training_made(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[tuple[int, int], torch.Tensor] = {}
-    real = loop.augment
 
     def listening(pixels: torch.Tensor, images: Any, **more: Any) -> torch.Tensor:
-        made = real(pixels, images, **more)
+        made = augment(pixels, images, **more)
         seen.update(((more["epoch"] + 1, int(row)), image) for row, image in zip(images, made, strict=True))
         return made
 
     monkeypatch.setattr(loop, "augment", listening)
-    recipe = {"epochs": 3, "rotate": 30.0, "shift": 0.1, "start_size": 0.67, "precision": "float32"}
+    recipe: dict[str, Any] = {"epochs": 3, "rotate": 30.0, "shift": 0.1, "start_size": 0.67, "precision": "float32"}
     run = train(pictures, "conv(4) relu globalavg dense", output=tmp_path / "run", **recipe)
     prepared = run.prepared()
     rows = prepared.dataset.indices("train")[:5].astype(np.int64)

@@ -25,7 +25,8 @@ def augmented_images(
     Returns:
         uint8 `(N, h, w, C)`, rounded from what the network gets; smaller than the input in epochs on smaller images.
     """
-    size = scaled(pixels.shape[1], pixels.shape[2], train_share(recipe, epoch - 1))
+    height, width = pixels.shape[1:3]
+    size = scaled(height, width, train_share(recipe, epoch - 1))
     made = augment(torch.from_numpy(np.array(pixels)), rows, seed=seed, epoch=epoch - 1, recipe=recipe, size=size)
     whole: NDArray[np.uint8] = made.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
     return whole
