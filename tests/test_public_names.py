@@ -13,6 +13,7 @@ NAMES = [
     "Run",
     "build",
     "compare",
+    "find_learning_rate",
     "load",
     "look",
     "relearn",

@@ -16,7 +16,7 @@ from .thread_wait import shorten_spinning
 
 if TYPE_CHECKING:
     from . import trackers as trackers
-    from .api import compare, test
+    from .api import compare, find_learning_rate, test
     from .data import load
     from .errors import ConvoscopeError
     from .explain import look
@@ -30,6 +30,7 @@ __all__ = [
     "Run",
     "build",
     "compare",
+    "find_learning_rate",
     "load",
     "look",
     "relearn",
@@ -48,6 +49,7 @@ _ROOMS = {
     "Run": ".training",
     "build": ".models",
     "compare": ".api",
+    "find_learning_rate": ".api",
     "load": ".data",
     "look": ".explain",
     "relearn": ".api",

@@ -43,6 +43,12 @@ relearn = _with_progress(training.relearn)
 resume = _with_progress(training.resume)
 
 
+@wraps(training.find_learning_rate)
+def find_learning_rate(*arguments: Any, **options: Any) -> training.LearningRates:
+    options.setdefault("reporter", default_reporter())
+    return training.find_learning_rate(*arguments, **options)
+
+
 @wraps(evaluation.compare)
 def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> evaluation.Comparison:
     return evaluation.compare([_opened(run) for run in runs])

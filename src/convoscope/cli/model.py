@@ -57,6 +57,5 @@ def model(
         return
     from .tables import print_model
 
-    print_model(
-        console(), str(module) if text is None else text, preset.text if preset else None, shape, outputs, table
-    )
+    name = str(module) if text is None else text
+    print_model(console(), name, preset.text if preset else None, shape, outputs, table)

@@ -10,13 +10,14 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from .finish import evaluate, finish
+from .learning_rates import show_learning_rates
 from .log_option import tracked
 from .module_file import read_module
 from .options import SOURCE, Afterwards, ModuleFile, MovedTo, Output, Parts, RecipeOptions, Seed, Strict, read_size
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
-    from ..training import Reporter, Run
+    from ..training import Reporter
 
 
 @Parameter(name="*")
@@ -75,6 +76,14 @@ def train(
         bool, Parameter(show_default=False, help="With --resume: continue even if images have changed.")
     ] = False,
     moved_to: MovedTo = None,
+    find_learning_rate: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            negative=(),
+            help="Only measure at which learning rate the loss falls fastest.",
+        ),
+    ] = False,
     afterwards: Afterwards = Afterwards(),
 ) -> None:
     """Train a network on SOURCE, test it on images it has not seen, and write a report, all into the run's folder.
@@ -99,6 +108,7 @@ def train(
             typed += [option] * (value is not None)
         with_option = {"epochs", "device" if recipe.device is not None else ""}
         typed += [f"--set {key}" for key in settings if key not in with_option]
+        typed += ["--find-learning-rate"] * find_learning_rate
         _check_resumed(typed)
         from ..training import resume
 
@@ -128,10 +138,17 @@ def train(
             )
         if options.module is not None:
             given["model"] = read_module(options.module)
-        if options.repeat is not None:
-            _repeat(options.repeat, *_asked(given, settings, config, reporter), options.output, reporter, afterwards)
+        begin = _begun_with(given, settings, config, reporter)
+        if find_learning_rate:
+            show_learning_rates(*begin, reporter, as_json=afterwards.json)
             return
-        run = _begin(given, settings, options.output, config, reporter)
+        if options.repeat is not None:
+            _repeat(options.repeat, *begin, options.output, reporter, afterwards)
+            return
+        from ..training import train as start
+
+        source, model, asked = begin
+        run = start(source, model, output=options.output, reporter=reporter, **asked)
     finish(run, reporter, afterwards)
 
 
@@ -161,25 +178,11 @@ def _check_resumed(typed: list[str]) -> None:
         )
 
 
-def _begin(
-    given: dict[str, Any],
-    settings: dict[str, Any],
-    output: Path | None,
-    config: Path | None,
-    reporter: Reporter,
-) -> Run:
-    """Start a new run."""
-    from ..training import train as start
-
-    given, settings = _asked(given, settings, config, reporter)
-    source, model = given.pop("source"), given.pop("model", "auto")
-    return start(source, model, output=output, reporter=reporter, **given, **settings)
-
-
 def _repeat(
     times: int,
-    given: dict[str, Any],
-    settings: dict[str, Any],
+    source: str,
+    model: Any,
+    asked: dict[str, Any],
     output: Path | None,
     reporter: Reporter,
     afterwards: Afterwards,
@@ -192,9 +195,8 @@ def _repeat(
         raise UsageError(
             "--no-test", "repeated runs are tested, to compare them", hint="leave it out", code="option-twice"
         )
-    source, model = given.pop("source"), given.pop("model", "auto")
     runs = repeat(
-        source, model, times=times, output=output, reporter=reporter, **given, **settings,
+        source, model, times=times, output=output, reporter=reporter, **asked,
         after=lambda run: evaluate(run, reporter, quiet=True),
     )  # fmt: skip
     spread, folder = Spread.of(runs), Path(runs[0].folder).parent
@@ -205,10 +207,10 @@ def _repeat(
         print_plain(console(), f"{spread.sentence}\nruns: {printable(folder)}\nreport: {printable(report)}")
 
 
-def _asked(
+def _begun_with(
     given: dict[str, Any], settings: dict[str, Any], config: Path | None, reporter: Reporter
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options and the recipe of a new run. What was typed overrides the configuration file."""
+) -> tuple[str, Any, dict[str, Any]]:
+    """Source, model and options of a new run. What was typed overrides the configuration file."""
     if config is not None:
         from ..config import read_config
 
@@ -225,4 +227,4 @@ def _asked(
         )
     if "size" in given:
         given["size"] = read_size(str(given["size"]))
-    return given, settings
+    return given.pop("source"), given.pop("model", "auto"), given | settings

@@ -1,6 +1,7 @@
 """Run + images -> scores, curves of invariance, a report, a comparison. See docs/testing.md."""
 
 from .assessment import test
+from .charts import rates_chart
 from .comparison import ComparedRun, Comparison, compare
 from .comparison_page import write_comparison
 from .report import write_report
@@ -21,6 +22,7 @@ __all__ = [
     "Unknown",
     "compare",
     "percent",
+    "rates_chart",
     "read_scores",
     "test",
     "write_comparison",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,9 @@ BALANCE = ("blue", "green", "orange")
 
 LARGEST_NUMBERED = 25
 """Confusion matrices with more classes than this are shown as a picture, without numbers."""
+
+if TYPE_CHECKING:
+    from ..training import LearningRates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,26 @@ def line_chart(
             sheet.words(start + 23, 34, curve.name)
             start += 23 + text_width(curve.name, 12) + 16
     return sheet
+
+
+def rates_chart(found: LearningRates) -> Drawing:
+    """The loss of each step against its learning rate, and the suggestion."""
+    places = [math.log10(rate) for rate in found.rates]
+    curves = [
+        Curve(name="loss of a batch", points=list(zip(places, found.losses, strict=True)), colour="faint"),
+        Curve(name="smoothed", points=list(zip(places, found.smoothed, strict=True)), colour="blue"),
+    ]
+    top = 1.3 * max(found.smoothed[0], min(found.smoothed))
+    low = min(0.0, *found.losses)
+    powers = range(math.ceil(places[0] - 1e-9), math.floor(places[-1] + 1e-9) + 1)
+    return line_chart(
+        curves,
+        title="Loss at rising learning rates",
+        x=Axis(label="learning rate", text=lambda place: f"1e{place:.0f}" if place else "1", ticks=list(powers)),
+        y=Axis(range=(low, top)),
+        marker=(math.log10(found.suggestion), f"falls fastest at {found.suggestion:g}"),
+        size=(560, 320),
+    )
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

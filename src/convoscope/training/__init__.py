@@ -17,16 +17,19 @@ from .runs.settings import Settings
 
 if TYPE_CHECKING:
     from .backbone.features import recall_features
+    from .commands.rate_finder import find_learning_rate
     from .commands.repetition import repeat
     from .commands.resumption import resume
     from .commands.train import train
     from .commands.transfer import relearn
     from .core.normalisation import Normalisation
+    from .fit.rate_range import LearningRates
     from .fit.samples import augmented_images
 
 __all__ = [
     "FILE_MARK",
     "EpochMetrics",
+    "LearningRates",
     "Listening",
     "Normalisation",
     "Prediction",
@@ -39,6 +42,7 @@ __all__ = [
     "augmented_images",
     "best_epoch",
     "curves_html",
+    "find_learning_rate",
     "freed_memory_kept",
     "history_line",
     "one_reporter",
@@ -55,7 +59,9 @@ __all__ = [
 
 _LATER = {
     "Normalisation": ".core.normalisation",
+    "LearningRates": ".fit.rate_range",
     "augmented_images": ".fit.samples",
+    "find_learning_rate": ".commands.rate_finder",
     "recall_features": ".backbone.features",
     "relearn": ".commands.transfer",
     "repeat": ".commands.repetition",

@@ -92,7 +92,7 @@ def train(
         UsageError, DataError, MachineError, InUseError: see each one's `code`.
         Interrupted: a signal came; `resume` goes on.
     """
-    asked = _Asked.of(source, model, seed, _AskedInput(size, channels, resize), options, minutes)
+    asked = _Asked.of(source, model, seed, AskedInput(size, channels, resize), options, minutes)
     told = one_reporter(reporter)
     with session() as signals:
         dataset = asked.images()
@@ -136,7 +136,7 @@ def train_anew(
     if isinstance(named, str) and named.startswith("custom:"):
         raise needs_module(folder, named, request.own)
     reading = take(request.reading, ReadingKeywords)
-    shape = _AskedInput(request.sides, request.channels, request.resize)
+    shape = AskedInput(request.sides, request.channels, request.resize)
     asked = _Asked.of(
         request.source, named, request.seed, shape, {**reading, **request.recipe, **hooks}, request.minutes
     )
@@ -146,7 +146,7 @@ def train_anew(
     return Run.open(folder, model=model, head=asked.hooks.head, metrics=asked.hooks.metrics)
 
 
-class _AskedInput(NamedTuple):
+class AskedInput(NamedTuple):
     """The network's input, as far as the user named it; see `train`."""
 
     size: int | tuple[int, int] | None
@@ -161,7 +161,7 @@ class _Asked:
     source: str | os.PathLike[str] | Dataset
     model: str | nn.Module | ModuleMaker
     seed: int
-    input: _AskedInput
+    input: AskedInput
     reading: dict[str, Any]
     recipe: Recipe
     named: set[str]
@@ -174,9 +174,9 @@ class _Asked:
         source: str | os.PathLike[str] | Dataset,
         model: str | nn.Module | ModuleMaker,
         seed: int,
-        shape: _AskedInput,
+        shape: AskedInput,
         options: Mapping[str, Any],
-        minutes: float | None,
+        minutes: float | None = None,
     ) -> _Asked:
         """Mistakes are reported before anything long begins."""
         reading, named = take(options, ReadingKeywords), take_recipe(options, ReadingKeywords, HookKeywords)
@@ -283,11 +283,7 @@ def _train(
     """Decode the images, decide the rest, write it down, and train. Returns the images."""
     prepared = prepare_images(plan.dataset, plan.form, reporter, strict=asked.reading.get("strict", False))
     warn_of_concerns(prepared, reporter)
-    resolved, notes = choose_recipe(prepared, plan.network, asked.recipe, asked.named)
-    if asked.hooks.loss is not None:  # which takes the place of the loss that smooths labels
-        resolved = resolved.model_copy(update={"label_smoothing": 0.0})
-    for note in notes:
-        reporter.say(note)
+    resolved = _resolved(asked, plan, prepared, reporter)
     check_room(folder, plan.network.state_dict())
     if (folder / "split.csv").exists():
         check_unchanged(folder, prepared, accept_data_change, reporter)
@@ -301,8 +297,35 @@ def _train(
     return prepared
 
 
+def _resolved(asked: _Asked, plan: _Plan, prepared: Prepared, reporter: Reporter) -> Recipe:
+    """The recipe, chosen where the user did not name it. Says what was chosen."""
+    resolved, notes = choose_recipe(prepared, plan.network, asked.recipe, asked.named)
+    if asked.hooks.loss is not None:  # which takes the place of the loss that smooths labels
+        resolved = resolved.model_copy(update={"label_smoothing": 0.0})
+    for note in notes:
+        reporter.say(note)
+    return resolved
+
+
+def plan_job(
+    source: str | os.PathLike[str] | Dataset,
+    model: str | nn.Module | ModuleMaker,
+    folder: Path,
+    *,
+    seed: int,
+    shape: AskedInput,
+    options: Mapping[str, Any],
+    reporter: Reporter,
+) -> Job:
+    """The training that `train` would begin in `folder`, of which nothing is written."""
+    asked = _Asked.of(source, model, seed, shape, options)
+    plan = _plan(asked, asked.images(), reporter)
+    prepared = prepare_images(plan.dataset, plan.form, reporter, strict=asked.reading.get("strict", False))
+    return _new_job(folder, prepared, plan, _resolved(asked, plan, prepared, reporter), asked, reporter)
+
+
 def _choose_input(
-    dataset: Dataset, model: str | nn.Module | ModuleMaker, asked: _AskedInput, reporter: Reporter
+    dataset: Dataset, model: str | nn.Module | ModuleMaker, asked: AskedInput, reporter: Reporter
 ) -> tuple[InputFormat, str | nn.Module | ModuleMaker]:
     """The network's input, and the model, chosen where it is `auto`. Says why."""
     own, why = data.suggest_format(dataset)
@@ -356,7 +379,7 @@ def _new_job(
     return job
 
 
-def _input_format(form: InputFormat, model: str | nn.Module | ModuleMaker, asked: _AskedInput) -> InputFormat:
+def _input_format(form: InputFormat, model: str | nn.Module | ModuleMaker, asked: AskedInput) -> InputFormat:
     """The suggested format, with what the model was made for and what the user asked for put in."""
     size, channels = asked.size, asked.channels
     preset = models.PRESETS.get(model) if isinstance(model, str) else None
