@@ -38,7 +38,7 @@ FLOORS = {
         "data models",
         "training",
         "evaluation config terminal notebook",
-        "explain api trackers",
+        "explain api trackers sklearn",
         "studio",
         "cli",
         "launch",
