@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_the_bar_says_how_long_it_still_takes() -> None:
 
 def test_without_a_terminal_a_line_comes_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("convoscope.terminal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     reporter, stream = told(lively=False)
     reporter.start(Path("runs/a"), 3)
     for step in range(1, 8):

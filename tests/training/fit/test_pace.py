@@ -4,7 +4,7 @@ import datetime
 import json
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +96,7 @@ def test_beside_a_busy_program_it_goes_on_with_one_thread_and_notes_it(
         monkeypatch.setattr(watch, name, 0.0)
     monkeypatch.setattr(watch, "_STEPS", 1)
     monkeypatch.setattr(watch, "_BETTER", 1e9)
-    monkeypatch.setattr(loop, "measure_pace", lambda job, _: Pace(EpochPace(1e-6, 0), EpochPace(1e-6, 0), 9))
+    monkeypatch.setattr(loop, "measure_pace", lambda *_: Pace(EpochPace(1e-6, 0), EpochPace(1e-6, 0), 9))
     monkeypatch.setattr(job_module, "choose_engine", lambda *_: Engine(threads=2))
     listener = Listener()
     text = "conv(2) relu globalavg dense"
@@ -115,7 +115,7 @@ def test_beside_a_busy_program_it_goes_on_with_one_thread_and_notes_it(
 def test_minutes_choose_the_epochs_and_the_run_notes_it(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "measure_pace", lambda job, _: Pace(EpochPace(0.1, 0.4), EpochPace(0.1, 0.4), 6))
+    monkeypatch.setattr(budget, "measure_pace", lambda *_: Pace(EpochPace(0.1, 0.4), EpochPace(0.1, 0.4), 6))
     listener = Listener()
     text = "conv(2) relu globalavg dense"
     run = train(pictures, text, output=tmp_path / "run", batch_size=16, minutes=0.1, reporter=listener)
@@ -159,11 +159,13 @@ def test_a_stopped_run_says_where(
     assert before <= datetime.datetime.fromisoformat(run.settings.started) <= datetime.datetime.now().astimezone()
     settings = run.settings.model_copy(update={"recipe": Recipe.read(recipe)})
     small = 0 if recipe.get("start_size", 1) == 1 else early_epochs(settings.recipe)
-    history = [run.history[0] | {"epoch": number + 1, "size": 16 if number < small else 24} for number in range(done)]
-    stopped = Run(run.folder, settings, cast(list[EpochMetrics], history), run.folder / "best.safetensors")
+    history: list[EpochMetrics] = [
+        run.history[0] | {"epoch": number + 1, "size": 16 if number < small else 24} for number in range(done)
+    ]
+    stopped = Run(run.folder, settings, history, run.folder / "best.safetensors")
     assert stopped.stopped_early == words
     assert stopped.remarks == ((f"the training was {words}",) if words else ())
     settings = settings.model_copy(update={"engine": settings.engine | {"threads": 2}})
-    rows = cast(list[EpochMetrics], [row | {"threads": 2 - (row["epoch"] == 1)} for row in history])
+    rows: list[EpochMetrics] = [row | {"threads": 2 - (row["epoch"] == 1)} for row in history]
     disturbed = Run(run.folder, settings, rows, run.folder / "best.safetensors")
     assert disturbed.fewer_threads.startswith("epoch 1 was computed on fewer than 2 threads")

@@ -13,6 +13,7 @@ from ..core.reporter import Reporter
 from ..core.signals import StopSignals
 from .job import Job
 from .loop import measure_pace
+from .state import Progress
 
 _MOST = 3
 """More than this many times the usual number of epochs teaches hardly anything new."""
@@ -45,7 +46,7 @@ def check_minutes(minutes: float, named: Container[str]) -> None:
 def within_minutes(job: Job, minutes: float, signals: StopSignals, reporter: Reporter) -> Job:
     """The same job with as many epochs as fit into this time, by its measured steps. The run notes it."""
     with job.engine.thread_count(), memory_for(job.memory.error, job.memory.free):
-        pace = measure_pace(job, signals)
+        pace = measure_pace(job, Progress(), signals)
     usual = job.recipe.epochs
     fit = pace.epochs_within(job.recipe, 60 * minutes)
     recipe = job.recipe.model_copy(update={"epochs": max(1, min(fit, _MOST * usual))})

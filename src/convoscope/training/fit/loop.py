@@ -82,7 +82,7 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
         memory_for(too_large, job.memory.free),
         EventLog(job.folder, progress.history, progress.events_bytes, list(job.hooks.metrics)) as log,
     ):
-        clock = TrainingClock(job, job.pace or measure_pace(job, signals), progress, log, reporter)
+        clock = TrainingClock(job, job.pace or measure_pace(job, progress, signals), progress, log, reporter)
         reporter.start(job.folder, job.recipe.epochs)
         clock.tell()
         log.event("start" if resumed is None else "resume", epoch=progress.epoch + 1, step=progress.step)
@@ -123,8 +123,10 @@ def fit(job: Job, resumed: tuple[dict[str, Tensor], Progress] | None, signals: S
             reporter.end()
 
 
-def measure_pace(job: Job, signals: StopSignals) -> Pace:
+def measure_pace(job: Job, progress: Progress, signals: StopSignals) -> Pace:
     """Time a few steps, and the validation of a few images, at each size that they will have. A copy learns by it."""
+    if progress.epoch >= job.recipe.epochs:  # nothing is left to be timed
+        return Pace(EpochPace(0, 0), EpochPace(0, 0), job.steps_in_epoch)
     network = copy.deepcopy(job.engine.place(job.network))
     optimizer = Optimizer(network, job.recipe)
     batch = np.arange(min(job.recipe.batch_size, len(job.train)))
@@ -132,8 +134,8 @@ def measure_pace(job: Job, signals: StopSignals) -> Pace:
     some = replace(job.validation, rows=job.validation.rows[:count], targets=job.validation.targets[:count])
     paces: dict[int, EpochPace] = {}
     took = measured = 0.0
-    for epoch in (0, job.recipe.epochs - 1):
-        if epoch and train_size(job, epoch) == train_size(job, 0) and 0 in paces:
+    for epoch in sorted({0, job.recipe.epochs - 1}):
+        if epoch and train_size(job, epoch) == train_size(job, 0):
             paces[epoch] = paces[0]
             continue
         training_mode(network, job.recipe)
