@@ -35,6 +35,7 @@ check: $(READY) ## Check formatting, run linters and strict types, of Python and
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/systems.py
 	$(NPM) run lint
 	$(NPM) run check
 

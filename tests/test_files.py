@@ -291,3 +291,12 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     clear_leftovers(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == {"mine.tmp", ".lock", "last.safetensors"}
+
+
+@pytest.mark.parametrize("number", [32, 33, 1224])
+def test_a_file_that_another_program_holds_is_named_so(number: int) -> None:
+    error = PermissionError(errno.EACCES, "the process cannot access the file")
+    error.winerror = number  # type: ignore[attr-defined]  # as on Windows
+    found = machine_error("run/best.safetensors", error)
+    assert (found.code, found.reason) == ("file-in-use", "another program has it open")
+    assert "close it there" in found.hint

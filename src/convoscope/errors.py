@@ -10,6 +10,7 @@ one safe `hint`, and a stable `code`. The command line prints them in one rhythm
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import traceback
 from os import PathLike
@@ -33,7 +34,10 @@ def printable(name: object) -> str:
 
 def shell_word(path: str | PathLike[str]) -> str:
     """A path as it is typed in a command: quoted where it has to be, and safe to print."""
-    return printable(shlex.quote(str(path)))
+    text = str(path)
+    if os.sep == "/":
+        return printable(shlex.quote(text))
+    return printable(text if re.fullmatch(r"[\w.:\\/-]+", text) else f'"{text}"')  # which no name on Windows may hold
 
 
 class ConvoscopeError(Exception):

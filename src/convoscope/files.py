@@ -22,10 +22,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import ConvoscopeError, InUseError, MachineError, printable, shell_word
-from .posix import lock_file
+from .posix import lock_file, open_file, replace_file, sync_entries
 
 _NOT_OFFERED = frozenset({errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How file systems (exFAT, network shares) say that they have no such thing as a hard link or the sync of a folder."""
+
+
+_IN_USE = (32, 33, 1224)
+"""How Windows says so: sharing violation, lock violation, a file mapped into memory. Python makes EACCES of them."""
 
 
 def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes: int = 0) -> MachineError:
@@ -42,6 +46,13 @@ def machine_error(path: str | os.PathLike[str], error: OSError, *, needed_bytes:
                 code="disk-full",
             )
         return MachineError(path, "the disk is full", hint="make room on that disk", code="disk-full")
+    if getattr(error, "winerror", None) in _IN_USE:
+        return MachineError(
+            path,
+            "another program has it open",
+            hint="close it there, then try again; a run goes on with --resume",
+            code="file-in-use",
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(
             path,
@@ -102,7 +113,7 @@ def atomic_write(path: str | os.PathLike[str], *, needed_bytes: int = 0) -> Iter
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace_file(temporary, target)
         sync_folder(target.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -145,6 +156,9 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+_LOOK = "ls -ld" if os.sep == "/" else "dir"
 
 
 def kind_of(status: os.stat_result) -> str:
@@ -194,12 +208,12 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
     check_plain(
         path, in_place=True
     )  # before, as opening a device may do something already; and once more what was opened
-    return _opened(path, flags | os.O_NOFOLLOW, in_place=True)
+    return _opened(path, flags, in_place=True)
 
 
 def open_at_once(path: str, flags: int) -> int:
     """An opener for `open`: a named pipe does not hang. Whoever uses it looks at what was opened."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return open_file(path, flags)
 
 
 def open_plain(path: str | os.PathLike[str], flags: int) -> int:
@@ -213,7 +227,7 @@ def open_plain(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def _opened(path: str | os.PathLike[str], flags: int, *, in_place: bool) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    descriptor = open_file(path, flags, follow=not in_place)
     try:
         _refuse_foreign(path, os.fstat(descriptor), folder=False, in_place=in_place)
     except MachineError:
@@ -225,7 +239,7 @@ def _opened(path: str | os.PathLike[str], flags: int, *, in_place: bool) -> int:
 def _refuse_foreign(path: str | os.PathLike[str], status: os.stat_result, *, folder: bool, in_place: bool) -> None:
     kind = kind_of(status)
     wanted, word = "folder" if folder else "file", shell_word(path)
-    hint = f"it is left as it is; see what it is with: ls -ld {word}"
+    hint = f"it is left as it is; see what it is with: {_LOOK} {word}"
     if kind == "a file" and in_place and status.st_nlink > 1:
         kind = "a hard link, the same file has another name elsewhere"
         own = shell_word(f"{os.fspath(path)}.own")
@@ -241,14 +255,11 @@ def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> boo
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_entries(folder)
     except OSError as error:
         if error.errno not in _NOT_OFFERED:  # some network disks cannot sync a folder
             raise
-    finally:
-        os.close(descriptor)
 
 
 def keep_copy(path: Path, copy: Path) -> None:
@@ -266,7 +277,7 @@ def keep_copy(path: Path, copy: Path) -> None:
             if error.errno not in _NOT_OFFERED:
                 raise
             write_bytes(link, path.read_bytes())
-        os.replace(link, copy)
+        replace_file(link, copy)
         link.unlink(missing_ok=True)  # where both were the same file already, replacing does nothing
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -292,6 +303,8 @@ def tell_lost_pages() -> None:
     which run later, the same reading would only fail once more, for ever; so this one is the system's. Does nothing
     where it cannot be set.
     """
+    if not hasattr(signal, "SIGBUS"):  # Windows ends such a process without a word
+        return
     import ctypes
 
     def tell(_: int) -> None:
@@ -325,9 +338,10 @@ class FolderLock:
                 self._file = undo.enter_context(open(path, "a+b", buffering=0, opener=open_own))
                 lock_file(self._file)
                 self._file.truncate(0)
-                self._file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
+                # The lock may keep others from reading the first byte.
+                self._file.write(f" process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
             except BlockingIOError:
-                self._file.seek(0)
+                self._file.seek(1)
                 owner = printable(self._file.read(200).decode("utf-8", "replace").strip()) or "another process"
                 hint = "wait until it ends, or choose another folder"
                 raise InUseError(folder, f"in use by {owner}", hint=hint, code="folder-in-use") from None

@@ -89,8 +89,12 @@ def _stream(descriptor: int, before: TextIO | None) -> io.TextIOWrapper:
     buffer = io.BufferedWriter(_Stream(descriptor, "w", closefd=False))
     if not isinstance(before, io.TextIOWrapper):
         return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+    if not isinstance(getattr(before.buffer, "raw", before.buffer), io.FileIO):
+        return before  # a terminal of Windows takes text and no bytes
     by_line = before.line_buffering or before.write_through
-    return io.TextIOWrapper(buffer, before.encoding, before.errors, line_buffering=by_line)
+    # Windows encodes files and pipes in a code page that lacks most letters and signs.
+    errors = before.errors if before.encoding.lower().startswith("utf") else "backslashreplace"
+    return io.TextIOWrapper(buffer, before.encoding, errors, line_buffering=by_line)
 
 
 def _use_tcmalloc() -> None:

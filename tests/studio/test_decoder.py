@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from convoscope.studio import decoder as room
-from convoscope.studio.child_signals import signal_child
+from convoscope.studio.child_signals import end_at_once
 from convoscope.studio.decoder import Decoder, sentence
 from convoscope.studio.decoder_child import decode
 from convoscope.studio.errors import RequestRefused
@@ -254,8 +254,8 @@ def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplo
             signalled.wait(1)
         return wait(pid, options)
 
-    def signal_and_say_so(child: Child, number: int) -> None:
-        signal_child(child, number)
+    def end_and_say_so(child: Child) -> None:
+        end_at_once(child)
         signalled.set()
 
     async def start_and_end() -> Child:
@@ -267,7 +267,7 @@ def test_the_end_of_a_child_is_no_warning(monkeypatch: pytest.MonkeyPatch, caplo
         return child
 
     monkeypatch.setattr(os, "waitpid", waitpid)
-    monkeypatch.setattr(room, "signal_child", signal_and_say_so)
+    monkeypatch.setattr(room, "end_at_once", end_and_say_so)
     monkeypatch.setattr(room, "start_child", start_and_end)
 
     async def work(decoder: Decoder) -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import DataError, printable
 from ..files import check_plain, lies_in
+from ..posix import portable_stem
 from .options import LAYOUT, Json, Table, Together
 from .output import console, print_json, print_plain
 
@@ -84,4 +85,4 @@ def _draw(dataset: Dataset, path: Path, *, checked: bool) -> None:
 
 def _file_stem(source: str) -> str:
     name = Path(source).resolve().name if Path(source).exists() else source
-    return re.sub(r"[^\w-]+", "-", name).strip("-")[:80] or "images"
+    return portable_stem(re.sub(r"[^\w-]+", "-", name).strip("-")[:80] or "images")

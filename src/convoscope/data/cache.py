@@ -28,7 +28,7 @@ from typing import IO, Final
 
 from ..errors import MachineError, UsageError
 from ..files import machine_error
-from ..posix import lock_file
+from ..posix import OPEN_FILES_MOVE, lock_file, open_file, read_at, rename
 
 LOCK: Final = "lock"
 _BLOCK: Final = 1 << 20
@@ -109,7 +109,7 @@ def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False
     """
     entry = (folder or cache_folder()) / kind / key
     try:
-        lock = os.open(entry / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+        lock = open_file(entry / LOCK, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -134,7 +134,7 @@ def find(kind: str, key: str, folder: Path | None = None, *, grows: bool = False
 def _is_whole(entry: Path, lock: int) -> bool:
     """Whether the files are those that the entry was made with."""
     try:
-        noted = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
+        noted = json.loads(read_at(lock, os.fstat(lock).st_size, 0))
         return bool(noted) and all(_checksums(entry / name) == sums for name, sums in noted.items())
     except Exception:  # whatever is wrong with a file of the cache: it is made again
         return False
@@ -147,14 +147,14 @@ def _checksums(path: Path) -> list[int]:
     Raises:
         OSError: it is no regular file, or cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_file(path, os.O_RDONLY)
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))  # zlib lets go of Python's lock
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file", str(path))
         begins = range(0, status.st_size, _BLOCK)
-        return [status.st_size, *pool.map(lambda begin: zlib.crc32(os.pread(descriptor, _BLOCK, begin)), begins)]
+        return [status.st_size, *pool.map(lambda begin: zlib.crc32(read_at(descriptor, _BLOCK, begin)), begins)]
     finally:
         pool.shutdown(cancel_futures=True)
         os.close(descriptor)
@@ -167,10 +167,10 @@ def alone(key: str, folder: Path | None = None) -> Iterator[None]:
     try:
         _make_folder(place.parent)
         try:
-            lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+            lock = open_file(place, os.O_RDWR | os.O_CREAT)
         except (IsADirectoryError, PermissionError):
             _take_away(place)
-            lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+            lock = open_file(place, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _refused(place.parent, error) from error
     try:
@@ -221,7 +221,9 @@ def building(kind: str, key: str = "", folder: Path | None = None, *, grows: boo
                     lock.write(json.dumps({file.name: _checksums(file) for file in files}).encode())
                     lock.flush()
                     os.fsync(lock.fileno())
-                # Still locked, so that no other process takes the folder for a dead one's.
+                # Still locked, where that is possible, so that no other process takes the folder for a dead one's.
+                if not OPEN_FILES_MOVE:
+                    lock.close()
                 _rename_new(entry.folder, place / entry.key)
     except OSError as error:
         raise _refused(place, error) from error
@@ -233,7 +235,7 @@ def _rename_new(source: Path, target: Path) -> None:
     """Rename; another process's entry stays, what is not an entry goes. Where that fails the new one is not kept."""
     for _ in range(2):
         try:
-            source.rename(target)
+            rename(source, target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
@@ -280,7 +282,11 @@ def _locked(entry: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: somebody does.
     """
-    lock = os.open(entry / LOCK, os.O_RDONLY | os.O_NONBLOCK)
+    if not OPEN_FILES_MOVE:  # then the renaming finds out, and here only whether it is an entry
+        (entry / LOCK).stat()
+        yield
+        return
+    lock = open_file(entry / LOCK, os.O_RDONLY)
     try:
         lock_file(lock)
         yield
@@ -352,6 +358,9 @@ def unpacked_file(key: str, unpack: Callable[[IO[bytes]], None]) -> Iterator[IO[
                 yield file
             return
         with contextlib.ExitStack() as opened:
+            if not OPEN_FILES_MOVE:
+                yield opened.enter_context(_newly_unpacked(key, unpack))
+                return
             with building("unpacked", key) as entry:
                 # Opened once, so that it is there even if the entry cannot be kept.
                 new = opened.enter_context(open(entry.folder / "values", "w+b"))
@@ -359,3 +368,18 @@ def unpacked_file(key: str, unpack: Callable[[IO[bytes]], None]) -> Iterator[IO[
                 new.flush()
                 os.fsync(new.fileno())
             yield new
+
+
+@contextlib.contextmanager
+def _newly_unpacked(key: str, unpack: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
+    """The same where it can be opened only once it is an entry."""
+    with building("unpacked", key) as entry, open(entry.folder / "values", "wb") as new:
+        unpack(new)
+        new.flush()
+        os.fsync(new.fileno())
+    lease = find("unpacked", key)
+    if lease is None:
+        place = cache_folder()
+        raise _refused(place, FileNotFoundError(errno.ENOENT, "what was just kept there is gone", str(place)))
+    with open(lease.folder / "values", "rb") as file:
+        yield file

@@ -29,6 +29,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..errors import DataError, UsageError, printable
 from ..files import kind_of, size_text
+from ..posix import open_file
 from .dataset import InputFormat, Look
 from .formats import (
     Picture,
@@ -139,8 +140,8 @@ def read_picture(path: str | os.PathLike[str]) -> bytes:
     """
     try:
         _check_regular(path, os.stat(path))
-        # O_NONBLOCK: should a pipe have taken the file's place since, opening it does not hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Should a pipe have taken the file's place since, opening it does not hang.
+        descriptor = open_file(path, os.O_RDONLY)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise bad_image(path, "no permission to read it", "image-unreadable") from error

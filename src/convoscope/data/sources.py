@@ -47,7 +47,7 @@ _MACHINE_ERRORS: Final = frozenset(
         errno.ETIMEDOUT,
         errno.EHOSTDOWN,
         errno.EHOSTUNREACH,
-        errno.EREMOTEIO,
+        getattr(errno, "EREMOTEIO", errno.EIO),  # Linux alone has it
     }
 )
 

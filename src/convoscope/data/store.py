@@ -8,6 +8,7 @@ read: their digests, which of them are bad, and which `pixels` entry is theirs. 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -25,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConvoscopeError, DataError, MachineError, printable, shell_word
-from ..files import check_room
+from ..files import check_room, machine_error
 from ..parsing import parse_json
-from ..posix import usable_cores
+from ..posix import OPEN_FILES_MOVE, usable_cores
 from .cache import Lease, alone, building, cache_folder, discard, find, tidy
 from .dataset import SPLITS, Dataset, InputFormat, Outcome, Skipped
 from .decode import DECODE_RULES, Pixels, check_format
@@ -220,8 +221,8 @@ def _read_all(
         os.fsync(file.fileno())
         entry.key = findings.pixels_key = _pixels_key(findings.digests[findings.kept], form)
         # Should somebody empty the cache folder at this very moment, the images are still ours.
-        own = _Stored(_map(file, len(findings.kept), form), None)
-    stored = _find_pixels(findings.pixels_key, len(findings.kept), form, folder) or own
+        own = _Stored(_map(file, len(findings.kept), form), None) if OPEN_FILES_MOVE else None
+    stored = _found(_find_pixels(findings.pixels_key, len(findings.kept), form, folder) or own, folder)
     tidy(folder)
     return findings, stored
 
@@ -244,9 +245,15 @@ def _some_of(stored: _Stored, rows: NDArray[np.int64], digests: Digests, form: I
         for begin in range(0, len(rows), step):
             _write_all(file.fileno(), stored.pixels[rows[begin : begin + step]].data.cast("B"))
         os.fsync(file.fileno())
-        own = _Stored(_map(file, len(rows), form), None)
+        own = _Stored(_map(file, len(rows), form), None) if OPEN_FILES_MOVE else None
     tidy(folder)
-    return _find_pixels(key, len(rows), form, folder) or own
+    return _found(_find_pixels(key, len(rows), form, folder) or own, folder)
+
+
+def _found(stored: _Stored | None, folder: Path) -> _Stored:
+    if stored is None:
+        raise machine_error(folder, FileNotFoundError(errno.ENOENT, "the decoded images are gone", str(folder)))
+    return stored
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -23,6 +23,7 @@ from ..data import escape_cell
 from ..errors import DataError, printable
 from ..files import FolderLock, check_plain, machine_error, make_own_folder, write_bytes, write_json, write_text
 from ..parsing import read_json
+from ..posix import replace_file
 from ..render import png_bytes, to_image
 from . import charts, pictures
 from .answers import WORST, Answers
@@ -114,10 +115,10 @@ def _staged(target: Path) -> Iterator[Path]:
         make_own_folder(target / "worst")
         made = {path.relative_to(stage) for path in stage.rglob("*") if path.is_file()}
         for path in sorted(made - {Path("scores.json")}):
-            os.replace(stage / path, target / path)
+            replace_file(stage / path, target / path)
         for path in set(_KNOWN) - made:
             (target / path).unlink(missing_ok=True)
-        os.replace(stage / "scores.json", target / "scores.json")
+        replace_file(stage / "scores.json", target / "scores.json")
     except OSError as error:
         raise machine_error(target, error) from error
     finally:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .. import data
 from ..errors import printable
+from ..posix import portable_stem
 from ..render import calls, heading, notebook, percent, shorten, small_sheet
 from ..training import Normalisation, Prediction, Run
 from .capture.records import PASSING, Step
@@ -271,7 +272,7 @@ def look(run: Run | str | os.PathLike[str], image: Any) -> Look:
 
 def file_name(name: str) -> str:
     """A layer's name that may be a file's."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "layer"
+    return portable_stem(re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "layer")
 
 
 def _shape_text(step: Step) -> str:

@@ -6,14 +6,13 @@ import asyncio
 import base64
 import contextlib
 import json
-import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import IO, Final
 
 from ..children import own_process
-from .child_signals import signal_child
+from .child_signals import end_at_once
 from .decoder_child import CPU_SECONDS, MEMORY_BYTES
 from .errors import RequestRefused
 from .messages.common import Pixels
@@ -156,7 +155,7 @@ async def start_child() -> Process:
 
 
 async def _end(child: Process) -> None:
-    signal_child(child, signal.SIGKILL)
+    end_at_once(child)
     assert child.stdout is not None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):

@@ -14,7 +14,7 @@ from typing import Any
 import platformdirs
 
 from ..parsing import parse_json
-from ..posix import lock_file
+from ..posix import is_only_ours, lock_file, open_file
 
 
 def _note(port: int) -> Path:
@@ -34,14 +34,15 @@ def noted(port: int, runs: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if _is_ours(path.parent):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                descriptor = open_file(path, os.O_RDWR | os.O_CREAT, mode=0o600, follow=False)
                 file = cleanup.enter_context(open(descriptor, "w", encoding="utf-8"))
                 lock_file(file)
                 file.truncate(0)
+                file.write(" ")  # the lock may keep others from reading the first byte
                 url = f"http://127.0.0.1:{port}/"
                 json.dump({"pid": os.getpid(), "runs": str(runs.absolute()), "url": url}, file)
                 file.flush()
-                cleanup.callback(path.unlink, missing_ok=True)
+                cleanup.callback(_remove, path)
         yield
 
 
@@ -51,10 +52,11 @@ def running(port: int) -> dict[str, Any] | None:
     try:
         if not _is_ours(path.parent):
             return None
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), encoding="utf-8") as file:
+        with open(open_file(path, os.O_RDONLY, follow=False), encoding="utf-8") as file:
             try:
-                lock_file(file, shared=True)
+                lock_file(file)
             except BlockingIOError:
+                file.seek(1)
                 note = parse_json(file.read(10_000).encode())
                 return {key: note[key] for key in ("pid", "runs", "url")}
     except (OSError, ValueError, KeyError, TypeError):
@@ -67,4 +69,9 @@ def _is_ours(folder: Path) -> bool:
     may have created it first.
     """
     status = folder.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and is_only_ours(status)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows keeps what is open; without its lock the note says nothing
+        path.unlink()

@@ -27,7 +27,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import MachineError, UsageError, printable
-from ..posix import STOP_SIGNALS
+from ..posix import STOP_SIGNALS, give_up_sending, is_root, take_port_alone
 from .app import create_app
 from .connections import CONNECTIONS, READING_SECONDS, server_config
 from .port_notes import noted, running
@@ -83,7 +83,7 @@ def serve(studio: Studio, *, port: int, browser: bool, allow_root: bool, say: Sa
 
 
 def _check_root(studio: Studio, *, allow_root: bool, warn: Say) -> None:
-    if os.geteuid() != 0 or allow_root:
+    if not is_root() or allow_root:
         return
     if studio.lan:
         raise UsageError(
@@ -112,9 +112,9 @@ def listen(port: int, *, lan: bool) -> socket.socket:
     # longer.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(AttributeError, OSError):  # not on macOS; connections inherit it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(READING_SECONDS * 1000))
+        take_port_alone(listener)
+        with contextlib.suppress(OSError):
+            give_up_sending(listener, READING_SECONDS)  # connections inherit it
         listener.bind(("0.0.0.0" if lan else "127.0.0.1", port))  # noqa: S104 (--lan asks for it)
         listener.listen(CONNECTIONS)
     except OSError as error:
@@ -175,7 +175,7 @@ def announcement(found: Addresses, studio: Studio) -> Iterator[str]:
 
 def has_screen() -> bool:
     """Whether there is a screen on which a browser can open."""
-    if sys.platform == "darwin":
+    if sys.platform in ("darwin", "win32"):
         return "SSH_CONNECTION" not in os.environ
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import shutil
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,8 @@ from .. import data
 from ..children import own_process
 from ..errors import ConvoscopeError, InUseError, printable
 from ..files import FolderLock
-from .child_signals import signal_child
+from ..posix import OPEN_FILES_MOVE, apart_and_patient, be_patient
+from .child_signals import ask_to_end, end_at_once
 from .drawables import Drawable, epochs_done, test_accuracy
 from .errors import RequestRefused, without_folders
 from .messages.common import Refusal
@@ -175,7 +174,7 @@ class StartupNetworks:
         job.stopping = job.state == "making"
         job.state = "stopped"
         if job.child is not None:
-            signal_child(job.child, signal.SIGTERM)
+            ask_to_end(job.child)
         self._changed()
 
     # --- one at a time ---
@@ -227,14 +226,14 @@ class StartupNetworks:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
-            process_group=0,  # Ctrl-C in the terminal goes to the studio only, which then stops its children
-        )  # fmt: skip
+            **apart_and_patient(NICENESS),  # Ctrl-C in the terminal goes to the studio only, which then stops them
+        )
         job.child = child
         try:
             with contextlib.suppress(OSError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+                be_patient(child.pid, NICENESS)
             if job.stopping:
-                signal_child(child, signal.SIGTERM)
+                ask_to_end(child)
             assert child.stderr is not None
             written = b""
             while chunk := await child.stderr.read(4096):
@@ -286,7 +285,7 @@ def _command(job: _Job) -> list[str] | None:
             with FolderLock(folder):
                 if (folder / "last.safetensors").exists() or (folder / "previous.safetensors").exists():
                     return ["train", "--resume", str(folder)]
-                shutil.rmtree(folder)  # it was killed before its first checkpoint
+                shutil.rmtree(folder, ignore_errors=not OPEN_FILES_MOVE)  # it was killed before its first checkpoint
         except InUseError:
             return None
     return [*job.recipe.command, "--output", str(folder)]
@@ -311,9 +310,9 @@ async def _end(child: asyncio.subprocess.Process) -> None:
     """End a child: first with a request, so that it saves its state, then by force."""
     if child.returncode is not None:
         return
-    signal_child(child, signal.SIGTERM)
+    ask_to_end(child)
     try:
         await asyncio.wait_for(child.wait(), _SAVE_SECONDS)
     except TimeoutError:
-        signal_child(child, signal.SIGKILL)
+        end_at_once(child)
         await child.wait()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ...errors import ModelFileError, printable
 from ...files import keep_copy, machine_error, open_at_once, size_text, sync_folder, write_bytes
 from ...parsing import parse_json
+from ...posix import replace_file
 
 FORMAT = 2
 """Of what a checkpoint holds. Since 2 its settings have the names of the field, such as `backbone` and `coverage`."""
@@ -89,7 +90,7 @@ def finish_first(folder: Path) -> None:
     pending = folder / _PENDING
     if pending.exists() and (folder / "last.safetensors").exists():
         try:
-            os.replace(pending, folder / "best.safetensors")
+            replace_file(pending, folder / "best.safetensors")
             sync_folder(folder)
         except OSError as error:
             raise machine_error(folder / "best.safetensors", error) from error
