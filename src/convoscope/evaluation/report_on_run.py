@@ -400,7 +400,7 @@ def _plain(value: object) -> str:
 
 FILES = {
     "run.toml": "what was asked for and decided",
-    "metrics.csv": "loss, accuracy and learning rate of each epoch",
+    "metrics.csv": "the figures of the training",
     "split.csv": "every image and its part",
     "test/scores.json": "every number of the test",
     "test/predictions.csv": "each tested image with its answer",
