@@ -168,3 +168,35 @@ def test_what_other_systems_lack_is_found(tmp_path: Path) -> None:
     missing = runpy.run_path(str(ROOT / "tools" / "systems.py"))["missing"]
     assert len(missing(planted, "win32")) == 2
     assert missing(planted, "darwin") == []
+
+
+def test_the_container_is_small_and_has_no_rights() -> None:
+    """Of form only: no image is built here."""
+    lines = [line for line in (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", "").splitlines() if line and line[0] != "#"]  # fmt: skip
+    words = [line.split()[0] for line in lines]
+    assert set(words) <= {"FROM", "ARG", "RUN", "COPY", "USER", "WORKDIR", "VOLUME", "ENTRYPOINT", "CMD"}
+    stages = [number for number, word in enumerate(words) if word == "FROM"]
+    assert len(stages) == 2 and all("-slim" in lines[number] for number in stages)
+    last = lines[stages[1] :]
+    assert not any("node" in line for line in last), "Node builds the page and is not in the image"
+    users = [number for number, line in enumerate(last) if line.startswith("USER")]
+    assert len(users) == 1 and last[users[0]] != "USER root"
+    assert not any(line.startswith(("RUN", "COPY")) for line in last[users[0] :])
+    assert [json.loads(line.split(maxsplit=1)[1]) for line in last[-2:]] == [["convoscope"], ["--help"]]
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
+    assert [name for name in sent if not (ROOT / name).exists()] == []
+    needed = {"src", "web", "tools", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"}
+    assert needed <= set(sent)
+
+
+def test_without_a_card_torch_comes_from_the_index_of_processors() -> None:
+    def plan(*settings: str) -> str:
+        done = subprocess.run(
+            ["make", "--dry-run", "run", "VENV=never", *settings], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "--index-url" not in plan()
+    assert "--index-url https://download.pytorch.org/whl/cpu 'torch>=" in plan("TORCH=cpu")
+    assert "--index-url file:///wheels 'torch>=" in plan("TORCH=cpu", "TORCH_INDEX=file:///wheels")
+    assert "--editable '.'" in plan() and "dev" not in plan().replace("/dev/null", ""), "running needs no tools"
