@@ -18,7 +18,9 @@ NAMES = [
     "look",
     "relearn",
     "resume",
+    "search",
     "test",
+    "trackers",
     "train",
 ]
 

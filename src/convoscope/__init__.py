@@ -16,7 +16,7 @@ from .thread_wait import shorten_spinning
 
 if TYPE_CHECKING:
     from . import trackers as trackers
-    from .api import compare, find_learning_rate, test
+    from .api import compare, find_learning_rate, search, test
     from .data import load
     from .errors import ConvoscopeError
     from .explain import look
@@ -35,7 +35,9 @@ __all__ = [
     "look",
     "relearn",
     "resume",
+    "search",
     "test",
+    "trackers",
     "train",
 ]
 
@@ -54,6 +56,7 @@ _ROOMS = {
     "look": ".explain",
     "relearn": ".api",
     "resume": ".api",
+    "search": ".api",
     "test": ".api",
     "train": ".api",
 }

@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, cast
 
 from . import evaluation, training
 from .notebook import NotebookReporter, in_notebook
+from .search import Search
+from .search import search as _search
 from .terminal import default_reporter
 from .training import Listening, Reporter, Run, one_reporter
 
@@ -44,9 +46,13 @@ resume = _with_progress(training.resume)
 
 
 @wraps(training.find_learning_rate)
-def find_learning_rate(*arguments: Any, **options: Any) -> training.LearningRates:
-    options.setdefault("reporter", default_reporter())
-    return training.find_learning_rate(*arguments, **options)
+def find_learning_rate(*arguments: Any, reporter: Listening = (), **options: Any) -> training.LearningRates:
+    return training.find_learning_rate(*arguments, reporter=reporter_for(reporter), **options)
+
+
+@wraps(_search)
+def search(*arguments: Any, reporter: Listening = (), **options: Any) -> Search:
+    return _search(*arguments, reporter=reporter_for(reporter), **options)
 
 
 @wraps(evaluation.compare)

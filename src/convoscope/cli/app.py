@@ -10,6 +10,7 @@ from .look import look
 from .model import model
 from .predict import predict
 from .relearn import relearn
+from .search import search
 from .studio import studio
 from .test import test
 from .train import train
@@ -44,6 +45,7 @@ app.command(
     sort_key=3.5,
     usage="Usage: convoscope relearn BACKBONE SOURCE [OPTIONS]\n       convoscope relearn RUN SOURCE --add [OPTIONS]",
 )
+app.command(search, sort_key=3.7, usage="Usage: convoscope search SOURCE [--minutes N] [OPTIONS]")
 app.command(test, sort_key=4, usage="Usage: convoscope test RUN [SOURCE] [OPTIONS]")
 app.command(predict, sort_key=5, usage="Usage: convoscope predict RUN IMAGES... [OPTIONS]")
 app.command(compare, sort_key=6, usage="Usage: convoscope compare RUN RUN... [OPTIONS]")
