@@ -94,19 +94,17 @@ class Guesser:
             return Guess(blank=True, input=pixels, answers=[], layers=[])
         from ..explain import trace
 
-        traced = trace(run.network(), run.input_tensor(image[None, :, :, None]))
-        answers = run.objective().answers(traced.output)[0].tolist()
-        if not np.isfinite(answers).all():
+        scores, distances = run.scores_and_distances(image[None, :, :, None])
+        if not np.isfinite(scores).all():
             raise RequestRefused(
                 409, "scores-not-finite", "This run's answers are not finite numbers: its weights are damaged."
             )
         named = [
-            Answer(name=printable(name), probability=value) for name, value in zip(run.classes, answers, strict=True)
+            Answer(name=printable(name), probability=value)
+            for name, value in zip(run.classes, scores[0].tolist(), strict=True)
         ]
-        known = None
-        if run.ood_detector() is not None:
-            scores, distances = run.scores_and_distances(image[None, :, :, None])
-            known = run.prediction("", scores[0], None if distances is None else float(distances[0])).known
+        known = None if distances is None else run.prediction("", scores[0], float(distances[0])).known
+        traced = trace(run.network(), run.input_tensor(image[None, :, :, None]))
         return Guess(
             blank=False,
             input=pixels,
