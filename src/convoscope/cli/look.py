@@ -48,7 +48,7 @@ def look(
     Without an image: the filters, the patches that activate them most, and where the classes are in the last layer.
     """
     from .. import explain
-    from ..training import Run
+    from ..training import Run, freed_memory_kept
     from .sheets import print_look, print_why, save_sheets
 
     opened = Run.open(run, model=read_module(module), device=device)
@@ -66,7 +66,8 @@ def look(
             )
         _look_at_run(opened, folder, json)
         return
-    seen = explain.look(opened, picture)
+    with freed_memory_kept():
+        seen = explain.look(opened, picture)
     if why is not None:
         found = seen.why(*explain.read_unit(why))
         files = save_sheets([("why.png", found.figure())], folder) if out is not None else []
@@ -75,7 +76,8 @@ def look(
         else:
             print_why(console(), console(error=True), seen, found, all=all, files=files)
         return
-    files = save_sheets(seen.sheets(layer=layer, cam=cam, filters=filters), folder)
+    with freed_memory_kept():
+        files = save_sheets(seen.sheets(layer=layer, cam=cam, filters=filters), folder)
     if json:
         print_json(seen.to_json() | {"files": [str(path) for path in files]})
     else:
@@ -84,11 +86,13 @@ def look(
 
 def _look_at_run(run: Run, folder: Path, json: bool) -> None:
     from .. import explain
+    from ..training import freed_memory_kept
     from .sheets import save_sheets
 
-    inside = explain.RunInspection.of(run)
-    sheets = explain.filter_sheets(run.network()) if inside is None else inside.sheets()
-    files = save_sheets(sheets, folder)
+    with freed_memory_kept():
+        inside = explain.RunInspection.of(run)
+        sheets = explain.filter_sheets(run.network()) if inside is None else inside.sheets()
+        files = save_sheets(sheets, folder)
     if json:
         print_json({"files": [str(path) for path in files]})
     else:

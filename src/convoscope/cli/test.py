@@ -35,22 +35,23 @@ def test(
     from .. import evaluation
     from ..explain import chapters
     from ..terminal import TerminalReporter
-    from ..training import Run
+    from ..training import Run, freed_memory_kept
     from .tables import print_scores
 
     reporter = TerminalReporter(console(error=True))
     opened = Run.open(run, model=read_module(module), device=device)
-    scores = evaluation.test(
-        opened,
-        source,
-        layout=layout,
-        split=split,
-        moved_to=moved_to,
-        progress=lambda done, total: reporter.progress("testing", done, total),
-        **table.given(),
-    )
-    reporter.end()
-    report = evaluation.write_report(opened, chapters=chapters)
+    with freed_memory_kept():
+        scores = evaluation.test(
+            opened,
+            source,
+            layout=layout,
+            split=split,
+            moved_to=moved_to,
+            progress=lambda done, total: reporter.progress("testing", done, total),
+            **table.given(),
+        )
+        reporter.end()
+        report = evaluation.write_report(opened, chapters=chapters)
     if json:
         print_json(scores.to_json())
         return
