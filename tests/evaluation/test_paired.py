@@ -29,7 +29,8 @@ from tests.support.standin import labels_run, numbers_run, pictures_run
 def by_brightness(batch: Pixels) -> NDArray[np.float64]:
     """Right for every image of `pictures_run`, the marked ones too."""
     bright = np.median(batch.reshape(len(batch), -1), axis=1)
-    return np.eye(2)[np.abs(bright[:, None] - np.array([20, 230])).argmin(axis=1)]
+    answers: NDArray[np.float64] = np.eye(2)[np.abs(bright[:, None] - np.array([20, 230])).argmin(axis=1)]
+    return answers
 
 
 def test_the_exact_test_is_scipys() -> None:
@@ -108,7 +109,7 @@ def test_labels_and_numbers_are_paired(tmp_path: Path) -> None:
             folder = tmp_path / make.__name__ / name
             folder.mkdir(parents=True)
             run = make(folder)
-            run = run if name == "a" else run.changed(answer=lambda batch, run=run: run.answer(batch) * 0.4)  # type: ignore[misc]
+            run = run if name == "a" else run.changed(answer=lambda batch, run=run: run.answer(batch) * 0.4)
             run = run.changed(names=[f"{row}.png" for row in range(len(run.pixels))])
             scores = evaluation.test(run, invariance=False)
             answers = read_answers(folder, scores)

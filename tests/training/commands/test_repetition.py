@@ -10,8 +10,7 @@ import pytest
 from convoscope import evaluation
 from convoscope.errors import Interrupted, UsageError
 from convoscope.evaluation import Spread
-from convoscope.training import Run, repeat
-from convoscope.training.commands import repetition
+from convoscope.training import Run, repeat, train
 from tests.support.runs import Listener
 
 
@@ -25,7 +24,7 @@ def repeated(output: Path, **more: Any) -> list[Run]:
 
 
 def test_a_stopped_repeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, begun = repetition.train, []
+    begun: list[int] = []
 
     def stopping(*arguments: Any, **options: Any) -> Run:
         begun.append(options["seed"])
@@ -33,7 +32,7 @@ def test_a_stopped_repeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise Interrupted("", "stopped", hint="go on", code="interrupted", signal=2)
         return train(*arguments, **options)
 
-    monkeypatch.setattr(repetition, "train", stopping)
+    monkeypatch.setattr("convoscope.training.commands.repetition.train", stopping)
     with pytest.raises(Interrupted) as caught:
         repeated(tmp_path / "out")
     assert caught.value.hint == f"go on with: the same command with --output {tmp_path / 'out'}"
