@@ -66,6 +66,7 @@ NOUNS = {
     "string",
     "testing",
     "training",
+    "troubleshooting",
     "tuning",
     "unpacking",
     "whitening",
