@@ -1,6 +1,10 @@
 """The estimator, as scikit-learn itself checks it, and in its searches and pipelines."""
 
+import ast
+import inspect
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import estimator_checks
 
+import convoscope.sklearn as sklearn_room
 from convoscope.sklearn import ImageClassifier
 from convoscope.training import Run
 
@@ -142,3 +147,11 @@ def test_scikit_learns_own_checks(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check("ImageClassifier", quick(2))
+
+
+def test_without_scikit_learn_its_extra_is_named() -> None:
+    code = "import sys; sys.modules['sklearn'] = None\nimport convoscope.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "pip install 'convoscope[sklearn]'" in done.stderr
+    module = ast.parse(Path(inspect.getfile(sklearn_room)).read_text("utf-8"))
+    assert "sklearn-missing" in [node.value for node in ast.walk(module) if isinstance(node, ast.Constant)]

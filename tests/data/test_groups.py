@@ -237,7 +237,7 @@ def test_parts_that_share_pictures_are_told(tmp_path: Path) -> None:
     scene(0).save(root / "train" / "dog" / "0000.png")
     (root / "test" / "dog" / "0.jpg").write_bytes(saved(scene(0).resize((96, 72))))
     (root / "test" / "dog" / "1.png").write_bytes((root / "train" / "dog" / "0001.png").read_bytes())
-    equal, near = (text for text in inspect(load(root)).warnings if "more than one split" in text)
+    equal, near = (text for text in inspect(load(root, validation=0.0)).warnings if "more than one split" in text)
     assert "4 images of validation or test are in training too: cat 3, dog 1; the result will be too good" in equal
     assert equal.endswith(f"convoscope train {root} --dedupe")
     assert near.startswith("nearly the same image is in more than one split (1 case)") and "near_leaks" in near

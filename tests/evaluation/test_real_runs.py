@@ -85,7 +85,10 @@ def test_a_test_part_that_is_not_what_it_was_is_told(tmp_path: Path) -> None:
         place.write_bytes(copy.read_bytes())
     run = training.train(tmp_path / "pictures", MODEL, output=tmp_path / "run", epochs=1, validation=0.0)
     scores = evaluation.test(run, invariance=False)
-    assert scores.notes[0] == "3 of these 12 images were used in training: the result is too good"
+    assert scores.notes[0] == (
+        "3 of these 12 images were used in training: the result is too good; to train without them: "
+        f"convoscope train --config {run.folder / 'run.toml'} --dedupe"
+    )
     page = read(evaluation.write_report(run))
     assert "12 images of its test part" in page.text and "that it has not seen" not in page.text
     assert "validation figures are measured" not in page.text

@@ -101,11 +101,11 @@ def test_the_front_door() -> None:
     # In one place on purpose: what is added here becomes a promise.
     assert " ".join(models.__all__) == (
         "BUDGET KERNELS LAYERS OPERATIONS PRESETS Argument Axes AxisFollower FeatureLayer Footprint Grid Item Kernel "
-        "LayerRow ModelTable OnFeatures OperationMode Parallel Preset Pretrained Residual Role Scale Value axes_after "
+        "LayerRow ModelTable ModuleMaker OnFeatures OperationMode Parallel Preset Pretrained Residual Role Scale Value axes_after "
         "backbone_text blocks build check "
         "count_parameters eval_mode feature_layers footprint from_json kernel_text kinds_of "
         "library_name model_text parse pool_first pretrained read_size replace_part role_of sole_head table to_json to_text "
-        "with_head"
+        "with_head with_own_head"
     )
     assert all(hasattr(models, name) for name in models.__all__)
 

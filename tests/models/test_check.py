@@ -32,7 +32,7 @@ def test_a_ready_module_is_returned_as_it_is() -> None:
         (nn.Identity(), "model Identity: expected raw scores of shape (1, 5) for one image, got shape (1, 1, 4, 4)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), "got shape (1, 1)"),
         (3, "model: expected a text or a torch.nn.Module, got int"),
-        (nn.Linear, "model: expected a text or a torch.nn.Module, got type"),
+        (nn.Linear, "model Linear: expected a network for images of 4x4x1, but it fails on one: mat1 and mat2"),
     ],
 )
 def test_a_module_that_does_not_fit_is_refused(module: nn.Module, message: str) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
 from ..files import check_plain, write_bytes
-from ..render import png_bytes
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ _BAR = 40
 def show_learning_rates(source: str, model: Any, options: dict[str, Any], reporter: Reporter, *, as_json: bool) -> None:
     """Measure, print and draw."""
     from ..evaluation import rates_chart
+    from ..render import png_bytes
     from ..training import find_learning_rate
 
     check_plain(_PICTURE)

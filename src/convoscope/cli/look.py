@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ..errors import UsageError, printable
 from ..files import check_plain
 from .module_file import read_module
-from .options import AnswersOn, Json, ModuleFile, RunPath
+from .options import Json, Opening, RunPath
 from .output import console, print_json, print_plain
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def look(
     ] = False,
     filters: Annotated[bool, Parameter(help="The filters of every convolution.")] = False,
     out: Annotated[Path | None, Parameter(help="Where to write the images; by default looks/RUN-PICTURE/.")] = None,
-    module: ModuleFile = None,
-    device: AnswersOn = "auto",
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Look inside RUN at one image: every layer's feature maps as images, and any number opened into its arithmetic.
@@ -51,7 +50,7 @@ def look(
     from ..training import Run, freed_memory_kept
     from .sheets import print_look, print_why, save_sheets
 
-    opened = Run.open(run, model=read_module(module), device=device)
+    opened = Run.open(run, model=read_module(opening.module), device=opening.device)
     folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
     if out is None:  # the working folder may have come with the images
         check_plain(folder.parent, folder=True)

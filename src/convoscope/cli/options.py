@@ -46,6 +46,15 @@ Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a run is opened."""
+
+    module: ModuleFile = None
+    device: AnswersOn = "auto"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """How a table (CSV, TSV, JSON lines) is read. What you leave out is found from its content, and printed."""
 

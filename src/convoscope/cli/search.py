@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich import box
-from rich.table import Table
 
 from ..errors import printable, shell_word
 from .options import SOURCE, Parts, RecipeOptions, Seed
@@ -49,6 +47,9 @@ def search(
         reporter=TerminalReporter(console(error=True)),
         **options,
     )
+    from rich import box
+    from rich.table import Table
+
     out = console()
     header, rows = found.rows()
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -333,8 +333,8 @@ def test_an_inner_layer_of_a_transformer() -> None:
     ("layer", "code", "match"),
     [
         ("norm", "no-gradient", "of 'norm' only numbers beside the maps, such as a class token, reach the score"),
-        ("head", "layer-map", r"'head' gives \(1, 3\)$"),
-        ("fc_norm", "layer-map", r"'fc_norm' gives \(1, 12\)$"),
+        ("head", "layer-map", r"'head' gives \(1, 3\)"),
+        ("fc_norm", "layer-map", r"'fc_norm' gives \(1, 12\)"),
     ],
 )
 def test_layers_of_a_transformer_that_do_not_fit(layer: str, code: str, match: str) -> None:

@@ -172,14 +172,21 @@ def test_a_signal_while_validating(
 
     original = loop.evaluate
 
+    begun = [False]
+
     def interrupted(*arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
+        if begun[0]:  # before that, a part of the images is timed
+            os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
+
+    class Told(Reporter):
+        def start(self, folder: Path, epochs: int) -> None:
+            begun[0] = True
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "evaluate", interrupted)
         with pytest.raises(Interrupted):
-            train(pictures, output=tmp_path / "run", **RECIPE)
+            train(pictures, output=tmp_path / "run", reporter=Told(), **RECIPE)
     _, state = checkpoint.load(tmp_path / "run" / "last.safetensors")
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (0, STEPS)
     resume(tmp_path / "run")

@@ -15,7 +15,7 @@ def test_the_recipes_keywords_are_its_fields() -> None:
 
 def test_reading_keywords_are_those_of_loading_and_preparing() -> None:
     taken = {*inspect.signature(data.load).parameters, *inspect.signature(data.prepare).parameters}
-    taken |= set(data.TableKeywords.__annotations__)
+    taken |= set(data.SourceKeywords.__annotations__)
     assert set(ReadingKeywords.__annotations__) <= taken
 
 

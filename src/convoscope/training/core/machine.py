@@ -20,7 +20,7 @@ def processor_name() -> str:
 def machine_facts() -> dict[str, str]:
     """System, cores and memory in words; the memory where the system tells it."""
     facts = {"system": platform.platform(terse=True), "cores": str(os.cpu_count() or 1)}
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
-        facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    sysconf, names = getattr(os, "sysconf", None), getattr(os, "sysconf_names", {})
+    if sysconf is not None and "SC_PHYS_PAGES" in names and "SC_PAGE_SIZE" in names:
+        facts["memory"] = f"{sysconf('SC_PHYS_PAGES') * sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
     return facts

@@ -173,7 +173,7 @@ class Run:
     @property
     def fewer_threads(self) -> str:
         """Which epochs were computed on fewer threads than the others, in a sentence; empty: none."""
-        threads = int(self.settings.engine["threads"])
+        threads = int(self.settings.engine.get("threads", 0))
         few = [row["epoch"] for row in self.history if (row.get("threads") or threads) < threads]
         if not few:
             return ""
