@@ -245,6 +245,7 @@ def recall_features(run: Run) -> None:
     settings, relearned = run.settings, run.settings.relearned
     if relearned is None or not settings.solved:
         return
+    run.network()  # refuses a checkpoint whose model and weights do not fit
     weights = run.weights()
     tensors = {name: value for name, value in weights.items() if not belongs(name, relearned.layers)}
     digest = digest_of(models.backbone_text(settings.model, head=len(relearned.layers)), tensors)
