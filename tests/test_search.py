@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import convoscope.search as searching
+from convoscope import cli
 from convoscope.config import read_config
 from convoscope.errors import ConvoscopeError, Interrupted
 from convoscope.search import SPACE, Search, search
@@ -122,3 +124,13 @@ def test_every_range_is_one_of_the_recipe() -> None:
     for name, space in SPACE.items():
         for value in space.values or (space.low, space.high):
             Recipe.read({name: value})
+
+
+def test_the_command_takes_the_groups_of_its_images(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for label, tone in (("dark", 30), ("bright", 220)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (5, 5), tone + number).save(tmp_path / "pictures" / label / f"{number}.png")
+    arguments = ["search", str(tmp_path / "pictures"), "--output", str(tmp_path / "out"), "--group-pattern", "(a"]
+    assert cli.run(arguments) == 2
+    assert capfd.readouterr().err.startswith("error: --group-pattern")

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from ..errors import UsageError, printable
 from ..files import check_plain
-from .module_file import read_module
 from .options import Json, Opening, RunPath
 from .output import console, print_json, print_plain
 
@@ -47,10 +46,10 @@ def look(
     Without an image: the filters, the patches that activate them most, and where the classes are in the last layer.
     """
     from .. import explain
-    from ..training import Run, freed_memory_kept
+    from ..training import freed_memory_kept
     from .sheets import print_look, print_why, save_sheets
 
-    opened = Run.open(run, model=read_module(opening.module), device=opening.device)
+    opened = opening.open(run)
     folder = out or Path("looks") / "-".join(filter(None, (run.resolve().name, Path(picture).stem if picture else "")))
     if out is None:  # the working folder may have come with the images
         check_plain(folder.parent, folder=True)

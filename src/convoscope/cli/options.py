@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from ..errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from ..training import Run
 from .log_option import Log
 
 TABLE_KEYS = ("path_column", "label_column", "task", "separator", "label_separator", "root", "encoding")
@@ -51,6 +54,17 @@ class Opening:
 
     module: ModuleFile = None
     device: AnswersOn = "auto"
+
+    def open(self, path: Path) -> Run:
+        """The run.
+
+        Raises:
+            UsageError, DataError, ModelFileError, MachineError: as of `read_module` and `Run.open`.
+        """
+        from ..training import Run
+        from .module_file import read_module
+
+        return Run.open(path, model=read_module(self.module), device=self.device)
 
 
 @Parameter(name="*")
@@ -126,6 +140,12 @@ class Parts:
     test: Annotated[
         float | None, Parameter(help="Share of the images for the test, such as 0.1, if SOURCE has no test part.")
     ] = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that were typed, as `train`, `relearn` and `search` take them."""
+        options = {"layout": self.layout, "validation": self.validation, "test": self.test}
+        typed = {name: value for name, value in options.items() if value is not None}
+        return typed | self.table.given() | self.together.given()
 
 
 @Parameter(name="*")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ..errors import DataError, Interrupted, UsageError, printable, shell_word
-from .module_file import read_module
-from .options import AnswersOn, ModuleFile, RunPath
+from .options import Opening, RunPath
 from .output import Form, console, print_plain, reader_gone
 
 if TYPE_CHECKING:
@@ -44,11 +43,10 @@ def predict(
             name="--unknown", show_default=False, help="Print unknown as the label of images that are not known."
         ),
     ] = False,
-    module: ModuleFile = None,
     after: Annotated[
         str | None, Parameter(help="Begin after this one of the images, where an interrupted command stopped.")
     ] = None,
-    device: AnswersOn = "auto",
+    opening: Opening = Opening(),
 ) -> None:
     """Label images with RUN: the label, its confidence and the scores of all classes.
 
@@ -56,11 +54,10 @@ def predict(
     """
     if json and format not in (None, "json"):
         raise UsageError("--json", f"contradicts --format {format}", hint="leave one of them out", code="option-twice")
-    from ..training import Run
     from .prediction_writers import prediction_writer
     from .predictions import collect
 
-    opened = Run.open(run, model=read_module(module), device=device)
+    opened = opening.open(run)
     if unknown:
         _check_unknown(opened, run)
     found, skipped = collect(images, lambda line: print_plain(console(error=True), line))
@@ -71,9 +68,9 @@ def predict(
 
     def go_on(last: str) -> str:
         words = ["convoscope predict", shell_word(run), *map(shell_word, images)]
-        words += [f"--module {shell_word(module)}"] if module is not None else []
+        words += [f"--module {shell_word(opening.module)}"] if opening.module is not None else []
         words += [f"--format {form}", *(["--unknown"] if unknown else [])]
-        words += [*([f"--device {device}"] if device != "auto" else []), f"--after {shell_word(last)}"]
+        words += [*([f"--device {opening.device}"] if opening.device != "auto" else []), f"--after {shell_word(last)}"]
         return f"go on with: {' '.join(words)}" if len(images) <= 3 else f"run it again with {words[-1]} to go on"
 
     answered = _answer(opened, found, skipped, writer, go_on, unknown=unknown)

@@ -101,14 +101,10 @@ def relearn(
         add=transfer.add,
         source=transfer.moved_to,
         model=model,
-        layout=parts.layout or "auto",
         seed=seed or 0,
-        validation=parts.validation,
-        test=parts.test,
         strict=strict,
         reporter=reporter,
-        **parts.table.given(),
-        **parts.together.given(),
+        **parts.given(),
         **recipe.read(transfer.epochs),
     )
     finish(run, reporter, afterwards, quick=True)

@@ -35,8 +35,6 @@ def search(
     from ..search import search as start
     from ..terminal import TerminalReporter
 
-    given = {"layout": parts.layout, "validation": parts.validation, "test": parts.test, **parts.table.given()}
-    options = {name: value for name, value in given.items() if value is not None} | recipe.read(None)
     found = start(
         source,
         model,
@@ -45,7 +43,8 @@ def search(
         output=output,
         seed=seed or 0,
         reporter=TerminalReporter(console(error=True)),
-        **options,
+        **parts.given(),
+        **recipe.read(None),
     )
     from rich import box
     from rich.table import Table

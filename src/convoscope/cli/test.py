@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from ..errors import printable
-from .module_file import read_module
-from .options import LAYOUT, AnswersOn, Json, ModuleFile, MovedTo, RunPath, Table
+from .options import LAYOUT, Json, MovedTo, Opening, RunPath, Table
 from .output import console, print_json, print_plain
 
 
@@ -23,8 +22,7 @@ def test(
     layout: Annotated[str, LAYOUT] = "auto",
     table: Table = Table(),
     moved_to: MovedTo = None,
-    module: ModuleFile = None,
-    device: AnswersOn = "auto",
+    opening: Opening = Opening(),
     json: Json = False,
 ) -> None:
     """Test RUN on its test part, or on SOURCE: accuracy, per class, confusion, calibration, worst mistakes,
@@ -35,11 +33,11 @@ def test(
     from .. import evaluation
     from ..explain import chapters
     from ..terminal import TerminalReporter
-    from ..training import Run, freed_memory_kept
+    from ..training import freed_memory_kept
     from .tables import print_scores
 
     reporter = TerminalReporter(console(error=True))
-    opened = Run.open(run, model=read_module(module), device=device)
+    opened = opening.open(run)
     with freed_memory_kept():
         scores = evaluation.test(
             opened,

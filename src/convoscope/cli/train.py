@@ -99,7 +99,7 @@ def train(
     from ..terminal import TerminalReporter
 
     reporter = tracked(TerminalReporter(console(error=True)), afterwards.log)
-    given = _given(source, options, parts, strict) | parts.table.given() | parts.together.given()
+    given = _given(source, options, strict) | parts.given()
     settings = recipe.read(options.epochs)
     if options.resume is not None:
         typed = ["SOURCE" if key == "source" else f"--{key.replace('_', '-')}" for key in given]
@@ -152,7 +152,7 @@ def train(
     finish(run, reporter, afterwards)
 
 
-def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) -> dict[str, Any]:
+def _given(source: str | None, options: RunOptions, strict: bool) -> dict[str, Any]:
     """The options of a new run by name, without those that were left out."""
     if options.module is not None and options.model is not None:
         raise UsageError(
@@ -161,7 +161,6 @@ def _given(source: str | None, options: RunOptions, parts: Parts, strict: bool) 
     given = {
         "source": source, "model": options.model, "seed": options.seed, "size": options.size,
         "channels": options.channels, "resize": options.resize, "minutes": options.minutes,
-        "layout": parts.layout, "validation": parts.validation, "test": parts.test,
         "strict": strict or None,
     }  # fmt: skip
     return {key: value for key, value in given.items() if value is not None}
