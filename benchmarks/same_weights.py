@@ -11,17 +11,15 @@ is compared is the SHA-256 of every tensor of best.safetensors and last.safetens
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from busy import busy
 from kills import fingerprint, start
 from PIL import Image
 
@@ -32,7 +30,6 @@ COMMANDS = {
     "photographs": ("--model", "small", "--size", "64", "--epochs", "1"),
 }
 MORE = ("--set", "batch_size=16", "--no-test")
-BUSY = [sys.executable, "-c", "while True: pass"]
 
 
 def draw(folder: Path) -> None:
@@ -43,18 +40,6 @@ def draw(folder: Path) -> None:
         for number in range(40):
             pixels = rng.integers(0, 120, (80, 80, 3), dtype=np.uint8) + np.uint8(100 * label)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
-
-
-@contextlib.contextmanager
-def busy(programs: int) -> Iterator[None]:
-    """While this is open, other programs want the processor."""
-    others = [subprocess.Popen(BUSY) for _ in range(programs)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
 
 
 def arithmetic(folder: Path) -> str:
